@@ -34,10 +34,10 @@ use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::web::cross_site::HostNames;
 use crate::webhooks::{
-    Home, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
+    ChannelScope, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
 };
 use crate::worker::{self, Source};
-use connections::{Connections, Patience};
+use connections::{Connections, IdleLimits};
 pub use notifications::NotificationServer;
 pub(crate) use timekeeping::CLOCK_WRONG_FROM;
 pub use timekeeping::Timekeeper;
@@ -57,7 +57,7 @@ pub enum Error {
     Store(#[from] store::Error),
     /// The TLS configuration of the machine cannot be used.
     #[error("the HTTP client could not be created; check that the machine has root certificates")]
-    Http(#[from] http::Unusable),
+    Http(#[from] http::TlsSetupError),
 }
 
 /// The service, built and not yet listening.
@@ -250,7 +250,7 @@ pub(crate) async fn serve_until(
     pending_per_address: usize,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(listener, connections::AT_ONCE, Patience::default(), stop)
+    let connections = Connections::new(listener, connections::AT_ONCE, IdleLimits::default(), stop)
         .with_pending(pending_per_address);
     serving::serve(connections, router, errors, serving::HEAD).await;
 }
@@ -286,7 +286,7 @@ pub fn cloud(
     clock: &SharedClock,
     metrics: &Metrics,
     proxy: http::Proxy,
-) -> Result<cloud::Client, http::Unusable> {
+) -> Result<cloud::Client, http::TlsSetupError> {
     let accounts = config.accounts.iter().map(|account| cloud::Account {
         id: account.account_id.clone(),
         client_id: account.client_id.clone(),
@@ -306,7 +306,7 @@ fn receiver(
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
 ) -> (Receiver, Writer) {
-    let homes = config.channels.iter().map(|channel| Home {
+    let homes = config.channels.iter().map(|channel| ChannelScope {
         channel_id: channel.id.clone(),
         account_id: channel.account_id.clone(),
         namespace: channel.namespace.clone(),

@@ -33,7 +33,7 @@ pub struct Holder<'a> {
 
 /// The limit that has been reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exhausted {
+pub enum LimitReached {
     /// The whole bound.
     All,
     /// The share of the channel.
@@ -100,7 +100,7 @@ impl Bound {
     /// # Errors
     ///
     /// The limit that has been reached. Nothing is taken then.
-    pub fn take(&self, holder: Holder<'_>, amount: usize) -> Result<Hold, Exhausted> {
+    pub fn take(&self, holder: Holder<'_>, amount: usize) -> Result<Hold, LimitReached> {
         let hasher = &self.0.hasher;
         let user = holder.user.map(|user| (holder.channel, user));
         let mut hold = Hold {
@@ -109,7 +109,7 @@ impl Bound {
             user: user.map(|user| hasher.hash_one(user)),
             amount: 0,
         };
-        hold.grow(amount)?;
+        hold.take_more(amount)?;
         Ok(hold)
     }
 
@@ -137,7 +137,7 @@ impl Hold {
     /// # Errors
     ///
     /// The limit that has been reached. The amount that was held before stays held.
-    pub fn grow(&mut self, amount: usize) -> Result<(), Exhausted> {
+    pub fn take_more(&mut self, amount: usize) -> Result<(), LimitReached> {
         if amount == 0 {
             return Ok(());
         }
@@ -149,13 +149,13 @@ impl Hold {
             .user
             .is_some_and(|user| held(user) + amount > shares.user)
         {
-            return Err(Exhausted::User);
+            return Err(LimitReached::User);
         }
         if held(self.channel) + amount > shares.channel {
-            return Err(Exhausted::Channel);
+            return Err(LimitReached::Channel);
         }
         if counts.all + amount > shares.all {
-            return Err(Exhausted::All);
+            return Err(LimitReached::All);
         }
         counts.all += amount;
         for holder in self.user.into_iter().chain([self.channel]) {
@@ -206,7 +206,7 @@ mod tests {
     }
 
     /// Takes permits of 1 until a limit is reached. Returns them and the limit.
-    fn take_all(bound: &Bound, holder: Holder<'_>) -> (Vec<Hold>, Exhausted) {
+    fn take_all(bound: &Bound, holder: Holder<'_>) -> (Vec<Hold>, LimitReached) {
         let mut holds = Vec::new();
         loop {
             match bound.take(holder, 1) {
@@ -221,16 +221,16 @@ mod tests {
         let bound = Bound::new(Shares::new(16, 2, 2));
 
         let (mallory, exhausted) = take_all(&bound, user("a", "mallory"));
-        assert_eq!((mallory.len(), exhausted), (2, Exhausted::User));
+        assert_eq!((mallory.len(), exhausted), (2, LimitReached::User));
         // A user of the same name in another channel is another user.
         let (namesake, _) = take_all(&bound, user("b", "mallory"));
         assert_eq!(namesake.len(), 2);
         let (rest, exhausted) = take_all(&bound, channel("a"));
-        assert_eq!((rest.len(), exhausted), (10, Exhausted::Channel));
+        assert_eq!((rest.len(), exhausted), (10, LimitReached::Channel));
         let refused = bound.take(user("a", "ada"), 1);
-        assert_eq!(refused.unwrap_err(), Exhausted::Channel);
+        assert_eq!(refused.unwrap_err(), LimitReached::Channel);
         let (others, exhausted) = take_all(&bound, channel("b"));
-        assert_eq!((others.len(), exhausted), (2, Exhausted::All));
+        assert_eq!((others.len(), exhausted), (2, LimitReached::All));
         assert_eq!(bound.held(), 16);
     }
 
@@ -240,7 +240,7 @@ mod tests {
 
         let (holds, exhausted) = take_all(&bound, channel("a"));
 
-        assert_eq!(exhausted, Exhausted::Channel);
+        assert_eq!(exhausted, LimitReached::Channel);
         assert_eq!(holds.len(), 16);
     }
 
@@ -249,9 +249,9 @@ mod tests {
         let bound = Bound::new(Shares::new(16, 16, 1));
         let mut hold = bound.take(channel("a"), 10).unwrap();
 
-        assert_eq!(hold.grow(7), Err(Exhausted::Channel));
+        assert_eq!(hold.take_more(7), Err(LimitReached::Channel));
         assert_eq!(bound.held(), 10);
-        assert_eq!(hold.grow(6), Ok(()));
+        assert_eq!(hold.take_more(6), Ok(()));
         assert_eq!(bound.held(), 16);
         drop(hold);
         assert_eq!(bound.held(), 0);

@@ -17,12 +17,12 @@ mod erasures;
 mod error;
 mod events;
 mod files;
-mod gauges;
 mod idempotency;
 mod lanes;
 mod nacks;
 mod openings;
-mod operating;
+mod operator;
+mod queue_metrics;
 mod reports;
 mod retention;
 pub(crate) mod retry;
@@ -48,12 +48,12 @@ pub use deliveries::DeliveryPage;
 pub use erasures::{DueCloses, Remainder};
 pub use error::{CloudFailure, CloudFailureKind, Error};
 pub use events::{EventPage, EventStream, Gap};
-pub use files::{FetchedFile, Place};
-pub use idempotency::{Claiming, Done, KeyClaim, KeyFate, Keyed, Once};
+pub use files::{FetchedFile, FilePermit};
+pub use idempotency::{Claiming, FinishedWork, KeyClaim, KeyFate, KeyedResult, KeyedWork};
 pub(crate) use lanes::RENEWAL;
 pub use nacks::DueNacks;
 pub(crate) use openings::{Joined, OpeningRequest};
-pub use operating::{ChannelOverview, EventCase, Operator, Overview};
+pub use operator::{ChannelOverview, EventDetails, Operator, Overview};
 pub use retention::Retention;
 pub use rotation::{Rotation, count_opened, rotate};
 pub(crate) use session::Session;
@@ -71,7 +71,7 @@ use crate::types::event::Listener;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
-use events::Looks;
+use events::ReadLimits;
 use openings::Openings;
 
 /// 1 s: the interval at which a replica polls for due background work.
@@ -93,7 +93,7 @@ pub struct Shared {
     pub(crate) closes_due: Notify,
     places_for_files: Bound,
     places_for_readers: Bound,
-    looks: Looks,
+    looks: ReadLimits,
 }
 
 impl Deref for Bridge {
@@ -135,7 +135,7 @@ impl Bridge {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let channels = parts.channels.len();
-        let looks = Looks::new(parts.channels.keys(), parts.store.reading_connections());
+        let looks = ReadLimits::new(parts.channels.keys(), parts.store.reading_connections());
         Self(Arc::new(Shared {
             parts,
             openings: Openings::default(),

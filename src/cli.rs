@@ -27,7 +27,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config};
-use crate::telemetry::{Reporting, log};
+use crate::telemetry::{Telemetry, log};
 
 /// The exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -93,7 +93,7 @@ impl Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let format = arguments.log_format;
-    let reporting = match Reporting::begin(format, arguments.command.usual_log()) {
+    let reporting = match Telemetry::begin(format, arguments.command.usual_log()) {
         Ok(reporting) => reporting,
         Err(error) => {
             log::tell_failure(format, &error.to_string());

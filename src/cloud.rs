@@ -22,6 +22,7 @@
 //!    `crates/sandbox/src/tests`, and of both to `tests/it`. Add a row to `docs/assumptions.md` for
 //!    each assumption that no document confirms.
 
+mod account_client;
 mod answer;
 mod auth;
 mod breaker;
@@ -40,7 +41,6 @@ mod recovery;
 mod retry;
 mod send;
 mod service;
-mod site;
 mod transport;
 mod watch;
 mod wire;
@@ -59,10 +59,10 @@ pub use self::conversation::Opening;
 pub use self::error::Error;
 pub use self::files::Download;
 
+use self::account_client::AccountClient;
 use self::recovery::{Recoveries, Recovery};
-pub use self::send::{Content, Conversation, File, RawRequest, Signal, chars_around_text};
+pub use self::send::{Content, Conversation, File, RawRequest, Signal, envelope_chars};
 pub use self::service::Service;
-use self::site::Site;
 
 use crate::clock::SharedClock;
 use crate::http;
@@ -97,7 +97,7 @@ pub struct Consumer<'a> {
 /// A client of the Cloud. Clones share connections, domains and tokens.
 #[derive(Clone)]
 pub struct Client {
-    sites: Arc<HashMap<AccountId, Site>>,
+    sites: Arc<HashMap<AccountId, AccountClient>>,
     recoveries: Arc<Recoveries>,
 }
 
@@ -154,7 +154,7 @@ impl Client {
             let id = account.id.clone();
             let recovery = Recovery::new(id.clone(), Arc::clone(&recoveries));
             let (http, clock) = (http.clone(), Arc::clone(clock));
-            let site = Site::new(http, clock, metrics, account, limits, &recovery);
+            let site = AccountClient::new(http, clock, metrics, account, limits, &recovery);
             (id, site)
         };
         Self {
@@ -212,19 +212,21 @@ impl Client {
     /// True if the account's messaging service itself has answered a request of this replica within
     /// the last minute.
     #[must_use]
-    pub fn is_messaging(&self, account: &AccountId) -> bool {
-        let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_serving();
+    pub fn serves_only_messaging(&self, account: &AccountId) -> bool {
+        let messaging =
+            |site: &AccountClient| site.transport.breakers.of(Service::Messaging).is_serving();
         self.sites.get(account).is_some_and(messaging)
     }
 
     /// True if the circuit breaker of the account's messaging service is open.
     #[must_use]
-    pub fn is_messaging_away(&self, account: &AccountId) -> bool {
-        let messaging = |site: &Site| site.transport.breakers.of(Service::Messaging).is_away();
+    pub fn is_messaging_unavailable(&self, account: &AccountId) -> bool {
+        let messaging =
+            |site: &AccountClient| site.transport.breakers.of(Service::Messaging).is_away();
         self.sites.get(account).is_some_and(messaging)
     }
 
-    fn site(&self, account: &AccountId) -> Result<&Site, Error> {
+    fn site(&self, account: &AccountId) -> Result<&AccountClient, Error> {
         self.sites
             .get(account)
             .ok_or_else(|| Error::UnknownAccount(account.clone()))

@@ -26,7 +26,7 @@ use url::Url;
 
 use crate::crypto::{ApiKeyHash, Keyring};
 use crate::types::ids::SchemaName;
-use section::{Reported, Section};
+use section::{AlreadyReported, Section};
 
 pub use account::Account;
 pub use channel::{Callback, Channel, Limits};
@@ -137,7 +137,7 @@ pub fn example() -> &'static str {
 }
 
 impl Config {
-    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+    fn read(section: &mut Section<'_>) -> Result<Self, AlreadyReported> {
         let listen = section.or_default("listen", &form::SOCKET_ADDRESS, "0.0.0.0:8080");
         let admin_listen = read_admin_listen(section, listen);
         let admin_hosts = section.list("admin_hosts", &form::HOST);
@@ -160,7 +160,7 @@ impl Config {
         let kept = retention.as_ref().ok().copied();
         let channels = read_channels(section, accounts.as_deref().ok(), kept);
         let operator_keys = match (operator_keys, &channels) {
-            (Ok(Some(keys)), Ok(channels)) => of_no_channel(section, keys, channels),
+            (Ok(Some(keys)), Ok(channels)) => reject_channel_keys(section, keys, channels),
             (keys, _) => keys.map(Option::unwrap_or_default),
         };
 
@@ -182,7 +182,7 @@ impl Config {
 }
 
 impl Database {
-    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+    fn read(section: &mut Section<'_>) -> Result<Self, AlreadyReported> {
         let url = section.optional("url", &form::DATABASE_URL);
         let schema = section.optional("schema", &form::SCHEMA);
         let data_dir = section.or_default("data_dir", &form::DIRECTORY, "data");
@@ -204,7 +204,7 @@ impl Database {
 }
 
 impl Encryption {
-    fn read(section: &mut Section<'_>) -> Result<Self, Reported> {
+    fn read(section: &mut Section<'_>) -> Result<Self, AlreadyReported> {
         let keys = section.list("keys", &form::ENCRYPTION_KEY)?;
         let mut keys = keys.unwrap_or_default().into_iter();
         let first = keys.next().ok_or_else(|| {
@@ -225,8 +225,8 @@ impl Encryption {
 
 fn read_admin_listen(
     section: &mut Section<'_>,
-    listen: Result<SocketAddr, Reported>,
-) -> Result<SocketAddr, Reported> {
+    listen: Result<SocketAddr, AlreadyReported>,
+) -> Result<SocketAddr, AlreadyReported> {
     let address = section.or_default("admin_listen", &form::SOCKET_ADDRESS, "127.0.0.1:9090")?;
     // Port 0 requests a free port, so the two addresses will differ.
     if address.port() != 0 && listen.is_ok_and(|listen| listen == address) {
@@ -236,11 +236,11 @@ fn read_admin_listen(
 }
 
 /// Returns the keys of operators, unless a channel has one of them.
-fn of_no_channel(
+fn reject_channel_keys(
     section: &mut Section<'_>,
     keys: Vec<ApiKeyHash>,
     channels: &[Channel],
-) -> Result<Vec<ApiKeyHash>, Reported> {
+) -> Result<Vec<ApiKeyHash>, AlreadyReported> {
     let mut known = channels.iter().flat_map(|channel| &channel.api_keys);
     if known.any(|known| keys.iter().any(|key| key.matches(known))) {
         return Err(section.refuse("operator_keys", "keys that no channel uses"));
@@ -248,7 +248,7 @@ fn of_no_channel(
     Ok(keys)
 }
 
-fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, Reported> {
+fn read_accounts(section: &mut Section<'_>) -> Result<Vec<Account>, AlreadyReported> {
     let accounts = section.sections("accounts", Account::read)?;
     if accounts.is_empty() {
         return Err(section.refuse("accounts", "at least one account: [[accounts]], or variables such as BRIDGE_ACCOUNTS__0__ACCOUNT_ID"));
@@ -260,7 +260,7 @@ fn read_channels(
     section: &mut Section<'_>,
     accounts: Option<&[Account]>,
     retention: Option<TimeDelta>,
-) -> Result<Vec<Channel>, Reported> {
+) -> Result<Vec<Channel>, AlreadyReported> {
     let channels = section.sections("channels", |section, others| {
         Channel::read(section, others, accounts, retention)
     })?;

@@ -77,7 +77,11 @@ pub struct Parts {
 /// # Errors
 ///
 /// If the TLS configuration of the machine cannot be used.
-pub fn start(parts: &Parts, channels: &[Channel], allowed: &[IpNet]) -> Result<(), http::Unusable> {
+pub fn start(
+    parts: &Parts,
+    channels: &[Channel],
+    allowed: &[IpNet],
+) -> Result<(), http::TlsSetupError> {
     let rules = Rules::new(allowed);
     let http = http::Client::for_callbacks(Resolver::new(rules.clone()))?;
     for channel in channels {

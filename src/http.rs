@@ -44,8 +44,8 @@ use tracing::{Instrument as _, Span};
 use url::Url;
 
 pub use self::answer::{Answer, Body, Streamed};
-use self::connect::{Anywhere, Connector, proxy_authorization};
-pub use self::connect::{Resolve, Unusable};
+use self::connect::{Connector, SystemResolver, proxy_authorization};
+pub use self::connect::{Resolve, TlsSetupError};
 use crate::types::trace::{Trace, step};
 
 /// 1 MiB: far more than any JSON answer needs, and little enough that a hostile answer does no
@@ -85,7 +85,7 @@ const HEADERS: usize = 10;
 /// The number of times that a request is repeated if the other side declined it unread.
 const REPEATS: u32 = 2;
 
-const OUR_NAME: HeaderValue =
+const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")));
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -124,7 +124,7 @@ impl fmt::Debug for Client {
 pub enum Error {
     /// Nothing reached the other side, so a retry repeats nothing.
     #[error("the connection could not be established")]
-    NotSent(#[source] Arc<Obstacle>),
+    NotSent(#[source] Arc<NotSentReason>),
     /// The request was sent, at least in part, and its outcome is unknown.
     #[error("no complete answer arrived")]
     NoAnswer(#[source] Arc<Loss>),
@@ -132,7 +132,7 @@ pub enum Error {
 
 /// The reason that a request was not sent.
 #[derive(Debug, thiserror::Error)]
-pub enum Obstacle {
+pub enum NotSentReason {
     /// No connection could be made.
     #[error(transparent)]
     Connecting(legacy::Error),
@@ -200,7 +200,7 @@ pub fn request_to(method: Method, url: &Url, body: Bytes) -> Result<Request, Err
 pub fn uri(url: &Url) -> Result<Uri, Error> {
     url.as_str()
         .parse()
-        .map_err(|error| Error::NotSent(Arc::new(Obstacle::Url(error))))
+        .map_err(|error| Error::NotSent(Arc::new(NotSentReason::Url(error))))
 }
 
 /// Returns the user and password of a URL as a header value.
@@ -225,7 +225,7 @@ impl Client {
     ///
     /// The TLS configuration of the machine is unusable, for instance because it has no root
     /// certificates.
-    pub fn new(proxy: Proxy) -> Result<Self, Unusable> {
+    pub fn new(proxy: Proxy) -> Result<Self, TlsSetupError> {
         let proxies = match proxy {
             Proxy::Environment => Some(Matcher::from_env()),
             Proxy::None => None,
@@ -233,10 +233,14 @@ impl Client {
         Self::through(proxies)
     }
 
-    fn through(proxies: Option<Matcher>) -> Result<Self, Unusable> {
+    fn through(proxies: Option<Matcher>) -> Result<Self, TlsSetupError> {
         let proxies = proxies.map(Arc::new);
         Ok(Self {
-            pool: pool().build(Connector::new(Anywhere, proxies.clone(), CONNECT_LIMIT)?),
+            pool: pool().build(Connector::new(
+                SystemResolver,
+                proxies.clone(),
+                CONNECT_LIMIT,
+            )?),
             proxies,
             stream_limit: Some(STREAM_LIMIT),
         })
@@ -250,7 +254,7 @@ impl Client {
     /// # Errors
     ///
     /// As for [`Client::new`].
-    pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, Unusable> {
+    pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, TlsSetupError> {
         let connector = Connector::new(resolver, None, CALLBACK_CONNECT_LIMIT)?;
         Ok(Self {
             pool: callback_pool().build(connector),
@@ -274,7 +278,7 @@ impl Client {
         limit: Duration,
         mut request: Request,
     ) -> impl Future<Output = Result<Answer, Error>> + Send + use<'_> {
-        let span = equip(&mut request, operation, trace);
+        let span = add_common_headers(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
             let begun = begun(&span);
@@ -302,7 +306,7 @@ impl Client {
         trace: &Trace,
         mut request: Request,
     ) -> impl Future<Output = Result<Streamed, Error>> + Send + use<'_> {
-        let span = equip(&mut request, operation, trace);
+        let span = add_common_headers(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
             let begun = begun(&span);
@@ -390,11 +394,11 @@ pub fn retry_after(headers: &HeaderMap, now: DateTime<Utc>) -> Option<Duration> 
 }
 
 /// Adds the headers that all requests carry; returns the span that records the outcome.
-fn equip(request: &mut Request, operation: &'static str, trace: &Trace) -> Span {
+fn add_common_headers(request: &mut Request, operation: &'static str, trace: &Trace) -> Span {
     // A child span id, so that the other side's spans belong to the call that caused them.
     let trace = trace.child();
     let headers = request.headers_mut();
-    headers.insert(USER_AGENT, OUR_NAME);
+    headers.insert(USER_AGENT, USER_AGENT_VALUE);
     put(headers, REQUEST_ID, trace.request_id());
     put(headers, TRACEPARENT, trace.traceparent());
     if let Some(tracestate) = trace.tracestate() {
@@ -428,7 +432,7 @@ impl From<legacy::Error> for Error {
     /// Classifies the error by how far the request got.
     fn from(error: legacy::Error) -> Self {
         if error.is_connect() {
-            Self::NotSent(Arc::new(Obstacle::Connecting(error)))
+            Self::NotSent(Arc::new(NotSentReason::Connecting(error)))
         } else {
             Self::from(Loss::Sending(error))
         }

@@ -34,7 +34,7 @@ use tokio_util::bytes::Bytes;
 
 use crate::types::file::ImageType;
 use crate::types::ids::ChannelId;
-use decoders::Decoders;
+use decoders::DecodingPermits;
 use gif::Gif;
 use jpeg::Jpeg;
 use png::Png;
@@ -70,15 +70,15 @@ const ATTEMPTS: [(u32, u32, u8); 3] = [(100, 200, 80), (100, 200, 50), (50, 100,
 /// The maker of previews. Clones share the limits on concurrent work.
 #[derive(Debug, Clone)]
 pub struct Previews {
-    small: Arc<Decoders>,
-    large: Arc<Decoders>,
+    small: Arc<DecodingPermits>,
+    large: Arc<DecodingPermits>,
 }
 
 impl Default for Previews {
     fn default() -> Self {
         Self {
-            small: Arc::new(Decoders::new(AT_ONCE)),
-            large: Arc::new(Decoders::new(1)),
+            small: Arc::new(DecodingPermits::new(AT_ONCE)),
+            large: Arc::new(DecodingPermits::new(1)),
         }
     }
 }
@@ -169,7 +169,7 @@ impl Previews {
 
 /// Runs work on a blocking thread once a permit is free.
 async fn in_turn<T: Send + 'static>(
-    decoders: &Decoders,
+    decoders: &DecodingPermits,
     channel: &ChannelId,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<Result<T, Error>, JoinError> {

@@ -3,7 +3,7 @@
 //! ```text
 //!  submit ── prepare ── claim its key ──┬── Order: others wait before it ────────────────┐
 //!                                       │                                                v
-//!                                       └── send ──┬── Sent ──> the caller's 201       keep ──> the caller's 202
+//!                                       └── send ──┬── Sent ──> the caller's 201     enqueue ──> the caller's 202
 //!                                                  ├── Refused ──> an error              │
 //!                                                  ├── NotSent ── pause ───────────────> │
 //!                                                  └── Unknown ── in flight ───────────> │
@@ -23,9 +23,9 @@
 //! | --- | --- | --- |
 //! | `submit` | the request of a channel | `Accepted`: done, or queued |
 //! | `prepare` | the lookup of the user | the session and the record of the first message, without I/O |
-//! | `record` | a message that is about to be sent | the write-ahead record; `Mode` says where it is stored |
-//! | `send` | a `Job` | `Tried`: the job with its progress, and a `SendResult` |
-//! | `keep` | a job and the `Reason` to queue it | a stored request, or `NoRoom` |
+//! | `record` | a message that is about to be sent | the write-ahead record; `SendMode` says where it is stored |
+//! | `send` | a `Job` | `Attempted`: the job with its progress, and a `SendResult` |
+//! | `enqueue` | a job and the `QueueReason` to queue it | a stored request, or `NoRoom` |
 //! | `lane` | a lane that is due | steps on its first request, in order |
 //! | `settle` | a `SendResult` | the stored outcome, the event, and the `Next` step |
 //! | `echo` | a message of unknown outcome | proof that it arrived, or another attempt |
@@ -54,11 +54,10 @@ mod accepted;
 mod attempt;
 mod backlog;
 mod closing;
-mod doubts;
 mod echo;
+mod enqueue;
 mod files;
 mod job;
-mod keep;
 mod lane;
 mod messages;
 mod passthrough;
@@ -67,6 +66,7 @@ mod ratings;
 mod receipts;
 mod recent;
 mod record;
+mod refusals;
 mod send;
 mod settle;
 mod split;
@@ -79,7 +79,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 
-pub use accepted::{Accepted, Patience, Queued};
+pub use accepted::{Accepted, Queued, WaitPreference};
 pub use files::NewFile;
 pub use job::{Choice, SentFile};
 pub use lane::DueLanes;
@@ -89,8 +89,8 @@ pub use passthrough::Raw;
 use crate::bridge::Bridge;
 use crate::media::Previews;
 use backlog::Backlogs;
-use doubts::FoundOpen;
 use recent::Recent;
+use refusals::FoundOpen;
 
 /// The outbox, which does the requests of channels, now or later. Clones are cheap and share one
 /// state.

@@ -8,8 +8,8 @@
 //! files named `postgres.rs` and `sqlite.rs`. Times are milliseconds since the epoch.
 //!
 //! Imports go one way: from the files of the entities (users, conversations, requests and so on) to
-//! `rows.rs`, `parent.rs` and `locks.rs`, and from these to `engine`, which depends on no entity.
-//! No two files import each other. `tests/it/house.rs` checks this.
+//! `rows.rs`, `trace_context.rs` and `locks.rs`, and from these to `engine`, which depends on no
+//! entity. No two files import each other. `tests/it/house.rs` checks this.
 //!
 //! To add a function, write it in the file of its entity and call it in `tests/it/store`. That test
 //! runs on both engines, and fails for each function that it does not call.
@@ -37,21 +37,21 @@ mod engine;
 mod erasures;
 mod files;
 mod idempotency;
+mod inspection;
 mod locks;
 mod log;
 mod nacks;
-mod newest;
 mod open_conversation;
 mod openings;
-mod origins;
-mod parent;
+mod ownership;
+mod recent_deliveries;
 mod rejections;
 mod requests;
 mod retention;
 mod rows;
-mod standings;
-mod survey;
+mod trace_context;
 mod typing;
+mod user_state;
 mod users;
 
 use std::path::PathBuf;
@@ -63,30 +63,30 @@ use tokio::time::timeout;
 use crate::types::ids::SchemaName;
 
 pub use changes::{
-    Admission, Arrival, Change, ChangesTx, Fate, KeptChange, Known, Stranger, ToTranslate,
-    Translated, Translation, Turn,
+    Admission, Arrival, Change, ChangesTx, DialogPosition, Fate, KeptChange, KnownConversation,
+    ToTranslate, Translated, Translation, UnknownConversation,
 };
 pub use conversations::{OpenConversation, Opened};
-pub use delivery_lanes::{DueEvent, Lane, LaneFate, Settlement, Tried};
+pub use delivery_lanes::{DeliveryAttempt, DeliveryOutcome, DueEvent, Lane, LaneUpdate};
 pub use engine::batching::gather;
-pub use engine::bells::Bell;
 pub use engine::error::Error;
 pub use engine::server_time::ServerTime;
-use engine::{Engine, bells, checking, claiming, health, limits, postgres, run, sqlite};
-pub use erasures::{CloseRef, Erasing, Erasure, NewClose, PendingClose, SealedClose};
+pub use engine::wakeups::Wakeup;
+use engine::{Engine, checking, claiming, health, limits, postgres, run, sqlite, wakeups};
+pub use erasures::{CloseRef, Erasure, ErasureData, NewClose, PendingClose, SealedClose};
 pub use files::HostedFile;
-pub use idempotency::{Begun, Claim, Holding, Intent, KeyedRequest};
+pub use idempotency::{Claim, HeldClaim, Intent, KeyedRequest, WriteAheadRecord};
+pub use inspection::DatabaseInfo;
 pub use log::{NewEvent, Page, PageSize};
 pub use nacks::DueNack;
 pub use openings::PendingOpening;
 pub use requests::{
-    Conclusion, DueLane, Echo, Flight, Hearing, Hold, Keeping, NewRequest, Request, RequestKind,
-    Settled,
+    AttemptOutcome, DueLane, Echo, EnqueueOutcome, InFlight, LaneHolder, NewRequest,
+    NotificationLag, Request, RequestKind, SettledAttempt,
 };
 pub use rows::{LEASE, Lease, UserRef};
-pub use standings::Standing;
-pub use survey::Survey;
 pub use typing::{DueTyping, Typing};
+pub use user_state::UserState;
 pub use users::{StoredToken, User};
 
 /// The location of the store's data.
@@ -112,7 +112,7 @@ pub enum Location {
 #[derive(Debug, Clone)]
 pub struct Store {
     engine: Engine,
-    bells: bells::Bells,
+    wakeups: wakeups::Wakeups,
     health: health::Health,
     batchers: Arc<batchers::Batchers>,
     checks: Arc<checking::Checks>,
@@ -143,7 +143,7 @@ impl Store {
         };
         Ok(Self {
             engine,
-            bells: bells::Bells::default(),
+            wakeups: wakeups::Wakeups::default(),
             health,
             batchers: Arc::default(),
             checks: Arc::default(),
@@ -156,14 +156,14 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer, or when there is no embedded database.
-    pub async fn connect_beside(location: &Location) -> Result<Self, Error> {
+    pub async fn connect_read_only(location: &Location) -> Result<Self, Error> {
         let Location::Embedded { data_dir } = location else {
             return Self::connect(location).await;
         };
         let health = health::Health::default();
         Ok(Self {
-            engine: Engine::Sqlite(sqlite::Sqlite::open_beside(data_dir, health.clone()).await?),
-            bells: bells::Bells::default(),
+            engine: Engine::Sqlite(sqlite::Sqlite::open_read_only(data_dir, health.clone()).await?),
+            wakeups: wakeups::Wakeups::default(),
             health,
             batchers: Arc::default(),
             checks: Arc::default(),

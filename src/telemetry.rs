@@ -23,12 +23,12 @@ pub enum Error {
 
 /// The telemetry that was started and has to be finished at the end.
 #[derive(Debug)]
-pub struct Reporting {
+pub struct Telemetry {
     #[cfg(feature = "otlp")]
     export: Option<otlp::Export>,
 }
 
-impl Reporting {
+impl Telemetry {
     /// Starts the log, and the export of spans if the environment names a collector. It must not be
     /// called within a runtime.
     ///

@@ -2,7 +2,8 @@
 //!
 //! [`signature`] checks that the Cloud sent a body, and [`wire`] parses the body into changes.
 //! [`translate`] combines a change with what is known of its conversation. The result is the event
-//! for the channel and the update of the mapping. [`plain`] renders structured content as text.
+//! for the channel and the update of the mapping. [`plain_text`] renders structured content as
+//! text.
 //! These modules are pure functions. The receiver passes changes to the inbox. The inbox's writer
 //! stores many changes in one transaction, and the interpreter translates them within it.
 //!
@@ -11,11 +12,11 @@
 //! change that cannot be understood does not affect the others.
 
 mod error;
-mod hearing;
 mod inbox;
 mod interpreter;
 mod members;
-pub mod plain;
+mod notification_lag;
+pub mod plain_text;
 mod receiver;
 mod rejections;
 pub mod signature;
@@ -25,6 +26,6 @@ pub mod wire;
 pub use crate::types::event::Listener;
 pub use error::Error;
 pub use inbox::{Inbox, Writer};
-pub use interpreter::{Home, Interpreter};
+pub use interpreter::{ChannelScope, Interpreter};
 pub use receiver::{Announced, Installation, Origin, Receiver, Signed};
 pub use rejections::Rejections;

@@ -41,7 +41,7 @@ fuzz_target!(|body: &[u8]| {
             if let Ok(translation) = translated {
                 let id = "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f".parse().unwrap();
                 let (channel, user) = ("sms".parse().unwrap(), "ada".parse().unwrap());
-                let event = translation.event.addressed(id, channel, user, None);
+                let event = translation.event.into_event(id, channel, user, None);
                 assert!(!event.to_json().is_empty());
             }
         }

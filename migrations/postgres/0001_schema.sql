@@ -130,7 +130,7 @@ CREATE TABLE requests (
     sequences       TEXT   NOT NULL DEFAULT '[]',
     dialog_id       TEXT,                   -- the dialog of the last attempt
     digest          TEXT,                   -- digest of the last attempt, to recognize its echo
-    tried_at        BIGINT,                 -- start of the last attempt
+    attempted_at        BIGINT,                 -- start of the last attempt
     file_id         TEXT,                   -- the file that was sent
     file_type       TEXT,
     failure         TEXT,                   -- JSON: the reason why it failed
@@ -169,21 +169,21 @@ CREATE TABLE echoes (
     sketch     TEXT,
     sent_at    BIGINT NOT NULL,             -- by the Cloud's clock
     attributed BIGINT NOT NULL DEFAULT 0,   -- 1: known to belong to a request
-    heard_at   BIGINT NOT NULL,
+    received_at   BIGINT NOT NULL,
     PRIMARY KEY (dialog_id, sequence)
 );
 
 CREATE INDEX echoes_user ON echoes (user_ref);
-CREATE INDEX echoes_heard_at ON echoes (heard_at);
+CREATE INDEX echoes_received_at ON echoes (received_at);
 
 -- The notification lag of an account. A missing echo means more if newer notifications have
 -- arrived.
-CREATE TABLE hearings (
+CREATE TABLE notification_lags (
     account_id TEXT   PRIMARY KEY,
-    heard_at   BIGINT NOT NULL,             -- when the latest notification arrived, by our clock
+    last_notified_at   BIGINT NOT NULL,             -- when the latest notification arrived, by our clock
     -- Time of the oldest event in the latest sample, by the Cloud's clock; 0: unknown.
-    told_at    BIGINT NOT NULL DEFAULT 0,
-    behind_at  BIGINT NOT NULL DEFAULT 0    -- when a late notification last arrived; 0: never
+    oldest_change_at    BIGINT NOT NULL DEFAULT 0,
+    last_late_at  BIGINT NOT NULL DEFAULT 0    -- when a late notification last arrived; 0: never
 );
 
 -- A request with an idempotency key: its answer, for retries, or the claim on it.
@@ -195,7 +195,7 @@ CREATE TABLE idempotency_keys (
     -- The id of the request's message, whichever replica sends it.
     message_id  TEXT   NOT NULL,
     -- JSON: the write-ahead record; NULL: nothing is being sent, or the request is answered.
-    begun       TEXT,
+    write_ahead       TEXT,
     content     BYTEA,                      -- the bytes of a file, part of that record
     -- The holder of the claim; NULL: the request is answered.
     lease_id    TEXT,
@@ -289,7 +289,7 @@ CREATE TABLE callbacks (
     channel_id TEXT   PRIMARY KEY,
     failures   BIGINT NOT NULL DEFAULT 0,   -- failures in a row, over all users
     paused_at  BIGINT,                      -- the start of a pause; NULL: not paused
-    held_at    BIGINT,                      -- equal to paused_at if an operator has paused it
+    operator_paused_at    BIGINT,                      -- equal to paused_at if an operator has paused it
     probe_at   BIGINT                       -- after too many failures: the time of the next probe
 );
 
@@ -304,10 +304,10 @@ CREATE TABLE seen_changes (
 CREATE INDEX seen_changes_seen_at ON seen_changes (seen_at);
 
 -- An unmatched change: its conversation or dialog is not known yet, and may never be.
-CREATE TABLE early_changes (
+CREATE TABLE unmatched_changes (
     id          BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     account_id  TEXT   NOT NULL,
-    place       TEXT   NOT NULL,            -- the dialog or conversation that the change names
+    subject       TEXT   NOT NULL,            -- the dialog or conversation that the change names
     -- The user; finds a conversation whose opening was not answered.
     consumer_id TEXT,
     dialog_id   TEXT,                       -- the dialog of a change with a sequence
@@ -324,14 +324,14 @@ CREATE TABLE early_changes (
     withheld_of TEXT,
     received_at BIGINT NOT NULL,
     -- When it was postponed, because a replica may be opening its conversation.
-    put_off_at  BIGINT
+    postponed_at  BIGINT
 );
 
-CREATE INDEX early_changes_place ON early_changes (place);
-CREATE INDEX early_changes_consumer ON early_changes (account_id, consumer_id) WHERE consumer_id IS NOT NULL;
-CREATE INDEX early_changes_withheld ON early_changes (withheld_of) WHERE withheld_of IS NOT NULL;
-CREATE INDEX early_changes_received_at ON early_changes (received_at);
-CREATE INDEX early_changes_put_off ON early_changes (put_off_at) WHERE put_off_at IS NOT NULL;
+CREATE INDEX unmatched_changes_subject ON unmatched_changes (subject);
+CREATE INDEX unmatched_changes_consumer ON unmatched_changes (account_id, consumer_id) WHERE consumer_id IS NOT NULL;
+CREATE INDEX unmatched_changes_withheld ON unmatched_changes (withheld_of) WHERE withheld_of IS NOT NULL;
+CREATE INDEX unmatched_changes_received_at ON unmatched_changes (received_at);
+CREATE INDEX unmatched_changes_postponed ON unmatched_changes (postponed_at) WHERE postponed_at IS NOT NULL;
 
 -- Counts of notifications that were refused, or correctly signed but useless, for operators. There
 -- is one row for each account and reason, so the table stays small.
@@ -367,7 +367,7 @@ CREATE TABLE pending_closes (
     secret          BYTEA  NOT NULL,
     key_id          TEXT   NOT NULL,        -- the key that sealed the secret and keyed the hash
     -- Counts claims; a holder that was overtaken settles nothing.
-    tries           BIGINT NOT NULL DEFAULT 0,
+    attempts           BIGINT NOT NULL DEFAULT 0,
     -- The reason why the last attempt failed; NULL: none has.
     why             TEXT,
     -- Time of the next attempt; while one runs, the end of its claim.

@@ -7,10 +7,10 @@ mod events;
 mod guard;
 mod masking;
 mod messages;
+mod operator_layer;
 mod operators;
 mod overview;
 mod page;
-mod surroundings;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,8 +31,8 @@ use crate::crypto::ApiKeyHash;
 use crate::types::status::Outage;
 use crate::web::cross_site::HostNames;
 use guard::Guard;
+use operator_layer::OperatorLayer;
 use operators::Operators;
-use surroundings::Surroundings;
 
 /// The content type of the Prometheus text format.
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -121,7 +121,7 @@ pub fn router(
 
 /// Builds the routes of the operator's page and its API.
 fn operating(admin: Admin) -> Router {
-    let surroundings = Arc::new(Surroundings::new(SharedClock::clone(&admin.clock)));
+    let surroundings = Arc::new(OperatorLayer::new(SharedClock::clone(&admin.clock)));
     let api = Router::new()
         .route("/overview", get(overview::show))
         .route("/events/{event_id}", get(events::show))
@@ -137,11 +137,11 @@ fn operating(admin: Admin) -> Router {
         .route("/audit", get(audit::list));
     page::routes(Router::new())
         .nest("/api", api)
-        .fallback(surroundings::nothing_here)
-        .method_not_allowed_fallback(surroundings::wrong_method)
+        .fallback(operator_layer::not_found)
+        .method_not_allowed_fallback(operator_layer::wrong_method)
         .with_state(admin)
         .layer(Around::new(move |request, next| {
-            surroundings::surround(Arc::clone(&surroundings), request, next)
+            operator_layer::surround(Arc::clone(&surroundings), request, next)
         }))
 }
 

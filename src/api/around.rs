@@ -5,6 +5,9 @@
 //! below. Two other changes were measured together with this one: smaller futures, and metrics that
 //! are found without cloning their labels. All three cut the service's time for a message from 184
 //! µs to 111 µs ("Optimizations" in docs/performance.md).
+//!
+//! Measured in turns with a build that has `from_fn` in its place (three rounds, PostgreSQL, the
+//! service on one core): 243 µs of CPU a message here, 254 µs there, 4 % more.
 
 use std::convert::Infallible;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 
 use super::extract::User;
-use super::limits::{Allowance, Excess, Limits};
+use super::limits::{LimitReached, Limits, RemainingLimit};
 use super::problem::{Code, Problem};
 use crate::bridge::{Caller, Channel};
 use crate::crypto::{self, ApiKeyHash, JwtKey, Refusal};
@@ -150,7 +150,7 @@ impl From<Refusal> for Problem {
 #[derive(Debug)]
 pub(super) enum Refused {
     Problem(Problem),
-    Excess(Excess),
+    LimitReached(LimitReached),
 }
 
 impl From<Problem> for Refused {
@@ -163,7 +163,7 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
             Self::Problem(problem) => problem.into_response(),
-            Self::Excess(excess) => {
+            Self::LimitReached(excess) => {
                 let mut response = excess.problem().into_response();
                 excess.describe(response.headers_mut());
                 response
@@ -178,10 +178,10 @@ pub(super) async fn authenticate(
     access: &Access,
     now: DateTime<Utc>,
     parts: &mut Parts,
-) -> Result<Allowance, Refused> {
+) -> Result<RemainingLimit, Refused> {
     let route = parts.extensions.get::<MatchedPath>().cloned();
     let Some(route) = route.filter(|route| route.as_str().starts_with("/v1/")) else {
-        return Ok(Allowance::default());
+        return Ok(RemainingLimit::default());
     };
     let presented = bearer(&parts.headers).ok_or_else(|| {
         Problem::new(
@@ -207,7 +207,7 @@ pub(super) async fn authenticate(
         }
     }
     let allowance = access.limits.check(named.as_ref().or(user.as_ref()));
-    let allowance = allowance.map_err(Refused::Excess)?;
+    let allowance = allowance.map_err(Refused::LimitReached)?;
     let trace = parts
         .extensions
         .get::<Arc<Trace>>()

@@ -219,14 +219,14 @@ pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
     }
     let body = whole(request.into_body(), JSON_LIMIT).await;
     body.map_err(|unread| match unread {
-        Unread::TooLarge => too_large(),
-        Unread::Broken => Problem::of_status(StatusCode::BAD_REQUEST),
+        ReadError::TooLarge => too_large(),
+        ReadError::Broken => Problem::of_status(StatusCode::BAD_REQUEST),
     })
 }
 
 /// The reason for which a body was not read to its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unread {
+pub(super) enum ReadError {
     /// It is longer than the limit.
     TooLarge,
     /// The connection broke off, or the body was cut.
@@ -235,17 +235,17 @@ pub(super) enum Unread {
 
 /// Reads a body of at most `limit` bytes to its end. Even a body in many small pieces is in memory
 /// only once.
-pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, Unread> {
+pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, ReadError> {
     // Nearly every body comes in one piece.
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
     while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else {
+        let Ok(data) = frame.map_err(|_| ReadError::Broken)?.into_data() else {
             continue;
         };
         let length = first.len().max(joined.len());
         if length + data.len() > limit {
-            return Err(Unread::TooLarge);
+            return Err(ReadError::TooLarge);
         }
         if length == 0 {
             first = data;
@@ -281,7 +281,7 @@ struct Unreadable {
 fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let read = parse_as_written(body).or_else(|unreadable| match str::from_utf8(body) {
         Ok(text) if unreadable.error.is_syntax() => {
-            parse_as_written(surrogates::without_lone(text).as_bytes())
+            parse_as_written(surrogates::replace_unpaired(text).as_bytes())
         }
         _ => Err(unreadable),
     });
@@ -332,7 +332,7 @@ fn violation(message: &str, pointer: String) -> Problem {
     let is_unknown = message.starts_with("unknown field");
     let detail = match message.rsplit_once(", expected ") {
         Some((_, expected)) if is_unknown => format!("unknown member, expected {expected}"),
-        Some((_, expected)) => format!("expected {}", in_words_of_json(expected)),
+        Some((_, expected)) => format!("expected {}", json_type_name(expected)),
         None if is_unknown => "unknown member, expected none".to_owned(),
         None => message.to_owned(),
     };
@@ -340,7 +340,7 @@ fn violation(message: &str, pointer: String) -> Problem {
 }
 
 /// Translates serde's names of Rust types.
-fn in_words_of_json(expected: &str) -> &str {
+fn json_type_name(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
         "u8" => "a whole number from 0 to 255",

@@ -16,7 +16,7 @@ use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::problem::{Code, Problem, pointer_to};
-use crate::bridge::{Bridge, Caller, Place};
+use crate::bridge::{Bridge, Caller, FilePermit};
 use crate::types::message::Text;
 
 /// 20 s: 3 MB at 1.2 Mbit/s. A file holds one of few permits, and the request also needs time after
@@ -40,7 +40,7 @@ const NEEDS_QUOTES: &[char] = &[
 pub(super) struct Upload {
     pub(super) form: FileForm,
     /// The permit. It is held to the end, because it bounds the memory that files take.
-    pub(super) place: Place,
+    pub(super) place: FilePermit,
 }
 
 impl Upload {
@@ -53,7 +53,7 @@ impl Upload {
         if let Some(received) = request.extensions_mut().remove() {
             return Ok(received);
         }
-        let place = bridge.place_for_file(caller)?;
+        let place = bridge.file_permit(caller)?;
         Ok(Self {
             form: FileForm::read(request, caller.channel.max_file_bytes).await?,
             place,

@@ -17,13 +17,13 @@ use utoipa::openapi::Paths;
 
 use super::around::Next;
 use super::auth::AuthChannel;
-use super::envelope::{Whole, caught};
 use super::extract::{self, User};
 use super::form::{FileForm, Upload};
-use super::load::Place;
+use super::load::Permit;
 use super::problem::{Code, Problem};
+use super::request_log::{HasBody, catch_panic};
 use super::state::AppState;
-use crate::bridge::{Bridge, Caller, Claiming, Done, KeyFate, Keyed, Once};
+use crate::bridge::{Bridge, Caller, Claiming, FinishedWork, KeyFate, KeyedResult, KeyedWork};
 use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::Invalid;
@@ -39,9 +39,9 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The operations, by path, that claim the key in their use case. For all others the key is claimed
 /// before the work begins.
 #[derive(Debug)]
-pub(super) struct ClaimingRoutes(BTreeSet<String>);
+pub(super) struct SelfClaimingRoutes(BTreeSet<String>);
 
-impl ClaimingRoutes {
+impl SelfClaimingRoutes {
     /// Creates the set from the descriptions of the operations.
     pub(super) fn in_work<'a>(described: impl IntoIterator<Item = &'a Paths>) -> Self {
         let paths = described.into_iter().flat_map(|it| it.paths.keys());
@@ -60,7 +60,7 @@ impl ClaimingRoutes {
 /// Processes a POST with a key, at most once per key.
 pub(super) async fn once(
     state: &AppState,
-    claiming: &ClaimingRoutes,
+    claiming: &SelfClaimingRoutes,
     route: &MatchedPath,
     request: Request,
     next: Next,
@@ -71,7 +71,7 @@ pub(super) async fn once(
     let user = User::from_request_parts(&mut parts, state).await;
     let request = Request::from_parts(parts, body);
     let (fingerprint, mut request) = read(request, route, &state.bridge, &caller).await?;
-    let keyed = Keyed {
+    let keyed = KeyedWork {
         key,
         fingerprint,
         // A path with a missing or malformed user id is left to the handler to report.
@@ -80,7 +80,7 @@ pub(super) async fn once(
     };
     let bearer = caller.clone();
     let request_id = caller.trace.request_id().to_owned();
-    let place = request.extensions().get::<Place>().cloned();
+    let place = request.extensions().get::<Permit>().cloned();
     let outcome = state
         .bridge
         .once(&caller, keyed, |claim| async move {
@@ -88,7 +88,7 @@ pub(super) async fn once(
             bearer.claim = Some(claim);
             request.extensions_mut().insert(bearer);
             // A panic must become a response before the key is settled.
-            let answer = caught(next.run(request)).await;
+            let answer = catch_panic(next.run(request)).await;
             let done = done(answer, &request_id).await;
             // The permit counts until the work ends, even if the caller has disconnected.
             drop(place);
@@ -96,8 +96,8 @@ pub(super) async fn once(
         })
         .await?;
     Ok(match outcome {
-        Once::Fresh(response) => response,
-        Once::Repeated(answer) => replay(answer),
+        KeyedResult::Fresh(response) => response,
+        KeyedResult::Repeated(answer) => replay(answer),
     })
 }
 
@@ -178,7 +178,7 @@ async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
 
 /// Decides the fate of the key from the handler's response. Repeats get the same response, with two
 /// exceptions: nothing was done, or the outcome is unknown and a repeat has to find it out.
-async fn done(response: Response, request_id: &str) -> Done<Response> {
+async fn done(response: Response, request_id: &str) -> FinishedWork<Response> {
     let fate = match response.extensions().get::<Problem>() {
         Some(problem) if problem.is_unsettled() => KeyFate::Open,
         Some(problem) if problem.code().nothing_done() => KeyFate::Free,
@@ -187,10 +187,10 @@ async fn done(response: Response, request_id: &str) -> Done<Response> {
         None => {
             let (answer, outcome) = copy(response).await;
             let fate = KeyFate::Answered(answer);
-            return Done { outcome, fate };
+            return FinishedWork { outcome, fate };
         }
     };
-    Done {
+    FinishedWork {
         outcome: response,
         fate,
     }
@@ -225,7 +225,7 @@ fn replay(answer: Answer) -> Response {
         }
     }
     headers.insert(REPLAYED, HeaderValue::from_static("true"));
-    response.extensions_mut().insert(Whole);
+    response.extensions_mut().insert(HasBody);
     response
 }
 

@@ -39,11 +39,11 @@ pub struct Limits {
 
 /// The `RateLimit` headers for a request that passes: the remaining requests and the policy.
 #[derive(Debug, Default)]
-pub(super) struct Allowance(Option<(HeaderValue, HeaderValue)>);
+pub(super) struct RemainingLimit(Option<(HeaderValue, HeaderValue)>);
 
 /// A rate limit that was reached.
 #[derive(Debug)]
-pub(super) struct Excess {
+pub(super) struct LimitReached {
     what: &'static str,
     wait_seconds: u64,
     policy: HeaderValue,
@@ -75,13 +75,13 @@ impl Limits {
     }
 
     /// Counts a request, which may be about a user.
-    pub(super) fn check(&self, user: Option<&UserId>) -> Result<Allowance, Excess> {
+    pub(super) fn check(&self, user: Option<&UserId>) -> Result<RemainingLimit, LimitReached> {
         let Some(policy) = &self.policy else {
-            return Ok(Allowance::default());
+            return Ok(RemainingLimit::default());
         };
         let excess = |what, until: NotUntil<_>| {
             let wait = until.wait_time_from(DefaultClock::default().now());
-            Excess {
+            LimitReached {
                 what,
                 wait_seconds: wait.as_secs() + 1,
                 policy: policy.clone(),
@@ -105,7 +105,7 @@ impl Limits {
         let left = left.collect::<Vec<_>>().join(", ");
         let left = HeaderValue::try_from(left).ok();
         let left = left.filter(|left| !left.is_empty());
-        Ok(Allowance(left.map(|left| (left, policy.clone()))))
+        Ok(RemainingLimit(left.map(|left| (left, policy.clone()))))
     }
 
     /// Forgets the users whose limit is fully available again, because they were idle long enough.
@@ -117,7 +117,7 @@ impl Limits {
     }
 }
 
-impl Allowance {
+impl RemainingLimit {
     /// Adds the `RateLimit` headers to the response.
     pub(super) fn describe(self, headers: &mut HeaderMap) {
         if let Some((left, policy)) = self.0 {
@@ -127,7 +127,7 @@ impl Allowance {
     }
 }
 
-impl Excess {
+impl LimitReached {
     pub(super) fn problem(&self) -> Problem {
         let detail = match self.what {
             "user" => "The channel's limit of requests per second about this user is reached.",

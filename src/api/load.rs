@@ -23,7 +23,7 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
-use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
+use crate::bounds::{Bound, Hold, Holder, LimitReached, Shares};
 use arrival::{Arrival, Pace};
 
 /// The limit on channels' requests in progress. At 5 s, the longest default wait for the Cloud,
@@ -67,17 +67,17 @@ struct Bounds {
 
 /// The permit of a request or response, held as long as any clone of this lives.
 #[derive(Debug, Clone)]
-pub(super) struct Place(Arc<Held>);
+pub(super) struct Permit(Arc<PermitKind>);
 
 #[derive(Debug)]
-enum Held {
-    Request(UnderWay),
+enum PermitKind {
+    Request(RequestPermit),
     Page { _room: Hold },
 }
 
 /// A request in progress.
 #[derive(Debug)]
-struct UnderWay {
+struct RequestPermit {
     _request: Option<Hold>,
     /// The part of the bound that its body takes so far, in units; `None` if the body does not
     /// count.
@@ -118,7 +118,7 @@ impl Load {
 
     /// Takes a permit for a channel's request, if there is room. Its body and its response hold the
     /// permit. Returns `None` for a route that needs none.
-    pub(super) fn admit(&self, holder: Holder<'_>, route: &str) -> Result<Option<Place>, Problem> {
+    pub(super) fn admit(&self, holder: Holder<'_>, route: &str) -> Result<Option<Permit>, Problem> {
         // Readers wait long, and there may be many. Each holds a reader's permit while it waits,
         // and its pages count.
         if route == "/v1/events" {
@@ -129,13 +129,13 @@ impl Load {
         let bounds = &*self.0;
         let request = bounds.requests.take(holder, 1).map_err(|exhausted| {
             Problem::overloaded(match exhausted {
-                Exhausted::All => {
+                LimitReached::All => {
                     "Too many requests are in progress; this one was not read."
                 }
-                Exhausted::Channel => {
+                LimitReached::Channel => {
                     "Too many requests of this channel are in progress; this one was not read."
                 }
-                Exhausted::User => {
+                LimitReached::User => {
                     "Too many requests with tokens for this user are in progress; this one was not read."
                 }
             })
@@ -143,10 +143,10 @@ impl Load {
         let bytes = if is_file {
             None
         } else {
-            let bytes = bounds.bodies.take(holder, 0).map_err(no_room_for_body)?;
+            let bytes = bounds.bodies.take(holder, 0).map_err(body_limit_problem)?;
             Some(Mutex::new(bytes))
         };
-        Ok(Some(Place::new(Held::Request(UnderWay {
+        Ok(Some(Permit::new(PermitKind::Request(RequestPermit {
             _request: Some(request),
             bytes,
             pace: if is_file {
@@ -161,11 +161,11 @@ impl Load {
 
     /// Counts the body of a notification for an account as it arrives. Its signature cannot be
     /// verified before its end, so it takes no permit yet.
-    pub(super) fn notification_body(&self, account_id: &str) -> Result<Place, Problem> {
+    pub(super) fn notification_body(&self, account_id: &str) -> Result<Permit, Problem> {
         let bounds = &*self.0;
         let bytes = bounds.notification_bodies.take(of_account(account_id), 0);
         let bytes = bytes.map_err(|_| Problem::too_many_notifications())?;
-        Ok(Place::new(Held::Request(UnderWay {
+        Ok(Permit::new(PermitKind::Request(RequestPermit {
             _request: None,
             bytes: Some(Mutex::new(bytes)),
             pace: &arrival::NOTIFICATIONS,
@@ -185,32 +185,34 @@ impl Load {
     /// # Errors
     ///
     /// The bound or share that is used up.
-    pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Place, Exhausted> {
+    pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Permit, LimitReached> {
         let Shares { channel, user, .. } = self.0.page_shares;
         // A page that is larger than a share takes all of it.
         let most = holder.user.map_or(channel, |_| user.min(channel));
         let room = self.0.pages.take(holder, bytes.div_ceil(UNIT).min(most))?;
-        Ok(Place::new(Held::Page { _room: room }))
+        Ok(Permit::new(PermitKind::Page { _room: room }))
     }
 }
 
 /// Makes the problem for a page of events that finds no room.
-pub(super) fn no_room_for_page(exhausted: Exhausted) -> Problem {
+pub(super) fn page_limit_problem(exhausted: LimitReached) -> Problem {
     Problem::overloaded(match exhausted {
-        Exhausted::All => "Too many events are being sent to readers.",
-        Exhausted::Channel => "Too many events are being sent to readers of this channel.",
-        Exhausted::User => "Too many events are being sent to readers with tokens for this user.",
+        LimitReached::All => "Too many events are being sent to readers.",
+        LimitReached::Channel => "Too many events are being sent to readers of this channel.",
+        LimitReached::User => {
+            "Too many events are being sent to readers with tokens for this user."
+        }
     })
 }
 
-impl Place {
-    fn new(held: Held) -> Self {
+impl Permit {
+    fn new(held: PermitKind) -> Self {
         Self(Arc::new(held))
     }
 
     /// Converts a text to bytes that hold the permit until the last of them is dropped.
     pub(super) fn holding(self, text: String) -> Bytes {
-        Bytes::from_owner(HeldText { text, _place: self })
+        Bytes::from_owner(TextWithPermit { text, _place: self })
     }
 
     /// Wraps the request's body as it arrives: it is counted, and cut if it does not fit or takes
@@ -223,8 +225,8 @@ impl Place {
     }
 
     /// Counts the bytes of a body that have arrived.
-    fn book(&self, bytes: usize) -> Result<(), Problem> {
-        let Held::Request(UnderWay {
+    fn count_bytes(&self, bytes: usize) -> Result<(), Problem> {
+        let PermitKind::Request(RequestPermit {
             bytes: Some(booked),
             pace,
             ..
@@ -234,7 +236,7 @@ impl Place {
         };
         let mut booked = booked.lock().unwrap_or_else(PoisonError::into_inner);
         let more = bytes.div_ceil(UNIT) - booked.amount();
-        booked.grow(more).map_err(pace.no_room)
+        booked.take_more(more).map_err(pace.no_room)
     }
 
     /// Returns the response, or the problem for which the body was cut.
@@ -245,19 +247,19 @@ impl Place {
     /// Returns the problem for which the request's body was cut, if it was.
     pub(super) fn cut(&self) -> Option<Problem> {
         match &*self.0 {
-            Held::Request(request) => request.cut.get().cloned(),
-            Held::Page { .. } => None,
+            PermitKind::Request(request) => request.cut.get().cloned(),
+            PermitKind::Page { .. } => None,
         }
     }
 
     /// Makes the response hold the permit until its last byte is written or the connection is
     /// dropped.
-    pub(super) fn held_by(self, answer: Response) -> Response {
+    pub(super) fn with_permit(self, answer: Response) -> Response {
         answer.map(|body| {
             if body.is_end_stream() {
                 return body;
             }
-            Body::new(HeldBody { body, _place: self })
+            Body::new(BodyWithPermit { body, _place: self })
         })
     }
 }
@@ -270,36 +272,36 @@ fn of_account(account_id: &str) -> Holder<'_> {
 }
 
 /// Makes the problem for a channel's body that does not fit.
-fn no_room_for_body(exhausted: Exhausted) -> Problem {
+fn body_limit_problem(exhausted: LimitReached) -> Problem {
     Problem::overloaded(match exhausted {
-        Exhausted::All => {
+        LimitReached::All => {
             "The bodies of the requests in progress have reached their total size limit; nothing was done."
         }
-        Exhausted::Channel | Exhausted::User => {
+        LimitReached::Channel | LimitReached::User => {
             "The bodies of this channel's requests in progress have reached their total size limit; nothing was done."
         }
     })
 }
 
 /// A text that holds a permit.
-struct HeldText {
+struct TextWithPermit {
     text: String,
-    _place: Place,
+    _place: Permit,
 }
 
-impl AsRef<[u8]> for HeldText {
+impl AsRef<[u8]> for TextWithPermit {
     fn as_ref(&self) -> &[u8] {
         self.text.as_bytes()
     }
 }
 
 /// A body that holds a permit.
-struct HeldBody {
+struct BodyWithPermit {
     body: Body,
-    _place: Place,
+    _place: Permit,
 }
 
-impl http_body::Body for HeldBody {
+impl http_body::Body for BodyWithPermit {
     type Data = Bytes;
     type Error = axum::Error;
 

@@ -15,7 +15,7 @@ use utoipa::openapi::{ContentBuilder, OpenApi as Document, Ref, RefOr, Required,
 use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
-use super::idempotency::ClaimingRoutes;
+use super::idempotency::SelfClaimingRoutes;
 use super::problem::{Code, ProblemDetails};
 use super::state::AppState;
 use super::{v1, webhooks};
@@ -61,7 +61,7 @@ pub(super) struct Operations {
     pub(super) routes: Router<Arc<AppState>>,
     /// The document that describes them.
     pub(super) document: Document,
-    pub(super) claiming: ClaimingRoutes,
+    pub(super) claiming: SelfClaimingRoutes,
 }
 
 /// Builds the operations with their description.
@@ -209,7 +209,7 @@ fn describe_problems(document: &mut Document) {
                 }
                 Code::EventNotFound => path.contains("{event_id}"),
                 Code::NoCallback => is_about_deliveries,
-                Code::EventOfTheMoment => path.ends_with("/retry"),
+                Code::TransientEvent => path.ends_with("/retry"),
                 Code::QueueFull => may_be_queued,
                 Code::TooManyReaders => path == "/v1/events",
                 Code::FileNotFound => is_about_files && !has_body,

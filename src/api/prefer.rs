@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use crate::outbox::Patience;
+use crate::outbox::WaitPreference;
 
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
@@ -65,16 +65,16 @@ impl Prefer {
     }
 
     /// Returns the time to wait for the Cloud.
-    pub(super) fn patience(&self) -> Patience {
+    pub(super) fn patience(&self) -> WaitPreference {
         match self.0 {
-            None => Patience::default(),
-            Some(Preference::Wait(seconds)) => Patience {
+            None => WaitPreference::default(),
+            Some(Preference::Wait(seconds)) => WaitPreference {
                 wait: Duration::from_secs(seconds),
                 at_once: false,
             },
-            Some(Preference::RespondAsync) => Patience {
+            Some(Preference::RespondAsync) => WaitPreference {
                 at_once: true,
-                ..Patience::default()
+                ..WaitPreference::default()
             },
         }
     }

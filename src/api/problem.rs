@@ -13,7 +13,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::bounds::Exhausted;
+use crate::bounds::LimitReached;
 use crate::bridge::{self, CloudFailure, CloudFailureKind};
 use crate::types::event::data::UpstreamFailure;
 use crate::types::file::ImageType;
@@ -404,9 +404,9 @@ impl From<bridge::Error> for Problem {
             ),
             Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
             Error::TooManyFiles(exhausted) => Self::new(code, match exhausted {
-                    Exhausted::All => "Too many files are being sent to the Cloud; this one was not sent.",
-                    Exhausted::Channel => "Too many files of this channel are being sent to the Cloud or are queued; this one was not sent.",
-                    Exhausted::User => "Too many files are being sent with tokens for this user, or are queued for this user; this one was not sent.",
+                    LimitReached::All => "Too many files are being sent to the Cloud; this one was not sent.",
+                    LimitReached::Channel => "Too many files of this channel are being sent to the Cloud or are queued; this one was not sent.",
+                    LimitReached::User => "Too many files are being sent with tokens for this user, or are queued for this user; this one was not sent.",
                 },
             )
             .retry_after(FILES_RETRY_SECONDS),
@@ -422,15 +422,15 @@ impl From<bridge::Error> for Problem {
             .retry_after(QUEUE_RETRY_SECONDS),
             Error::EventNotFound => Self::new(code, "This channel has no such event, or it is no longer stored.",
             ),
-            Error::EventOfTheMoment => Self::new(code, "Typing events are not sent again.",
+            Error::TransientEvent => Self::new(code, "Typing events are not sent again.",
             ),
             Error::NoCallback => Self::new(code, "This channel has no callback URL, so nothing is delivered to it.",
             ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
             Error::TooManyReaders(exhausted) => Self::new(code, match exhausted {
-                    Exhausted::All => "Too many readers are waiting for events; reading without waiting is possible.",
-                    Exhausted::Channel => "Too many readers of this channel are waiting for events; reading without waiting is possible.",
-                    Exhausted::User => "Too many readers with tokens for this user are waiting for events; reading without waiting is possible.",
+                    LimitReached::All => "Too many readers are waiting for events; reading without waiting is possible.",
+                    LimitReached::Channel => "Too many readers of this channel are waiting for events; reading without waiting is possible.",
+                    LimitReached::User => "Too many readers with tokens for this user are waiting for events; reading without waiting is possible.",
                 },
             )
             .retry_after(READERS_RETRY_SECONDS),

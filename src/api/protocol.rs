@@ -10,8 +10,8 @@ use axum::http::header::HOST;
 use axum::http::{HeaderMap, Method, Request, StatusCode, Version};
 use axum::response::{IntoResponse as _, Response};
 
-use super::envelope::{AnonymousLog, Envelope};
 use super::problem::{Code, Problem};
+use super::request_log::{AnonymousLog, RequestLog};
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
 use crate::types::links;
@@ -85,11 +85,11 @@ impl ProtocolErrors {
     }
 
     fn answer<B>(&self, request: &mut Request<B>, problem: Problem) -> Response {
-        let envelope = Envelope::open(request, &*self.clock);
+        let envelope = RequestLog::open(request, &*self.clock);
         let answer = problem.into_response();
         match &self.metrics {
             Some(metrics) => envelope.seal(answer, metrics, &self.anonymous),
-            None => envelope.seal_uncounted(answer, &self.anonymous),
+            None => envelope.finish_uncounted(answer, &self.anonymous),
         }
     }
 }

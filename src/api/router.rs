@@ -16,16 +16,16 @@ use super::auth;
 use super::bounds::REQUEST_LIMIT;
 use super::cors;
 use super::documentation;
-use super::envelope::{AnonymousLog, Envelope, caught};
 use super::extract;
-use super::guesses::{self, Guesses};
-use super::idempotency::{self, ClaimingRoutes};
-use super::load::{Load, Place};
+use super::idempotency::{self, SelfClaimingRoutes};
+use super::load::{Load, Permit};
 use super::openapi::{self, Operations};
 use super::parameters::KnownParameters;
 use super::problem::{Code, Problem};
+use super::request_log::{AnonymousLog, RequestLog, catch_panic};
 use super::state::AppState;
 use super::webhooks;
+use super::wrong_keys::{self, WrongKeys};
 use crate::bridge::Caller;
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::Metrics;
@@ -47,14 +47,14 @@ pub fn router(state: AppState) -> Router {
     let routes = routes.route_layer(Around::new(move |request, next| {
         guard(Arc::clone(&guarded), request, next)
     }));
-    let surroundings = Surroundings {
+    let surroundings = RequestLayer {
         clock: SharedClock::clone(&state.clock),
         metrics: state.metrics.clone(),
         anonymous: AnonymousLog::default(),
-        guesses: Guesses::default(),
+        guesses: WrongKeys::default(),
     };
     let access = state.access.clone();
-    let routes = enveloped(routes.merge(documentation::routes(&document)), surroundings);
+    let routes = with_request_layer(routes.merge(documentation::routes(&document)), surroundings);
     cors::shared(routes.with_state(state), &access)
 }
 
@@ -68,13 +68,13 @@ pub fn webhooks_router(
 ) -> Router {
     let (routes, _) = webhooks::routes().split_for_parts();
     let state = WebhooksState { receiver, load };
-    let surroundings = Surroundings {
+    let surroundings = RequestLayer {
         clock,
         metrics,
         anonymous: AnonymousLog::default(),
-        guesses: Guesses::default(),
+        guesses: WrongKeys::default(),
     };
-    enveloped(routes, surroundings).with_state(state)
+    with_request_layer(routes, surroundings).with_state(state)
 }
 
 /// The state of the webhook handler, if it is served alone.
@@ -97,9 +97,9 @@ impl FromRef<WebhooksState> for Load {
 }
 
 /// Adds the outer layers to the routes: fallbacks, limits, and a problem for every error.
-fn enveloped<S: Clone + Send + Sync + 'static>(
+fn with_request_layer<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    surroundings: Surroundings,
+    surroundings: RequestLayer,
 ) -> Router<S> {
     let surroundings = Arc::new(surroundings);
     routes
@@ -116,26 +116,26 @@ fn enveloped<S: Clone + Send + Sync + 'static>(
 }
 
 /// The state of the outermost layer.
-struct Surroundings {
+struct RequestLayer {
     clock: SharedClock,
     metrics: Metrics,
     anonymous: AnonymousLog,
-    guesses: Guesses,
+    guesses: WrongKeys,
 }
 
 async fn surround(
-    surroundings: Arc<Surroundings>,
+    surroundings: Arc<RequestLayer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
-    let Surroundings {
+    let RequestLayer {
         clock,
         metrics,
         anonymous,
         guesses,
     } = &*surroundings;
-    let envelope = Envelope::open(&mut request, &**clock);
-    let address = guesses::address(&request);
+    let envelope = RequestLog::open(&mut request, &**clock);
+    let address = wrong_keys::address(&request);
     let answer = in_time(request, next);
     let answer = answer.instrument(envelope.span()).await;
     let answer = guesses.slow_down(answer, address).await;
@@ -144,7 +144,7 @@ async fn surround(
 
 /// Processes a request within the time limit; a panic becomes a problem.
 async fn in_time(request: Request, next: Next) -> Response {
-    let answer = timeout(REQUEST_LIMIT, caught(next.run(request))).await;
+    let answer = timeout(REQUEST_LIMIT, catch_panic(next.run(request))).await;
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
 
@@ -152,7 +152,7 @@ async fn in_time(request: Request, next: Next) -> Response {
 struct Guarded {
     state: Arc<AppState>,
     parameters: KnownParameters,
-    claiming: ClaimingRoutes,
+    claiming: SelfClaimingRoutes,
 }
 
 /// Passes a request on to its handler if its caller is authorized, its target is readable, its
@@ -187,7 +187,7 @@ async fn guard(
             let request = Request::from_parts(parts, place.arriving(body));
             let response = once(state, claiming, request, next).await;
             let response = place.answer(response);
-            place.held_by(response)
+            place.with_permit(response)
         }
     };
     allowance.describe(response.headers_mut());
@@ -195,7 +195,7 @@ async fn guard(
 }
 
 /// Takes a permit for the request, if it needs one.
-fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
+fn admitted(load: &Load, parts: &Parts) -> Result<Option<Permit>, Problem> {
     let matched = parts.extensions.get::<MatchedPath>();
     let caller = parts.extensions.get::<Caller>();
     match (caller, matched) {
@@ -207,12 +207,12 @@ fn admitted(load: &Load, parts: &Parts) -> Result<Option<Place>, Problem> {
 /// Runs the handler, at most once if the request has an idempotency key.
 async fn once(
     state: &AppState,
-    claiming: &ClaimingRoutes,
+    claiming: &SelfClaimingRoutes,
     request: Request,
     next: Next,
 ) -> Response {
     match idempotency::route_with_key(&request) {
-        None => caught(next.run(request)).await,
+        None => catch_panic(next.run(request)).await,
         // Boxed: few requests have a key, and otherwise all would reserve memory for it.
         Some(route) => Box::pin(idempotency::once(state, claiming, &route, request, next))
             .await
@@ -238,13 +238,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_becomes_a_problem_with_a_request_id_and_no_reason() {
-        let router = enveloped(
+        let router = with_request_layer(
             Router::new().route("/", get(fail)),
-            Surroundings {
+            RequestLayer {
                 clock: Arc::new(SystemClock),
                 metrics: Metrics::default(),
                 anonymous: AnonymousLog::default(),
-                guesses: Guesses::default(),
+                guesses: WrongKeys::default(),
             },
         );
         let request = Request::get("/").header("x-request-id", "abc");

@@ -29,16 +29,16 @@ use std::sync::Arc;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::idempotency::ClaimingRoutes;
+use super::idempotency::SelfClaimingRoutes;
 use super::state::AppState;
 
 /// Builds the channels' operations, with the set of those that claim the idempotency key
 /// themselves.
-pub(super) fn routes() -> (OpenApiRouter<Arc<AppState>>, ClaimingRoutes) {
+pub(super) fn routes() -> (OpenApiRouter<Arc<AppState>>, SelfClaimingRoutes) {
     let text = routes!(messages::send);
     // By far the most frequent operation: its use case claims the key together with its other
     // writes.
-    let claiming = ClaimingRoutes::in_work([&text.1]);
+    let claiming = SelfClaimingRoutes::in_work([&text.1]);
     let routes = OpenApiRouter::new()
         .routes(text)
         .routes(routes!(conversation::open, conversation::show))

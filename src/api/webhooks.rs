@@ -9,7 +9,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::bounds::NOTIFICATION_LIMIT;
-use super::extract::{self, Unread};
+use super::extract::{self, ReadError};
 use super::load::Load;
 use super::problem::{Code, Problem};
 use crate::bridge;
@@ -73,8 +73,8 @@ async fn receive(
     let place = load.notification_body(&account_id)?;
     let body = extract::whole(place.arriving(body), NOTIFICATION_LIMIT).await;
     let body = body.map_err(|unread| match unread {
-        Unread::TooLarge => too_large(),
-        Unread::Broken => {
+        ReadError::TooLarge => too_large(),
+        ReadError::Broken => {
             let why = place
                 .cut()
                 .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));

@@ -28,7 +28,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::bounds::{Bound, Exhausted, Hold, Holder, Shares};
+use crate::bounds::{Bound, Hold, Holder, LimitReached, Shares};
 
 /// 16,384: 10,000 connections that wait for events, and room for requests.
 pub(super) const AT_ONCE: usize = 16_384;
@@ -70,13 +70,13 @@ pub(super) struct Traffic {
 
 /// A request that is being processed.
 #[derive(Debug)]
-pub(super) struct Busy(Arc<Traffic>);
+pub(super) struct ActiveRequest(Arc<Traffic>);
 
 /// A listener with bounded connections, until a stop.
 pub(super) struct Connections<S> {
     listening: Listening,
     places: Arc<Semaphore>,
-    patience: Patience,
+    patience: IdleLimits,
     /// The bound on connections without a complete head, by address.
     pending: Option<Bound>,
     /// The time of the latest log line about refused connections, and the number refused since.
@@ -88,14 +88,14 @@ pub(super) struct Connections<S> {
 
 /// The times after which an inactive connection is closed.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Patience {
+pub(super) struct IdleLimits {
     /// The longest time without a byte in either direction.
     pub(super) silence: Duration,
     /// The longest time in which the client reads nothing of a response.
     pub(super) unread: Duration,
 }
 
-impl Default for Patience {
+impl Default for IdleLimits {
     fn default() -> Self {
         Self {
             silence: SILENCE,
@@ -116,7 +116,7 @@ enum Listening {
 pub(super) struct Connection<T> {
     stream: T,
     address: SocketAddr,
-    patience: Patience,
+    patience: IdleLimits,
     /// The time of the latest byte in either direction.
     heard: Instant,
     /// A timer that is rarely reset. When it fires, the silence is measured.
@@ -128,21 +128,21 @@ pub(super) struct Connection<T> {
     lingering: Option<Pin<Box<Sleep>>>,
     _place: Option<OwnedSemaphorePermit>,
     /// Dropped with the first byte.
-    unheard: Option<Unheard>,
+    unheard: Option<AwaitingFirstByte>,
 }
 
 /// A connection on which nothing has arrived yet, counted for as long as this value lives.
 #[derive(Debug)]
-struct Unheard(Arc<watch::Sender<usize>>);
+struct AwaitingFirstByte(Arc<watch::Sender<usize>>);
 
-impl Unheard {
+impl AwaitingFirstByte {
     fn new(count: &Arc<watch::Sender<usize>>) -> Self {
         count.send_modify(|count| *count += 1);
         Self(Arc::clone(count))
     }
 }
 
-impl Drop for Unheard {
+impl Drop for AwaitingFirstByte {
     fn drop(&mut self) {
         self.0.send_modify(|count| *count -= 1);
     }
@@ -151,7 +151,12 @@ impl Drop for Unheard {
 impl<S: Future<Output = ()>> Connections<S> {
     /// Wraps a listener. It accepts at most `at_once` connections at a time, each with these time
     /// limits, until `stop`.
-    pub(super) fn new(listener: TcpListener, at_once: usize, patience: Patience, stop: S) -> Self {
+    pub(super) fn new(
+        listener: TcpListener,
+        at_once: usize,
+        patience: IdleLimits,
+        stop: S,
+    ) -> Self {
         Self {
             listening: Listening::Open(listener),
             places: Arc::new(Semaphore::new(at_once)),
@@ -187,7 +192,7 @@ impl<S: Future<Output = ()>> Connections<S> {
             tokio::select! {
                 (place, (stream, address)) = arriving => match self.pending(address.ip()) {
                     Ok(pending) => return Some(self.connection(place, stream, address, pending)),
-                    Err(_exhausted) => self.note_refused(),
+                    Err(_exhausted) => self.log_refused(),
                 },
                 () = &mut self.stop => self.close(),
             }
@@ -207,7 +212,7 @@ impl<S: Future<Output = ()>> Connections<S> {
     }
 
     /// Takes a permit for a new connection without a complete head.
-    fn pending(&self, address: IpAddr) -> Result<Option<Hold>, Exhausted> {
+    fn pending(&self, address: IpAddr) -> Result<Option<Hold>, LimitReached> {
         let Some(pending) = &self.pending else {
             return Ok(None);
         };
@@ -219,7 +224,7 @@ impl<S: Future<Output = ()>> Connections<S> {
     }
 
     /// Logs refused connections at intervals.
-    fn note_refused(&mut self) {
+    fn log_refused(&mut self) {
         let (logged, count) = &mut self.refused;
         *count += 1;
         if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
@@ -262,7 +267,7 @@ impl<S: Future<Output = ()>> Connections<S> {
             }),
             lingering: None,
             _place: place,
-            unheard: Some(Unheard::new(&self.unheard)),
+            unheard: Some(AwaitingFirstByte::new(&self.unheard)),
         }
     }
 
@@ -294,12 +299,12 @@ fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
 
 impl Traffic {
     /// Counts a request until the returned value is dropped.
-    pub(super) fn begin(self: &Arc<Self>) -> Busy {
+    pub(super) fn begin(self: &Arc<Self>) -> ActiveRequest {
         let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
         drop(pending.take());
         drop(pending);
         self.requests.fetch_add(1, Ordering::Relaxed);
-        Busy(Arc::clone(self))
+        ActiveRequest(Arc::clone(self))
     }
 
     /// Waits for `long`, and then until no request is being processed.
@@ -311,7 +316,7 @@ impl Traffic {
     }
 
     /// Waits until no request was processed and nothing was written for `long`.
-    pub(super) async fn stands_still(&self, long: Duration) {
+    pub(super) async fn is_stalled_for(&self, long: Duration) {
         loop {
             let before = self.writes.load(Ordering::Relaxed);
             sleep(long).await;
@@ -323,7 +328,7 @@ impl Traffic {
     }
 }
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
         // From now on its response is being written.

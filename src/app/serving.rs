@@ -111,7 +111,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection => ended,
-            () = traffic.stands_still(GRACE) => Ok(()),
+            () = traffic.is_stalled_for(GRACE) => Ok(()),
             () = traffic.is_idle_after(ANSWER_AT_STOP) => Ok(()),
         }
     };
@@ -138,7 +138,7 @@ mod tests {
     use tokio::time::{interval, timeout};
 
     use super::*;
-    use crate::app::connections::Patience;
+    use crate::app::connections::IdleLimits;
     use crate::clock::SystemClock;
 
     const LONG: Duration = Duration::from_secs(20);
@@ -148,7 +148,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections =
-            Connections::new(listener, 9, Patience::default(), std::future::pending());
+            Connections::new(listener, 9, IdleLimits::default(), std::future::pending());
         let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
         #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
         tokio::spawn(serve(connections, router, Some(errors), head));

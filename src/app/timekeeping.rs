@@ -32,12 +32,12 @@ const CLOCK_RIGHT_BELOW: TimeDelta = TimeDelta::milliseconds(500);
 pub struct Timekeeper {
     clock: Arc<DisciplinedClock>,
     store: Store,
-    told: Told,
+    told: LoggedState,
 }
 
 /// The states that were logged, so that each is logged once.
 #[derive(Debug, Default)]
-struct Told {
+struct LoggedState {
     is_machine_wrong: bool,
     is_ahead: bool,
 }
@@ -56,7 +56,7 @@ impl Timekeeper {
         Ok(Self {
             clock: Arc::new(clock),
             store: store.clone(),
-            told: Told::default(),
+            told: LoggedState::default(),
         })
     }
 

@@ -37,15 +37,15 @@ enum Rest {
 
 /// A body that returns to its owner if it is dropped before its end.
 #[derive(Debug)]
-pub(super) struct Lent {
+pub(super) struct LentBody {
     body: Option<Incoming>,
     owner: Unread,
 }
 
 impl Unread {
     /// Lends the body of a request to its handler, which gives back the unread rest.
-    pub(super) fn lend(&self, request: Request<Incoming>) -> Request<Lent> {
-        request.map(|body| Lent {
+    pub(super) fn lend(&self, request: Request<Incoming>) -> Request<LentBody> {
+        request.map(|body| LentBody {
             body: Some(body),
             owner: self.clone(),
         })
@@ -93,7 +93,7 @@ async fn is_read_to_its_end(mut rest: Incoming) -> bool {
     matches!(timeout(PATIENCE, reading).await, Ok(Some(())))
 }
 
-impl Body for Lent {
+impl Body for LentBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -126,7 +126,7 @@ impl Body for Lent {
     }
 }
 
-impl Drop for Lent {
+impl Drop for LentBody {
     fn drop(&mut self) {
         if let Some(rest) = self.body.take()
             && !rest.is_end_stream()

@@ -7,7 +7,9 @@ use super::audit;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::NewEvent;
 use crate::types::audit::{Action, Entry};
-use crate::types::delivery::{Delivery, DeliveryState, EventRecord, Outlook, Replay};
+use crate::types::delivery::{
+    CallbackSchedule, Delivery, DeliveryState, EventRecord, ReplaySelection,
+};
 use crate::types::event::data::TYPING_LIFE;
 use crate::types::event::{Cursor, Event, EventId, EventType, sample};
 
@@ -60,7 +62,7 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::EventNotFound`], [`Error::NoCallback`], [`Error::EventOfTheMoment`]; if the storage
+    /// [`Error::EventNotFound`], [`Error::NoCallback`], [`Error::TransientEvent`]; if the storage
     /// is unavailable.
     pub async fn retry_delivery(&self, caller: &Caller, id: EventId) -> Result<EventRecord, Error> {
         let record = self.event(caller, id).await?;
@@ -77,7 +79,7 @@ impl Bridge {
             .await?
             .ok_or(Error::EventNotFound)?;
         if !retried {
-            return Err(Error::EventOfTheMoment);
+            return Err(Error::TransientEvent);
         }
         audit::tell(&entry);
         self.event(caller, id).await
@@ -92,7 +94,7 @@ impl Bridge {
     pub async fn replay_deliveries(
         &self,
         caller: &Caller,
-        replay: &Replay,
+        replay: &ReplaySelection,
         dry_run: bool,
     ) -> Result<u64, Error> {
         let now = self.parts.clock.now();
@@ -128,7 +130,7 @@ impl Bridge {
     /// # Errors
     ///
     /// [`Error::NoCallback`]; if the storage is unavailable.
-    pub async fn resume_callback(&self, caller: &Caller) -> Result<Outlook, Error> {
+    pub async fn resume_callback(&self, caller: &Caller) -> Result<CallbackSchedule, Error> {
         deliver_for(caller)?;
         let store = &self.parts.store;
         let channel_id = &caller.channel.id;
@@ -136,7 +138,7 @@ impl Bridge {
         let entry = self.entry(caller, now, Action::ResumeDeliveries);
         store.resume_callback(channel_id, now, &entry).await?;
         audit::tell(&entry);
-        Ok(store.callback_outlook(channel_id).await?)
+        Ok(store.callback_schedule(channel_id).await?)
     }
 
     /// Adds a test event of a type, which concerns no user. It is read and delivered like any
@@ -166,7 +168,7 @@ impl Bridge {
         };
         let entry = self.entry(caller, now, Action::AddSample { event_id: id, kind });
         let store = &self.parts.store;
-        store.append_sample(logged, now, &entry).await?;
+        store.append_test_event(logged, now, &entry).await?;
         audit::tell(&entry);
         Ok(event)
     }

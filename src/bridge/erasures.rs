@@ -26,13 +26,15 @@ use tokio::time::timeout;
 
 use super::LOOK;
 use super::audit;
-use super::lanes::Turn;
+use super::lanes::LaneWait;
 use super::retry::{OUTCOME_UNKNOWN, Pause, Verdict};
 use super::tokens::{Token, unseal};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, ConsumerJws, Signal};
 use crate::crypto::Keyring;
-use crate::store::{self, Erasing, Erasure, Lease, NewClose, PendingClose, SealedClose, UserRef};
+use crate::store::{
+    self, Erasure, ErasureData, Lease, NewClose, PendingClose, SealedClose, UserRef,
+};
 use crate::telemetry::metrics::CLOSES_DROPPED;
 use crate::types::audit::Action;
 use crate::types::conversation::Features;
@@ -41,7 +43,7 @@ use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
 /// 24 h: the time for which a close is retried.
-const LIFE: TimeDelta = TimeDelta::hours(24);
+const RETRY_PERIOD: TimeDelta = TimeDelta::hours(24);
 
 /// 4 s: the time that an erasure waits for the user's lane, to learn the outcome of an opening or a
 /// send.
@@ -56,7 +58,7 @@ const OPENER_WAIT: Duration = Duration::from_secs(8);
 
 /// 15 s: the limit of a background attempt, which takes a token, the search for the conversation
 /// and the close. A stop waits for it.
-const TRY_LIMIT: Duration = Duration::from_secs(15);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// 30 s: the duration of a claim, longer than an attempt may take. If a replica dies, its close
 /// waits that long.
@@ -67,10 +69,10 @@ const HEAD_START: TimeDelta = TimeDelta::seconds(5);
 
 /// 8: the attempts of an erasure. It starts again if a conversation was opened or has ended
 /// meanwhile.
-const TRIES: u32 = 8;
+const MAX_ATTEMPTS: u32 = 8;
 
 /// 32: the number of closes that are attempted at once.
-const PLACES: u32 = 32;
+const CONCURRENCY: u32 = 32;
 
 /// The background work on conversations that erased users left open.
 #[derive(Debug)]
@@ -80,7 +82,7 @@ impl Source for DueCloses {
     type Item = PendingClose;
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const PACE: Pace = Pace::new(LOOK, CONCURRENCY);
     const FAILED: &'static str = "conversations of erased users could not be looked up";
 
     fn is_paused(&self) -> bool {
@@ -96,7 +98,7 @@ impl Source for DueCloses {
         let now = parts.clock.now();
         let due = parts
             .store
-            .claim_due_closes(now, now + CLAIM, now - LIFE, limit);
+            .claim_due_closes(now, now + CLAIM, now - RETRY_PERIOD, limit);
         Ok(due.await?.into())
     }
 
@@ -137,12 +139,12 @@ impl Bridge {
     pub async fn erase(&self, caller: &Caller, user_id: UserId) -> Result<Remainder, Error> {
         let key = caller.key(user_id);
         let store = &self.parts.store;
-        if let Some(standing) = store.standing(&key).await? {
+        if let Some(user_state) = store.user_state(&key).await? {
             // The lease is deleted with the row.
-            let lease = self.lane_for_erasure(&key, standing.user).await?;
-            let erased = self.remove_user(caller, &key, standing.user).await;
+            let lease = self.lane_for_erasure(&key, user_state.user).await?;
+            let erased = self.remove_user(caller, &key, user_state.user).await;
             if let (Err(_), Some(lease)) = (&erased, lease) {
-                store.release_lane(standing.user, &lease).await?;
+                store.release_lane(user_state.user, &lease).await?;
             }
             erased?;
         }
@@ -152,13 +154,13 @@ impl Bridge {
     /// Waits for the user's lane, so that work in progress ends first; `None` if that takes too
     /// long or the user is gone.
     async fn lane_for_erasure(&self, key: &UserKey, user: UserRef) -> Result<Option<Lease>, Error> {
-        let mut turn = Turn::within(LANE_WAIT);
+        let mut turn = LaneWait::within(LANE_WAIT);
         loop {
             if let Some(lease) = self.try_lane(user).await? {
                 return Ok(Some(lease));
             }
-            let standing = self.parts.store.standing(key).await?;
-            let is_there = standing.is_some_and(|standing| standing.user == user);
+            let user_state = self.parts.store.user_state(key).await?;
+            let is_there = user_state.is_some_and(|user_state| user_state.user == user);
             if !is_there || turn.wait().await.is_err() {
                 return Ok(None);
             }
@@ -173,8 +175,8 @@ impl Bridge {
         user: UserRef,
     ) -> Result<(), Error> {
         let store = &self.parts.store;
-        for _ in 0..TRIES {
-            let Some(erasing) = store.before_erasure(user).await? else {
+        for _ in 0..MAX_ATTEMPTS {
+            let Some(erasing) = store.erasure_data(user).await? else {
                 return Ok(());
             };
             let now = self.parts.clock.now();
@@ -199,7 +201,7 @@ impl Bridge {
     fn closes_left(
         &self,
         key: &UserKey,
-        erasing: &Erasing,
+        erasing: &ErasureData,
         now: DateTime<Utc>,
     ) -> Result<Vec<NewClose>, Error> {
         let keyring = &self.parts.keyring;
@@ -218,7 +220,7 @@ impl Bridge {
         let is_under_way = erasing.opening_until.filter(|until| *until > now);
         let opening = erasing.opening.as_ref();
         let opening =
-            opening.filter(|opening| is_under_way.is_some() || opening.is_open_question(now));
+            opening.filter(|opening| is_under_way.is_some() || opening.outcome_matters(now));
         if let Some(opening) = opening {
             closes.push(NewClose {
                 account_id: key.account_id.clone(),
@@ -231,7 +233,7 @@ impl Bridge {
     }
 
     /// Stores the pending close of a conversation that was opened while its user was erased.
-    pub(super) async fn leave_close(
+    pub(super) async fn store_pending_close(
         &self,
         key: &UserKey,
         token: &Token,
@@ -281,14 +283,14 @@ impl Bridge {
         for close in store.closes_of(&owners).await? {
             let now = self.parts.clock.now();
             // This close is for an opening that may be in progress. The opening has to end first.
-            if close.conversation_id.is_none() && close.tries == 0 && close.due_at > now {
+            if close.conversation_id.is_none() && close.attempts == 0 && close.due_at > now {
                 remainder = Remainder::Close;
                 continue;
             }
             let Some(mut close) = store.claim_close(close.id, now + CLAIM).await? else {
                 continue;
             };
-            let Some(error) = self.try_close(trace, &mut close, limit).await? else {
+            let Some(error) = self.attempt_close(trace, &mut close, limit).await? else {
                 continue;
             };
             // Without the Monitoring API for the account, the conversation can never be found, and
@@ -304,7 +306,7 @@ impl Bridge {
     }
 
     /// Attempts a claimed close and settles it. Returns the error if the close is postponed.
-    async fn try_close(
+    async fn attempt_close(
         &self,
         trace: &Trace,
         close: &mut PendingClose,
@@ -325,7 +327,7 @@ impl Bridge {
             // It is retried all the same until its 24 hours are over.
             Verdict::Final | Verdict::Unknown(_) => Pause::because(OUTCOME_UNKNOWN),
         };
-        let due_at = self.parts.clock.now() + pause.after(close.tries);
+        let due_at = self.parts.clock.now() + pause.after(close.attempts);
         store.postpone_close(close, due_at, pause.why).await?;
         tracing::info!(
             account.id = %close.account_id,
@@ -349,7 +351,7 @@ impl Bridge {
         };
         let token = secret.token.as_ref();
         let token = token.map(|token| Zeroizing::new(token.as_bytes().to_vec()));
-        let former = Former {
+        let former = ErasedConversation {
             account_id: &close.account_id,
             consumer: &secret.consumer,
             id,
@@ -373,7 +375,11 @@ impl Bridge {
             return Ok(None);
         };
         let now = self.parts.clock.now();
-        let is_named = self.parts.store.name_close(close, &id, now).await?;
+        let is_named = self
+            .parts
+            .store
+            .set_close_conversation(close, &id, now)
+            .await?;
         Ok(is_named.then_some(id))
     }
 
@@ -386,7 +392,7 @@ impl Bridge {
         id: &ConversationId,
         token: &Token,
     ) -> Result<(), Error> {
-        let former = Former {
+        let former = ErasedConversation {
             account_id: &key.account_id,
             consumer: &key.external_id(),
             id,
@@ -401,7 +407,7 @@ impl Bridge {
     async fn close_everything(
         &self,
         trace: &Trace,
-        former: &Former<'_>,
+        former: &ErasedConversation<'_>,
         token: Option<ConsumerJws>,
     ) -> Result<(), Error> {
         let cloud = &self.parts.cloud;
@@ -428,8 +434,8 @@ impl Bridge {
             let told = cloud.signal(&place, Signal::CloseEverything, trace).await;
             let error = match told {
                 Ok(()) | Err(cloud::Error::ConversationClosed) => return Ok(()),
-                Err(error) if error.blames_consumer_token() && !is_fresh => continue,
-                Err(error) => error.under_new_tokens(),
+                Err(error) if error.may_be_consumer_token() && !is_fresh => continue,
+                Err(error) => error.after_token_renewal(),
             };
             if !matches!(error, cloud::Error::Refused { .. }) {
                 return Err(error.into());
@@ -446,7 +452,9 @@ impl Bridge {
 
     async fn close_due(&self, mut close: PendingClose) {
         let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
-        let tried = self.try_close(&trace, &mut close, TRY_LIMIT).await;
+        let tried = self
+            .attempt_close(&trace, &mut close, ATTEMPT_TIMEOUT)
+            .await;
         if let Err(error) = tried {
             tracing::warn!(
                 account.id = %close.account_id,
@@ -462,7 +470,11 @@ impl Bridge {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, Error> {
-        let given_up = self.parts.store.give_up_closes(now - LIFE, limit).await?;
+        let given_up = self
+            .parts
+            .store
+            .give_up_closes(now - RETRY_PERIOD, limit)
+            .await?;
         for (account, conversation_id) in &given_up {
             self.parts
                 .metrics
@@ -478,7 +490,7 @@ impl Bridge {
 }
 
 /// A conversation of an erased consumer.
-struct Former<'a> {
+struct ErasedConversation<'a> {
     account_id: &'a AccountId,
     /// The consumer's external id.
     consumer: &'a str,

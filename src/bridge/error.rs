@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::bounds::Exhausted;
+use crate::bounds::LimitReached;
 use crate::types::event::data::UpstreamFailure;
 use crate::types::file::ImageType;
 use crate::types::message::Sequence;
@@ -35,7 +35,7 @@ pub enum Error {
     },
     /// No free permit for another file.
     #[error("too many files are being sent")]
-    TooManyFiles(Exhausted),
+    TooManyFiles(LimitReached),
     /// No free permit for another opening.
     #[error("too many conversations are being opened")]
     TooManyOpenings,
@@ -50,7 +50,7 @@ pub enum Error {
     EventNotFound,
     /// An event of momentary interest, such as typing, which is not replayed.
     #[error("short-lived events are not sent again")]
-    EventOfTheMoment,
+    TransientEvent,
     /// A channel without a callback URL.
     #[error("the channel has no callback URL")]
     NoCallback,
@@ -59,7 +59,7 @@ pub enum Error {
     CursorUnknown,
     /// No free permit for another reader that waits for events.
     #[error("too many readers are waiting for events")]
-    TooManyReaders(Exhausted),
+    TooManyReaders(LimitReached),
     /// An id without a request that was answered 202.
     #[error("no queued message has this id")]
     MessageNotFound,
@@ -148,7 +148,7 @@ impl Error {
             Self::TooManyOpenings => Code::Overloaded,
             Self::QueueFull { .. } => Code::QueueFull,
             Self::EventNotFound => Code::EventNotFound,
-            Self::EventOfTheMoment => Code::EventOfTheMoment,
+            Self::TransientEvent => Code::TransientEvent,
             Self::NoCallback => Code::NoCallback,
             Self::CursorUnknown | Self::TextTooLong { .. } => Code::InvalidRequest,
             Self::TooManyReaders(_) => Code::TooManyReaders,
@@ -269,8 +269,8 @@ impl CloudFailure {
             title: None,
         };
         let (kind, upstream) = match error {
-            cloud::Error::NotBegun(cause) if cause.outcome_unknown() => (Kind::NotAsked, None),
-            cloud::Error::NotBegun(cause) => return Self::of(cause),
+            cloud::Error::NotAttempted(cause) if cause.outcome_unknown() => (Kind::NotAsked, None),
+            cloud::Error::NotAttempted(cause) => return Self::of(cause),
             cloud::Error::Unreachable(_) => (Kind::Unreachable, None),
             cloud::Error::Throttled { .. } => (Kind::Throttled, Some(upstream(429))),
             cloud::Error::Blocked { status } => (Kind::Blocked, Some(upstream(*status))),
@@ -281,7 +281,9 @@ impl CloudFailure {
             cloud::Error::Unavailable { status, .. } | cloud::Error::Undecodable { status } => {
                 (Kind::OutcomeUnknown, Some(upstream(*status)))
             }
-            cloud::Error::NoAnswer(_) | cloud::Error::Unnumbered => (Kind::OutcomeUnknown, None),
+            cloud::Error::NoAnswer(_) | cloud::Error::MissingSequence => {
+                (Kind::OutcomeUnknown, None)
+            }
             cloud::Error::CredentialsRefused { status } => {
                 (Kind::ClientRefused, Some(upstream(*status)))
             }

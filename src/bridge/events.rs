@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bounds::{Hold, Holder, Shares};
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{Bell, PageSize};
+use crate::store::{PageSize, Wakeup};
 use crate::types::event::Cursor;
 use crate::types::event::LoggedEvent;
 use crate::types::ids::{ChannelId, UserKey};
@@ -32,7 +32,7 @@ pub(super) fn shares(channels: usize) -> Shares {
 
 /// 500: up to this number of waiting readers, each polls every one or two seconds. With more, each
 /// polls less often, so that the storage gets no more queries.
-const READERS_PER_LOOK: usize = 500;
+const READERS_PER_POLL: usize = 500;
 
 /// 12 KiB, plus the excess of the last event: the events that a stream has in memory at once. There
 /// may be 10,000 streams.
@@ -48,9 +48,9 @@ const ANSWER_BYTES: u32 = 1024 * 1024;
 /// However many readers wait on one channel, readers of another find a connection. It also limits
 /// the pages in memory that no permit covers yet.
 #[derive(Debug)]
-pub(super) struct Looks(HashMap<ChannelId, Semaphore>);
+pub(super) struct ReadLimits(HashMap<ChannelId, Semaphore>);
 
-impl Looks {
+impl ReadLimits {
     /// Creates the limits for these channels, in a store with this number of connections for
     /// events.
     pub(super) fn new<'a>(channels: impl Iterator<Item = &'a ChannelId>, connections: u32) -> Self {
@@ -119,7 +119,7 @@ impl Reader {
 pub struct EventStream {
     bridge: Bridge,
     reader: Reader,
-    bell: Bell,
+    wakeup: Wakeup,
     after: Option<Cursor>,
     /// The cursor before the page that was returned last.
     before: Option<Cursor>,
@@ -149,7 +149,7 @@ impl Bridge {
             bytes: ANSWER_BYTES,
         };
         let end = Instant::now() + wait;
-        let mut bell = self.parts.store.bell(&reader.channel_id);
+        let mut wakeup = self.parts.store.wakeup(&reader.channel_id);
         let mut place = None;
         loop {
             let over = Instant::now() >= end || self.parts.stopping.is_cancelled();
@@ -158,10 +158,10 @@ impl Bridge {
                 return Ok(page);
             }
             if place.is_none() {
-                place = Some(self.place_for_reader(caller)?);
+                place = Some(self.reader_permit(caller)?);
             }
             tokio::select! {
-                () = self.news(&mut bell) => {}
+                () = self.news(&mut wakeup) => {}
                 () = sleep_until(end) => {}
                 () = self.parts.stopping.cancelled() => {}
             }
@@ -180,13 +180,13 @@ impl Bridge {
         after: Option<Cursor>,
     ) -> Result<EventStream, Error> {
         let reader = Reader::of(caller);
-        let place = self.place_for_reader(caller)?;
-        let bell = self.parts.store.bell(&reader.channel_id);
+        let place = self.reader_permit(caller)?;
+        let wakeup = self.parts.store.wakeup(&reader.channel_id);
         let first = self.look(&reader, after, STREAM_PAGE).await?;
         Ok(EventStream {
             bridge: self.clone(),
             reader,
-            bell,
+            wakeup,
             after,
             before: after,
             first: Some(first),
@@ -194,18 +194,18 @@ impl Bridge {
         })
     }
 
-    fn place_for_reader(&self, caller: &Caller) -> Result<Hold, Error> {
+    fn reader_permit(&self, caller: &Caller) -> Result<Hold, Error> {
         let place = self.places_for_readers.take(caller.holder(), 1);
         place.map_err(Error::TooManyReaders)
     }
 
     /// Waits for a wake-up or for the time of the next poll.
-    async fn news(&self, bell: &mut Bell) {
+    async fn news(&self, wakeup: &mut Wakeup) {
         let waiting = self.places_for_readers.held();
-        let crowd = u32::try_from(1 + waiting / READERS_PER_LOOK).unwrap_or(u32::MAX);
+        let crowd = u32::try_from(1 + waiting / READERS_PER_POLL).unwrap_or(u32::MAX);
         let look = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * crowd;
         tokio::select! {
-            () = bell.wait() => {}
+            () = wakeup.wait() => {}
             () = sleep(look) => {}
         }
     }
@@ -267,7 +267,7 @@ impl EventStream {
                 return Ok(Some(page));
             }
             tokio::select! {
-                () = bridge.news(&mut self.bell) => {}
+                () = bridge.news(&mut self.wakeup) => {}
                 () = bridge.parts.stopping.cancelled() => return Ok(None),
             }
         }

@@ -24,7 +24,7 @@ pub(super) fn shares(channels: usize) -> Shares {
 /// The permit to bring one file through this process. It is released when its last clone is
 /// dropped.
 #[derive(Debug, Clone)]
-pub struct Place(#[expect(dead_code, reason = "held for its drop")] Arc<Hold>);
+pub struct FilePermit(#[expect(dead_code, reason = "held for its drop")] Arc<Hold>);
 
 /// A file that is being downloaded from the Cloud.
 #[derive(Debug)]
@@ -41,10 +41,10 @@ impl Bridge {
     /// # Errors
     ///
     /// [`Error::TooManyFiles`] if none is free.
-    pub fn place_for_file(&self, caller: &Caller) -> Result<Place, Error> {
+    pub fn file_permit(&self, caller: &Caller) -> Result<FilePermit, Error> {
         let place = self.places_for_files.take(caller.holder(), 1);
         place
-            .map(|place| Place(Arc::new(place)))
+            .map(|place| FilePermit(Arc::new(place)))
             .map_err(Error::TooManyFiles)
     }
 
@@ -63,10 +63,13 @@ impl Bridge {
         let key = caller.key(user_id);
         let store = &self.parts.store;
         let file = store.file(&key, id).await?.ok_or(Error::FileNotFound)?;
-        let standing = store.standing(&key).await?.ok_or(Error::FileNotFound)?;
-        let features = standing.open.map(|open| open.features).unwrap_or_default();
+        let user_state = store.user_state(&key).await?.ok_or(Error::FileNotFound)?;
+        let features = user_state
+            .open
+            .map(|open| open.features)
+            .unwrap_or_default();
         let mut token = self
-            .token(&caller.trace, &key, standing.user, standing.token)
+            .token(&caller.trace, &key, user_state.user, user_state.token)
             .await?;
         loop {
             let consumer = cloud::Consumer {
@@ -85,15 +88,17 @@ impl Bridge {
                         download,
                     });
                 }
-                Err(error) if error.blames_consumer_token() && !token.fresh => {
-                    token = self.make_token(&key, standing.user, &caller.trace).await?;
+                Err(error) if error.may_be_consumer_token() && !token.fresh => {
+                    token = self
+                        .make_token(&key, user_state.user, &caller.trace)
+                        .await?;
                 }
                 Err(
                     error @ cloud::Error::Refused {
                         status: 404 | 410, ..
                     },
                 ) => return Err(Error::FileGone(error)),
-                Err(error) => return Err(error.under_new_tokens().into()),
+                Err(error) => return Err(error.after_token_renewal().into()),
             }
         }
     }

@@ -22,7 +22,7 @@ use tracing::{Instrument as _, Span};
 
 use super::lanes::RENEWAL;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{self, Claim, Holding, Intent, KeyedRequest, LEASE, Lease};
+use crate::store::{self, Claim, HeldClaim, Intent, KeyedRequest, LEASE, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
 use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
@@ -34,7 +34,7 @@ const TRIES: u32 = 3;
 
 /// A request with an idempotency key.
 #[derive(Debug)]
-pub struct Keyed {
+pub struct KeyedWork {
     /// The key.
     pub key: IdempotencyKey,
     /// The fingerprint of the request.
@@ -56,7 +56,7 @@ pub enum Claiming {
 
 /// Finished work.
 #[derive(Debug)]
-pub struct Done<R> {
+pub struct FinishedWork<R> {
     /// The outcome.
     pub outcome: R,
     /// The fate of the key.
@@ -76,7 +76,7 @@ pub enum KeyFate {
 
 /// The result of a request with a key.
 #[derive(Debug)]
-pub enum Once<R> {
+pub enum KeyedResult<R> {
     /// The outcome of work that was done now.
     Fresh(R),
     /// The stored answer to an earlier request.
@@ -100,7 +100,7 @@ impl KeyClaim {
     }
 
     /// Returns the details of the claim if this request holds the key.
-    fn holding(&self) -> Option<Holding> {
+    fn holding(&self) -> Option<HeldClaim> {
         match self.decided() {
             Some(Claim::Ours(holding)) => Some(holding),
             _ => None,
@@ -138,14 +138,14 @@ impl Bridge {
     pub async fn once<R, F>(
         &self,
         caller: &Caller,
-        keyed: Keyed,
+        keyed: KeyedWork,
         work: impl FnOnce(Arc<KeyClaim>) -> F + Send + 'static,
-    ) -> Result<Once<R>, Error>
+    ) -> Result<KeyedResult<R>, Error>
     where
         R: Send + 'static,
-        F: Future<Output = Done<R>> + Send + 'static,
+        F: Future<Output = FinishedWork<R>> + Send + 'static,
     {
-        let Keyed {
+        let KeyedWork {
             key,
             fingerprint,
             user_id,
@@ -168,9 +168,9 @@ impl Bridge {
             if claiming == Claiming::BeforeWork
                 && let Some(answer) = guard.claim().await?
             {
-                return Ok(Once::Repeated(answer));
+                return Ok(KeyedResult::Repeated(answer));
             }
-            let Done { outcome, fate } = tokio::select! {
+            let FinishedWork { outcome, fate } = tokio::select! {
                 done = work(Arc::clone(&guard.claim)) => done,
                 never = guard.hold() => match never {},
             };
@@ -178,13 +178,13 @@ impl Bridge {
             // unavailable, and the answer says so.
             let is_undecided = guard.claim.decided().is_none();
             if is_undecided && matches!(fate, KeyFate::Open) {
-                return Ok(Once::Fresh(outcome));
+                return Ok(KeyedResult::Fresh(outcome));
             }
             if let Some(answer) = guard.claim().await? {
-                return Ok(Once::Repeated(answer));
+                return Ok(KeyedResult::Repeated(answer));
             }
             guard.settle(fate).await;
-            Ok(Once::Fresh(outcome))
+            Ok(KeyedResult::Fresh(outcome))
         };
         let task = self.parts.tasks.spawn(whole.instrument(Span::current()));
         task.await.map_err(|_| Error::Interrupted)?
@@ -200,7 +200,7 @@ impl Bridge {
         &self,
         claim: &KeyClaim,
         intent: Option<Intent>,
-    ) -> Result<Holding, Error> {
+    ) -> Result<HeldClaim, Error> {
         let decided = self.decide(claim, intent).await;
         match decided.map_err(Error::unsettled)? {
             Claim::Ours(holding) => Ok(holding),
@@ -218,8 +218,8 @@ impl Bridge {
         let message_id = MessageId::new(clock.uuid());
         let store = &self.parts.store;
         let lease = claim.lease(now);
-        let begun = store.begin_keyed(&claim.request, message_id, &lease, intent, now);
-        let decided = begun.await?;
+        let write_ahead = store.claim_key(&claim.request, message_id, &lease, intent, now);
+        let decided = write_ahead.await?;
         let outcome = match &decided {
             Claim::Ours(holding) if holding.resumed => "resumed",
             Claim::Ours(_) => "fresh",
@@ -265,7 +265,10 @@ impl ClaimGuard {
                 continue;
             }
             let store = &self.bridge.parts.store;
-            match store.renew_keyed(&self.claim.request, &self.lease()).await {
+            match store
+                .renew_key_lease(&self.claim.request, &self.lease())
+                .await
+            {
                 Ok(true) => {}
                 // The work is not cancelled midway, since its progress would be unknown.
                 Ok(false) => tracing::warn!("the lease on an idempotency key was lost"),
@@ -295,24 +298,24 @@ impl ClaimGuard {
         }
     }
 
-    async fn try_to_settle(&self, holding: &Holding, fate: &KeyFate) -> Result<(), store::Error> {
+    async fn try_to_settle(&self, holding: &HeldClaim, fate: &KeyFate) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
         let (request, lease) = (&self.claim.request, self.lease());
         if let KeyFate::Answered(answer) = fate {
             // No lookup of the user is needed if the write-ahead record names them.
-            let user = self.user.as_ref().filter(|_| !holding.noted);
-            let kept = store.finish_keyed(request, &lease, user, answer);
+            let user = self.user.as_ref().filter(|_| !holding.is_recorded);
+            let kept = store.store_answer(request, &lease, user, answer);
             if kept.await? {
                 return Ok(());
             }
         }
-        if matches!(fate, KeyFate::Open) || holding.begun.is_some() {
+        if matches!(fate, KeyFate::Open) || holding.write_ahead.is_some() {
             // A message may be at the Cloud. The next retry finds out, and the lease ends now so
             // that the retry need not wait for it.
             let until = self.bridge.parts.clock.now();
             let given_back = Lease { until, ..lease };
-            return store.renew_keyed(request, &given_back).await.map(drop);
+            return store.renew_key_lease(request, &given_back).await.map(drop);
         }
-        store.abandon_keyed(request, &lease).await
+        store.release_key(request, &lease).await
     }
 }

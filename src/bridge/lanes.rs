@@ -19,12 +19,12 @@ const FIRST_POLL: Duration = Duration::from_millis(20);
 const LAST_POLL: Duration = Duration::from_millis(500);
 
 /// The wait for a lane.
-pub(super) struct Turn {
+pub(super) struct LaneWait {
     give_up: Instant,
     poll: Duration,
 }
 
-impl Turn {
+impl LaneWait {
     pub(super) fn new() -> Self {
         Self::within(WAIT_LIMIT)
     }

@@ -48,25 +48,25 @@ impl Source for DueNacks {
 
     fn handle(&self, (due, again_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
         let bridge = self.0.clone();
-        async move { bridge.tell_due(due, again_at).await }
+        async move { bridge.send_due_nack(due, again_at).await }
     }
 }
 
 /// The part of an event that identifies its message.
 #[derive(Debug, Deserialize)]
-struct Told {
+struct FailedMessageEvent {
     conversation_id: Option<ConversationId>,
-    data: ToldMessage,
+    data: FailedMessageData,
 }
 
 #[derive(Debug, Deserialize)]
-struct ToldMessage {
+struct FailedMessageData {
     dialog_id: Option<DialogId>,
     sequence: Option<Sequence>,
 }
 
 impl Bridge {
-    async fn tell_due(&self, due: DueNack, taken_until: DateTime<Utc>) {
+    async fn send_due_nack(&self, due: DueNack, taken_until: DateTime<Utc>) {
         if let Err(error) = self.send_nack(&due).await {
             tracing::warn!(
                 account.id = %due.key.account_id,
@@ -89,10 +89,10 @@ impl Bridge {
     /// Tells the agent that a message did not arrive. Does nothing if the conversation has ended. A
     /// refusal that no retry can change counts as done.
     async fn send_nack(&self, due: &DueNack) -> Result<(), Error> {
-        let Ok(Told {
+        let Ok(FailedMessageEvent {
             conversation_id: Some(conversation_id),
             data:
-                ToldMessage {
+                FailedMessageData {
                     dialog_id,
                     sequence: Some(sequence),
                 },
@@ -109,7 +109,7 @@ impl Bridge {
         }
         let sequences = [sequence];
         let nack = Signal::Receipts(ReceiptStatus::Nack, &sequences);
-        let told = self.signal_in(dialog_id.as_ref(), &trace, &mut session, nack);
+        let told = self.signal_in_dialog(dialog_id.as_ref(), &trace, &mut session, nack);
         match told.await {
             Err(Error::Cloud(error)) if !error.is_transient() => Ok(()),
             outcome => outcome,

@@ -7,7 +7,7 @@
 //! disconnects does not cancel it. Otherwise the id of a conversation that the Cloud has just
 //! opened could be lost.
 
-mod noted;
+mod recorded;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use dashmap::mapref::entry::Entry;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::timeout;
 
-use super::lanes::Turn;
+use super::lanes::LaneWait;
 use super::session::Session;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Caller, Error};
@@ -26,7 +26,7 @@ use crate::store::{Lease, OpenConversation, Opened, UserRef};
 use crate::types::conversation::{CurrentDialog, Opening};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::profile::Profile;
-use noted::may_have_opened;
+use recorded::may_have_opened;
 
 /// 12 s: the limit of an opening: a lookup, two tokens and the request itself twice, each within
 /// its own limit. It is less than a lease.
@@ -39,14 +39,14 @@ const AT_ONCE: usize = 2048;
 /// The openings in progress in this process.
 #[derive(Debug)]
 pub(super) struct Openings {
-    flights: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
+    in_flight: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
     places: Arc<Semaphore>,
 }
 
 impl Default for Openings {
     fn default() -> Self {
         Self {
-            flights: DashMap::new(),
+            in_flight: DashMap::new(),
             places: Arc::new(Semaphore::new(AT_ONCE)),
         }
     }
@@ -99,7 +99,7 @@ impl Bridge {
             instead_of,
             ..
         } = request;
-        let (mut landing, first) = match self.openings.flights.entry(key.clone()) {
+        let (mut landing, first) = match self.openings.in_flight.entry(key.clone()) {
             Entry::Occupied(flight) => (flight.get().clone(), false),
             Entry::Vacant(vacant) => {
                 let place = Arc::clone(&self.openings.places).try_acquire_owned();
@@ -113,7 +113,7 @@ impl Bridge {
                     let outcome = {
                         // Removed from the map before the outcome is published, also by a panic.
                         // Later callers must not get an old outcome.
-                        let _flight = Flight(&bridge, &key);
+                        let _flight = OpeningGuard(&bridge, &key);
                         let request = OpeningRequest {
                             caller: &caller,
                             key: &key,
@@ -146,7 +146,7 @@ impl Bridge {
         } = request;
         let store = &self.parts.store;
         let user = store.ensure_user(key, self.parts.clock.now()).await?;
-        let mut turn = Turn::new();
+        let mut turn = LaneWait::new();
         let lease = loop {
             if let Some(lease) = self.try_lane(user).await? {
                 break lease;
@@ -191,12 +191,14 @@ impl Bridge {
             ..
         } = request;
         let store = &self.parts.store;
-        let standing = store.standing(key).await?.ok_or(Error::UserNotFound)?;
-        let mut token = self.token(&caller.trace, key, user, standing.token).await?;
+        let user_state = store.user_state(key).await?.ok_or(Error::UserNotFound)?;
+        let mut token = self
+            .token(&caller.trace, key, user, user_state.token)
+            .await?;
         // Only the Cloud knows if a survey follows a main dialog that has ended. So it is asked for
         // a new conversation, which it refuses while the old one goes on. A wait for anything else,
         // such as a notification, could last for ever.
-        let ended = match standing.open {
+        let ended = match user_state.open {
             Some(conversation)
                 if conversation.dialog != CurrentDialog::Ended
                     && Some(&conversation.id) != instead_of =>
@@ -206,7 +208,7 @@ impl Bridge {
                     user,
                     token,
                     conversation,
-                    standing.typing,
+                    user_state.typing,
                 )));
             }
             open => open.map(|conversation| conversation.id),
@@ -214,7 +216,7 @@ impl Bridge {
         // For the Cloud, a user who comes back after an erasure is the same consumer.
         Box::pin(self.finish_erasure(&caller.trace, key)).await?;
         let noted = self
-            .note_opening(caller, user, opening, ended.as_ref())
+            .record_opening(caller, user, opening, ended.as_ref())
             .await?;
         let Some(noted) = noted else {
             let session = self.session(&caller.trace, key).await?;
@@ -272,10 +274,10 @@ impl Bridge {
         // are matched a little later.
         let _later = self.parts.opened.try_send(conversation.id.clone());
         if !kept {
-            let standing = store.standing(key).await?;
-            if standing.is_none_or(|standing| standing.user != user) {
+            let user_state = store.user_state(key).await?;
+            if user_state.is_none_or(|user_state| user_state.user != user) {
                 // The user was erased meanwhile, and only this task knows of the conversation.
-                self.leave_close(key, &token, &conversation.id, &conversation.features)
+                self.store_pending_close(key, &token, &conversation.id, &conversation.features)
                     .await?;
                 return Err(Error::OpeningPending { cause: None });
             }
@@ -302,7 +304,7 @@ impl Bridge {
     ) -> Outcome {
         let mut session = self.session(&caller.trace, key).await?;
         let is_wrong = |session: &Session| {
-            !session.takes_messages() && !session.conversation.features.allow_survey()
+            !session.takes_messages() && !session.conversation.features.allows_survey()
         };
         if session.as_ref().is_some_and(is_wrong) {
             self.parts.store.reopen_main_dialog(user, id).await?;
@@ -339,12 +341,12 @@ impl Bridge {
             };
             match cloud.open(&consumer, &request, trace).await {
                 Ok(id) => return Ok(AtCloud::Opened(id)),
-                Err(error) if error.blames_consumer_token() && !token.fresh => {
+                Err(error) if error.may_be_consumer_token() && !token.fresh => {
                     *token = self.make_token(key, user, trace).await?;
                 }
                 Err(cloud::Error::AlreadyOpen) => {
                     // The Cloud's notification may have come although its answer did not.
-                    if let Some(id) = self.parts.store.early_conversation(user).await? {
+                    if let Some(id) = self.parts.store.unmatched_conversation(user).await? {
                         return Ok(AtCloud::Open(Some(id)));
                     }
                     let found = cloud
@@ -366,7 +368,7 @@ impl Bridge {
                 Err(error) if error.outcome_unknown() => {
                     return Err(Error::OpeningPending { cause: Some(error) });
                 }
-                Err(error) => return Err(error.under_new_tokens().into()),
+                Err(error) => return Err(error.after_token_renewal().into()),
             }
         }
     }
@@ -405,10 +407,10 @@ impl Joined {
 }
 
 /// Removes an opening from the map when it ends, even by a panic.
-struct Flight<'a>(&'a Bridge, &'a UserKey);
+struct OpeningGuard<'a>(&'a Bridge, &'a UserKey);
 
-impl Drop for Flight<'_> {
+impl Drop for OpeningGuard<'_> {
     fn drop(&mut self) {
-        self.0.openings.flights.remove(self.1);
+        self.0.openings.in_flight.remove(self.1);
     }
 }

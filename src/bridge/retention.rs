@@ -109,7 +109,7 @@ impl Source for Retention {
     async fn claim(&mut self, _: u32) -> Result<Claimed<Infallible>, Error> {
         let parts = &self.bridge.parts;
         let now = parts.clock.now();
-        if let Err(error) = parts.store.look_after(now).await
+        if let Err(error) = parts.store.maintain(now).await
             && !error.is_outage()
         {
             tracing::warn!(
@@ -195,7 +195,7 @@ impl Bridge {
             Old::SeenChanges => store.remove_seen_changes(repeated, BATCH).await,
             Old::EarlyChanges => {
                 let early = now - EARLY;
-                store.remove_early_changes(early, repeated, BATCH).await
+                store.remove_unmatched_changes(early, repeated, BATCH).await
             }
             Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
             Old::Closes => return self.give_up_closes(now, BATCH).await,

@@ -134,7 +134,7 @@ fn delay(
 
 fn is_about_credentials(error: &cloud::Error) -> bool {
     match error {
-        cloud::Error::NotBegun(cause) => is_about_credentials(cause),
+        cloud::Error::NotAttempted(cause) => is_about_credentials(cause),
         cloud::Error::CredentialsRefused { .. }
         | cloud::Error::AppTokenRefused
         | cloud::Error::ConsumerTokenRefused
@@ -146,7 +146,7 @@ fn is_about_credentials(error: &cloud::Error) -> bool {
 /// Returns the reason of a failed attempt, as a code.
 fn word(error: &Error) -> &'static str {
     match error {
-        Error::Cloud(cloud::Error::Unnumbered) => SEQUENCE_UNKNOWN,
+        Error::Cloud(cloud::Error::MissingSequence) => SEQUENCE_UNKNOWN,
         error => error.code().as_str(),
     }
 }

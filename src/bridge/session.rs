@@ -13,7 +13,7 @@ use tokio_util::bytes::Bytes;
 use super::tokens::Token;
 use crate::bridge::{Bridge, Error};
 use crate::cloud::{self, Content, RawRequest, Signal};
-use crate::store::{OpenConversation, Standing, Typing, UserRef};
+use crate::store::{OpenConversation, Typing, UserRef, UserState};
 use crate::types::conversation::CurrentDialog;
 use crate::types::file::ImageType;
 use crate::types::ids::{DialogId, UserKey};
@@ -65,7 +65,7 @@ impl Session {
 
     /// True if the conversation may go on although its current dialog has ended.
     pub(super) fn may_outlive_dialog(&self) -> bool {
-        self.conversation.features.allow_survey() || !self.shows_typing()
+        self.conversation.features.allows_survey() || !self.shows_typing()
     }
 
     fn at_cloud(&self) -> cloud::Conversation<'_> {
@@ -89,8 +89,8 @@ impl Bridge {
         trace: &Trace,
         key: &UserKey,
     ) -> Result<Option<Session>, Error> {
-        let standing = self.parts.store.standing(key).await?;
-        self.session_of(trace, key, standing).await
+        let user_state = self.parts.store.user_state(key).await?;
+        self.session_of(trace, key, user_state).await
     }
 
     /// Returns the session of a user whose state was looked up before.
@@ -98,15 +98,15 @@ impl Bridge {
         &self,
         trace: &Trace,
         key: &UserKey,
-        standing: Option<Standing>,
+        user_state: Option<UserState>,
     ) -> Result<Option<Session>, Error> {
-        let Some(Standing {
+        let Some(UserState {
             user,
             token,
             open: Some(conversation),
             typing,
             ..
-        }) = standing
+        }) = user_state
         else {
             return Ok(None);
         };
@@ -120,13 +120,13 @@ impl Bridge {
     pub(crate) fn ready_session(
         &self,
         key: &UserKey,
-        looked_up: &mut Option<Standing>,
+        looked_up: &mut Option<UserState>,
     ) -> Option<Session> {
-        let standing = looked_up.as_mut()?;
-        let open = standing.open.as_ref();
+        let user_state = looked_up.as_mut()?;
+        let open = user_state.open.as_ref();
         open.filter(|open| open.dialog != CurrentDialog::Ended)?;
-        let token = self.ready_token(key, &mut standing.token)?;
-        let Standing {
+        let token = self.ready_token(key, &mut user_state.token)?;
+        let UserState {
             user, open, typing, ..
         } = looked_up.take()?;
         Some(Session::new(key, user, token, open?, typing))
@@ -192,11 +192,11 @@ impl Bridge {
         session: &mut Session,
         signal: Signal<'_>,
     ) -> Result<(), Error> {
-        self.signal_in(None, trace, session, signal).await
+        self.signal_in_dialog(None, trace, session, signal).await
     }
 
     /// Sends a signal in a dialog of the session's conversation; `None` for the current dialog.
-    pub(super) async fn signal_in(
+    pub(super) async fn signal_in_dialog(
         &self,
         dialog_id: Option<&DialogId>,
         trace: &Trace,
@@ -239,22 +239,22 @@ impl Bridge {
     ) -> Result<Option<T>, Error> {
         match outcome {
             Ok(answer) => Ok(Some(answer)),
-            Err(error) if error.blames_consumer_token() && !session.token.fresh => {
+            Err(error) if error.may_be_consumer_token() && !session.token.fresh => {
                 let made = self.make_token(&session.key, session.user, trace);
                 session.token = Box::pin(made).await?;
                 Ok(None)
             }
             Err(error) => {
                 if matches!(error, cloud::Error::ConversationClosed) {
-                    Box::pin(self.note_closed(session)).await?;
+                    Box::pin(self.record_closed(session)).await?;
                 }
-                Err(error.under_new_tokens().into())
+                Err(error.after_token_renewal().into())
             }
         }
     }
 
     /// Records that the Cloud calls the session's conversation closed.
-    async fn note_closed(&self, session: &Session) -> Result<(), Error> {
+    async fn record_closed(&self, session: &Session) -> Result<(), Error> {
         let store = &self.parts.store;
         let now = self.parts.clock.now();
         let conversation = &session.conversation;

@@ -20,8 +20,8 @@ use crate::crypto::Key;
 use crate::http::Proxy;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
-use crate::sandbox::hooks::{Algorithm, Retry, Webhook};
 use crate::sandbox::stage::{Bridge, Demo, Stage};
+use crate::sandbox::webhooks::{Algorithm, Retry, Webhook};
 use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";

@@ -23,7 +23,7 @@ use crate::clock::{Clock, SharedClock, SystemClock};
 use crate::cloud::{self, Consumer, ConsumerToken, Service};
 use crate::config::{self, Config};
 use crate::http::Proxy;
-use crate::store::{self, Store, Survey};
+use crate::store::{self, DatabaseInfo, Store};
 use crate::telemetry::metrics::Metrics;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
@@ -95,7 +95,7 @@ pub(super) async fn run(
         .context("the HTTP client could not be created")?;
     let trace = Trace::continue_from(None, None, clock.uuid());
     for account in &config.accounts {
-        let asking = Asking {
+        let asking = AccountContext {
             cloud: &cloud,
             clock: &*clock,
             trace: &trace,
@@ -163,10 +163,10 @@ async fn check_database(
         let location = app::location(&config.database);
         let store = match Store::connect(&location).await {
             // The database can be read while the service that owns it is running.
-            Err(store::Error::InUse { .. }) => Store::connect_beside(&location).await?,
+            Err(store::Error::InUse { .. }) => Store::connect_read_only(&location).await?,
             connected => connected?,
         };
-        let survey = store.survey().await?;
+        let survey = store.inspect().await?;
         let clock = app::Timekeeper::begin(&store).await?.clock();
         Ok::<_, anyhow::Error>((store, survey, clock))
     };
@@ -257,7 +257,7 @@ fn direction(ahead: TimeDelta) -> &'static str {
     }
 }
 
-fn answers(survey: &Survey) -> anyhow::Result<String> {
+fn answers(survey: &DatabaseInfo) -> anyhow::Result<String> {
     if let Some(major) = survey.major {
         ensure!(
             major >= OLDEST_POSTGRES,
@@ -267,13 +267,13 @@ fn answers(survey: &Survey) -> anyhow::Result<String> {
     Ok(format!("{} answers", survey.engine))
 }
 
-fn writable(survey: &Survey) -> anyhow::Result<&'static str> {
+fn writable(survey: &DatabaseInfo) -> anyhow::Result<&'static str> {
     ensure!(survey.writable, "writing is not allowed");
     Ok("allowed")
 }
 
 /// Neither pending nor newer migrations keep the service from starting.
-fn schema(survey: &Survey) -> String {
+fn schema(survey: &DatabaseInfo) -> String {
     match (survey.pending, survey.newer) {
         (0, 0) => "up to date".to_owned(),
         (0, newer) => {
@@ -290,7 +290,7 @@ fn schema(survey: &Survey) -> String {
 }
 
 /// The context in which accounts are checked.
-struct Asking<'a> {
+struct AccountContext<'a> {
     cloud: &'a cloud::Client,
     clock: &'a dyn Clock,
     trace: &'a Trace,
@@ -298,12 +298,12 @@ struct Asking<'a> {
 }
 
 async fn check_account(
-    asking: &Asking<'_>,
+    asking: &AccountContext<'_>,
     id: &AccountId,
     options: &Options,
     report: &mut Report,
 ) -> anyhow::Result<()> {
-    let Asking {
+    let AccountContext {
         cloud,
         clock,
         trace,

@@ -12,8 +12,8 @@ use crate::app::serve_until;
 use crate::clock::SystemClock;
 use crate::lifecycle::Lifecycle;
 use crate::sandbox::agent::Script;
-use crate::sandbox::hooks::{self, Algorithm, Retry, Webhook};
 use crate::sandbox::stage::{self, Bridge, Stage};
+use crate::sandbox::webhooks::{self, Algorithm, Retry, Webhook};
 use crate::sandbox::{self, Sandbox};
 use crate::web::cross_site::HostNames;
 
@@ -30,7 +30,7 @@ pub(super) struct Options {
         help = "The URL that gets an account's notifications, such as http://127.0.0.1:8080/webhooks/12345678",
         env = "SANDBOX_WEBHOOK_URL",
         value_name = "URL",
-        value_parser = hooks::read_endpoint,
+        value_parser = webhooks::read_endpoint,
         requires_all = ["account_id", "client_id", "client_secret"]
     )]
     webhook_url: Option<Url>,

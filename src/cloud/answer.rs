@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::http::{Answer, StatusCode, retry_after};
-use crate::telemetry::log::one_line;
+use crate::telemetry::log::sanitize_line;
 use crate::types::ids::ConversationId;
 
 /// 200 characters: the longest error text of the Cloud that is passed on to channels and logs.
@@ -57,9 +57,10 @@ pub(super) fn outcome<T: DeserializeOwned>(
     // answer.
     let position = envelopes
         .iter()
-        .position(|envelope| envelope.bears(id))
+        .position(|envelope| envelope.answers_request(id))
         .or_else(|| {
-            let shares = |part: &Envelope| before.is_some_and(|id| part.bears(id)) && part.fails();
+            let shares =
+                |part: &Envelope| before.is_some_and(|id| part.answers_request(id)) && part.fails();
             envelopes.iter().position(shares)
         })
         .or_else(|| {
@@ -101,7 +102,7 @@ pub(super) fn unnamed_conversation(answer: &Answer) -> Option<ConversationId> {
 pub(super) fn refusal_of(answer: &Answer, id: &str, now: DateTime<Utc>) -> Option<Error> {
     envelopes(&answer.body)
         .iter()
-        .find(|envelope| envelope.bears(id) && envelope.fails())
+        .find(|envelope| envelope.answers_request(id) && envelope.fails())
         .map(|envelope| failure(answer, Some(envelope), Subject::Other, now))
 }
 
@@ -112,7 +113,7 @@ pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -
     if !answer.status.is_success() || envelope.is_some_and(Envelope::fails) {
         return Err(failure(answer, envelope, Subject::Other, now));
     }
-    serde_json::from_slice(without_mark(&answer.body)).map_err(|_| undecodable(answer))
+    serde_json::from_slice(strip_bom(&answer.body)).map_err(|_| undecodable(answer))
 }
 
 /// Checks that an endpoint whose answers have no content has accepted the request.
@@ -127,7 +128,7 @@ pub(super) fn accepted(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error>
 /// True if an answer with this status comes from a gateway and says nothing about the request. The
 /// exceptions have their own meaning: 401 is about tokens, 429 and 5xx are about the host, and a
 /// few are about the request's size or format.
-fn is_a_gateways(status: u16, answer: &Answer) -> bool {
+fn is_gateway_status(status: u16, answer: &Answer) -> bool {
     match status {
         401 | 408 | 413 | 414 | 415 | 429 | 431 => false,
         // The services themselves answer these too, but never with a page.
@@ -139,13 +140,11 @@ fn is_a_gateways(status: u16, answer: &Answer) -> bool {
 
 /// True if the body is HTML.
 fn is_page(answer: &Answer) -> bool {
-    without_mark(&answer.body)
-        .trim_ascii_start()
-        .starts_with(b"<")
+    strip_bom(&answer.body).trim_ascii_start().starts_with(b"<")
 }
 
 /// Returns the body without the byte order mark that some proxies and frameworks write.
-fn without_mark(body: &[u8]) -> &[u8] {
+fn strip_bom(body: &[u8]) -> &[u8] {
     body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
@@ -179,7 +178,7 @@ fn success<T: DeserializeOwned>(body: &[u8], id: &str, before: Option<&str>) -> 
 struct Envelope(Value);
 
 fn envelopes(body: &[u8]) -> Vec<Envelope> {
-    match serde_json::from_slice(without_mark(body)) {
+    match serde_json::from_slice(strip_bom(body)) {
         Ok(Value::Array(parts)) => parts.into_iter().map(Envelope).collect(),
         Ok(part @ Value::Object(_)) => vec![Envelope(part)],
         _ => Vec::new(),
@@ -210,7 +209,7 @@ impl Envelope {
 
     /// True if this part answers the request with this id. The Cloud returns the id as text or as a
     /// number.
-    fn bears(&self, id: &str) -> bool {
+    fn answers_request(&self, id: &str) -> bool {
         Self::scalar(self.0.get("reqId")).is_some_and(|req_id| req_id == id)
     }
 
@@ -227,7 +226,7 @@ impl Envelope {
     }
 
     /// True if the Cloud wrote this part, and not a gateway that answers with JSON of its own.
-    fn is_of_the_cloud(&self) -> bool {
+    fn is_from_cloud(&self) -> bool {
         let is_answer = self.0.get("kind").is_some_and(|kind| kind == "resp");
         is_answer
             || self.error_code().is_some()
@@ -301,7 +300,7 @@ fn failure(
         // usable.
         _ => {}
     }
-    let is_ours = envelope.is_some_and(Envelope::is_of_the_cloud);
+    let is_ours = envelope.is_some_and(Envelope::is_from_cloud);
     let said = match envelope {
         Some(Envelope(part)) => part.to_string().to_lowercase(),
         None => String::from_utf8_lossy(&answer.body).to_lowercase(),
@@ -335,7 +334,7 @@ fn failure(
             title: title(),
             code: code_of_refusal(),
         },
-        _ if !is_ours && is_a_gateways(status, answer) => Error::Blocked { status },
+        _ if !is_ours && is_gateway_status(status, answer) => Error::Blocked { status },
         _ => Error::Refused {
             status,
             title: title(),
@@ -365,7 +364,7 @@ fn state_of_conversation(
         }
         Subject::Conversation => {
             let is_gone = is_ours && matches!(status, 404 | 410);
-            let is_over = says(&["conversation", "dialog"]) && says(&OVER);
+            let is_over = says(&["conversation", "dialog"]) && says(&CLOSED_WORDINGS);
             (is_gone || is_over).then_some(Error::ConversationClosed)
         }
         Subject::Other => says(&["conversation is close"]).then_some(Error::ConversationClosed),
@@ -373,7 +372,7 @@ fn state_of_conversation(
 }
 
 /// Wordings for a conversation that is over or unknown.
-const OVER: [&str; 9] = [
+const CLOSED_WORDINGS: [&str; 9] = [
     " is close",
     "closed",
     "not open",
@@ -396,7 +395,7 @@ fn reason(status: u16) -> String {
 
 /// Makes the Cloud's error text safe to pass on: one line, limited in length.
 fn line(text: &str) -> String {
-    one_line(text, MAX_TITLE_CHARS)
+    sanitize_line(text, MAX_TITLE_CHARS)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use secrecy::zeroize::Zeroizing;
 
 use super::cache::{self, Cache, Cached};
 use super::host::Endpoint;
-use super::retry::Repeat;
+use super::retry::RetryPolicy;
 use super::transport::{Body, Call, Transport, secret_header};
 use super::wire::tokens::{AppClaims, AppToken, Seconds};
 use super::{Account, Error, answer, jwt};
@@ -103,12 +103,12 @@ impl AppTokens {
 }
 
 impl Issuer {
-    fn issue(this: &Arc<Self>, repeat: Repeat, trace: &Trace) -> cache::Request<HeaderValue> {
+    fn issue(this: &Arc<Self>, repeat: RetryPolicy, trace: &Trace) -> cache::Request<HeaderValue> {
         let (this, trace) = (Arc::clone(this), trace.clone());
         Box::pin(async move { this.ask(repeat, &trace).await })
     }
 
-    async fn ask(&self, repeat: Repeat, trace: &Trace) -> Result<Cached<HeaderValue>, Error> {
+    async fn ask(&self, repeat: RetryPolicy, trace: &Trace) -> Result<Cached<HeaderValue>, Error> {
         let call = Call {
             operation: "cloud.app_token",
             endpoint: Endpoint::AppToken,

@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use super::Error;
 use super::recovery::Recovery;
 use super::service::Service;
-use crate::types::status::AwayHost;
+use crate::types::status::UnavailableHost;
 
 /// 1 s: the pause before the first probe.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -43,21 +43,21 @@ const LONGEST_THROTTLING: Duration = Duration::from_mins(5);
 
 /// 5 minutes: a host with no probe for that long is no longer reported as unavailable, since the
 /// service may have moved.
-const FORGOTTEN: Duration = Duration::from_mins(5);
+const REPORT_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// 60 s: a host that has answered a request within this time counts as serving.
 const SERVING: Duration = Duration::from_mins(1);
 
 /// The rate of requests to a service while it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Pace {
+pub(super) enum BreakerPolicy {
     /// A service that most requests go to.
     Usual,
     /// A service that gets few requests, and without which no other request is possible.
     LogIn,
 }
 
-impl Pace {
+impl BreakerPolicy {
     /// The number of failures in a row that opens the breaker. For `LogIn` it is the number of
     /// attempts that one request makes.
     const fn failures(self) -> u32 {
@@ -79,7 +79,7 @@ impl Pace {
     }
 
     /// True if the error is the host's fault and not the request's.
-    fn blames_host(self, error: &Error) -> bool {
+    fn is_host_fault(self, error: &Error) -> bool {
         match error {
             Error::Unreachable(_)
             | Error::NoAnswer(_)
@@ -106,11 +106,11 @@ impl ServiceBreakers {
     pub(super) fn new(recovery: &Recovery) -> Self {
         let breakers = |pace| Breakers::new(pace, recovery.clone());
         Self {
-            messaging: breakers(Pace::Usual),
-            sentinel: breakers(Pace::LogIn),
-            idp: breakers(Pace::LogIn),
-            monitoring: breakers(Pace::Usual),
-            storage: breakers(Pace::Usual),
+            messaging: breakers(BreakerPolicy::Usual),
+            sentinel: breakers(BreakerPolicy::LogIn),
+            idp: breakers(BreakerPolicy::LogIn),
+            monitoring: breakers(BreakerPolicy::Usual),
+            storage: breakers(BreakerPolicy::Usual),
         }
     }
 
@@ -127,9 +127,9 @@ impl ServiceBreakers {
 
     /// Returns the hosts with an open breaker, including the host of the domain API, ordered by
     /// name. Leaves out hosts that had no probe for a while.
-    pub(super) fn away_hosts(&self, directory: &Breakers) -> Vec<AwayHost> {
+    pub(super) fn away_hosts(&self, directory: &Breakers) -> Vec<UnavailableHost> {
         let services = Service::ALL.into_iter().map(|service| self.of(service));
-        let mut away = BTreeMap::<String, AwayHost>::new();
+        let mut away = BTreeMap::<String, UnavailableHost>::new();
         for host in services.chain([directory]).flat_map(Breakers::away_hosts) {
             let known = away.get(&host.host);
             if known.is_none_or(|known| known.failures < host.failures) {
@@ -142,7 +142,7 @@ impl ServiceBreakers {
 
 /// The circuit breakers of a service's hosts, by host and port.
 pub(super) struct Breakers {
-    pace: Pace,
+    pace: BreakerPolicy,
     hosts: DashMap<String, Arc<Breaker>>,
     recovery: Recovery,
 }
@@ -165,7 +165,7 @@ struct State {
 }
 
 /// The right to make one request.
-pub(super) struct Pass<'a> {
+pub(super) struct RequestPermit<'a> {
     breakers: &'a Breakers,
     breaker: Arc<Breaker>,
     is_probe: bool,
@@ -173,7 +173,7 @@ pub(super) struct Pass<'a> {
 }
 
 impl Breakers {
-    pub(super) fn new(pace: Pace, recovery: Recovery) -> Self {
+    pub(super) fn new(pace: BreakerPolicy, recovery: Recovery) -> Self {
         Self {
             pace,
             hosts: DashMap::new(),
@@ -185,13 +185,13 @@ impl Breakers {
     ///
     /// # Errors
     ///
-    /// [`Error::NotBegun`] with the latest failure, if the host's breaker is open.
-    pub(super) fn enter(&self, host: &str) -> Result<Pass<'_>, Error> {
+    /// [`Error::NotAttempted`] with the latest failure, if the host's breaker is open.
+    pub(super) fn enter(&self, host: &str) -> Result<RequestPermit<'_>, Error> {
         let known = self.hosts.get(host).map(|breaker| Arc::clone(&breaker));
         let breaker =
             known.unwrap_or_else(|| Arc::clone(&self.hosts.entry(host.to_owned()).or_default()));
         let is_probe = breaker.lock().enter(self.pace)?;
-        Ok(Pass {
+        Ok(RequestPermit {
             breakers: self,
             breaker,
             is_probe,
@@ -214,10 +214,10 @@ impl Breakers {
         self.hosts.iter().any(|breaker| is_away(&breaker))
     }
 
-    fn away_hosts(&self) -> Vec<AwayHost> {
+    fn away_hosts(&self) -> Vec<UnavailableHost> {
         let told = self.hosts.iter().filter_map(|breaker| {
             let state = breaker.lock();
-            state.is_away(self.pace).then(|| AwayHost {
+            state.is_away(self.pace).then(|| UnavailableHost {
                 host: breaker.key().clone(),
                 failures: state.failures,
                 error: state.last.as_ref().map_or("", Error::word),
@@ -234,35 +234,37 @@ impl Breaker {
 }
 
 impl State {
-    fn is_away(&self, pace: Pace) -> bool {
+    fn is_away(&self, pace: BreakerPolicy) -> bool {
         let is_recent = self
             .probe_at
-            .is_some_and(|at| Instant::now().saturating_duration_since(at) < FORGOTTEN);
+            .is_some_and(|at| Instant::now().saturating_duration_since(at) < REPORT_TIMEOUT);
         self.failures >= pace.failures() && is_recent
     }
 
     /// Returns true if the request is a probe.
-    fn enter(&mut self, pace: Pace) -> Result<bool, Error> {
+    fn enter(&mut self, pace: BreakerPolicy) -> Result<bool, Error> {
         let (true, Some(last)) = (self.failures >= pace.failures(), &self.last) else {
             return Ok(false);
         };
         let is_time = self.probe_at.is_none_or(|at| at <= Instant::now());
         if self.is_probing || !is_time {
-            return Err(last.clone().not_begun());
+            return Err(last.clone().into_not_attempted());
         }
         self.is_probing = true;
         Ok(true)
     }
 }
 
-impl Pass<'_> {
+impl RequestPermit<'_> {
     /// Ends the request with its error; `None` if it succeeded.
     pub(super) fn settle(self, error: Option<&Error>) {
         let pace = self.breakers.pace;
         match error {
-            Some(error) if pace.blames_host(error) => self.fail(error),
+            Some(error) if pace.is_host_fault(error) => self.fail(error),
             // For all other services, a host that throttles counts as serving.
-            Some(error @ Error::Throttled { .. }) if pace == Pace::LogIn => self.throttle(error),
+            Some(error @ Error::Throttled { .. }) if pace == BreakerPolicy::LogIn => {
+                self.throttle(error);
+            }
             _ => self.succeed(),
         }
     }
@@ -293,7 +295,11 @@ impl Pass<'_> {
         if self.is_probe || state.failures == pace.failures() {
             state.is_probing = false;
             state.pause = pace.pause_after(state.pause);
-            let low = if pace == Pace::LogIn { 1.0 } else { 0.8 };
+            let low = if pace == BreakerPolicy::LogIn {
+                1.0
+            } else {
+                0.8
+            };
             let pause = state.pause.mul_f64(rand::random_range(low..1.2));
             state.probe_at = Some(Instant::now() + pause);
         }
@@ -314,7 +320,7 @@ impl Pass<'_> {
     }
 }
 
-impl Drop for Pass<'_> {
+impl Drop for RequestPermit<'_> {
     /// Releases an unused probe: a cancelled request says nothing about the host, and the next
     /// request is the probe.
     fn drop(&mut self) {
@@ -331,12 +337,12 @@ mod tests {
     use super::super::recovery::Recoveries;
     use super::*;
 
-    const AWAY: Error = Error::Unavailable {
+    const UNAVAILABLE: Error = Error::Unavailable {
         status: 503,
         retry_after: None,
     };
 
-    fn breakers(pace: Pace) -> (Breakers, Arc<Recoveries>) {
+    fn breakers(pace: BreakerPolicy) -> (Breakers, Arc<Recoveries>) {
         let recoveries = Arc::new(Recoveries::default());
         let account = "12345678".parse().unwrap();
         let recovery = Recovery::new(account, Arc::clone(&recoveries));
@@ -344,12 +350,16 @@ mod tests {
     }
 
     fn usual() -> Breakers {
-        breakers(Pace::Usual).0
+        breakers(BreakerPolicy::Usual).0
     }
 
     fn fail(breakers: &Breakers, times: u32) {
         for _ in 0..times {
-            breakers.enter("host").ok().unwrap().settle(Some(&AWAY));
+            breakers
+                .enter("host")
+                .ok()
+                .unwrap()
+                .settle(Some(&UNAVAILABLE));
         }
     }
 
@@ -368,7 +378,7 @@ mod tests {
         fail(&breakers, 1);
 
         let refused = breakers.enter("host").err().unwrap();
-        assert!(matches!(refused, Error::NotBegun(_)));
+        assert!(matches!(refused, Error::NotAttempted(_)));
         assert!(refused.is_transient() && !refused.outcome_unknown());
         assert!(breakers.enter("other").is_ok());
     }
@@ -430,7 +440,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn login_services_are_probed_at_the_intervals_that_liveperson_advises() {
-        let (breakers, _) = breakers(Pace::LogIn);
+        let (breakers, _) = breakers(BreakerPolicy::LogIn);
         fail(&breakers, 3);
 
         for seconds in [5, 10, 15, 30, 30] {
@@ -443,7 +453,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_throttled_login_service_is_not_called_for_five_seconds() {
-        let (breakers, _) = breakers(Pace::LogIn);
+        let (breakers, _) = breakers(BreakerPolicy::LogIn);
         for (asked, seconds) in [(None, 5), (Some(1), 5), (Some(20), 20), (Some(9000), 300)] {
             let retry_after = asked.map(Duration::from_secs);
             let throttled = Error::Throttled { retry_after };
@@ -483,7 +493,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_success_after_an_outage_signals_a_recovery() {
-        let (breakers, recoveries) = breakers(Pace::Usual);
+        let (breakers, recoveries) = breakers(BreakerPolicy::Usual);
         fail(&breakers, 4);
         breakers.enter("host").ok().unwrap().settle(None);
         assert_eq!(recoveries.next(), None);

@@ -12,7 +12,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Mutex;
 
 use super::Error;
-use super::retry::Repeat;
+use super::retry::RetryPolicy;
 use crate::clock::Clock;
 
 /// 5 s: the minimum time before the next renewal of a usable value after a renewal failed or the
@@ -21,7 +21,7 @@ const PAUSE_MS: i64 = 5_000;
 
 /// 30 s: longer than all attempts of a renewal together. A renewal that is older was abandoned by
 /// its caller.
-const LEFT_BEHIND_MS: i64 = 30_000;
+const ABANDONED_AFTER_MS: i64 = 30_000;
 
 /// A value and its times, in milliseconds since the epoch.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ impl<T> Cache<T> {
     pub(super) async fn get(
         &self,
         clock: &dyn Clock,
-        request: impl FnOnce(Repeat) -> Request<T>,
+        request: impl FnOnce(RetryPolicy) -> Request<T>,
     ) -> Result<Arc<Cached<T>>, Error> {
         let now = clock.now_ms();
         match self.current.load_full() {
@@ -95,7 +95,7 @@ impl<T> Cache<T> {
         now: i64,
         current: Option<Arc<Cached<T>>>,
         clock: &dyn Clock,
-        request: impl FnOnce(Repeat) -> Request<T>,
+        request: impl FnOnce(RetryPolicy) -> Request<T>,
     ) -> Result<Arc<Cached<T>>, Error> {
         match current {
             Some(current) if now < current.expires_at => {
@@ -113,7 +113,7 @@ impl<T> Cache<T> {
         &self,
         clock: &dyn Clock,
         stale: &Arc<Cached<T>>,
-        request: impl FnOnce(Repeat) -> Request<T>,
+        request: impl FnOnce(RetryPolicy) -> Request<T>,
     ) -> Result<Arc<Cached<T>>, Error> {
         self.obtain(clock, Some(stale), request).await
     }
@@ -134,7 +134,7 @@ impl<T> Cache<T> {
         &self,
         clock: &dyn Clock,
         stale: Option<&Arc<Cached<T>>>,
-        request: impl FnOnce(Repeat) -> Request<T>,
+        request: impl FnOnce(RetryPolicy) -> Request<T>,
     ) -> Result<Arc<Cached<T>>, Error> {
         let ended = self.ended.load(Ordering::Acquire);
         let mut renewal = self.renewal.lock().await;
@@ -152,14 +152,14 @@ impl<T> Cache<T> {
         }
         let Some(stale) = stale else {
             return self
-                .drive(clock, &mut renewal, || request(Repeat::Freely))
+                .run_renewal(clock, &mut renewal, || request(RetryPolicy::Freely))
                 .await;
         };
         if self.is_paused(clock) {
             return Ok(Arc::clone(stale));
         }
         let outcome = self
-            .drive(clock, &mut renewal, || request(Repeat::Freely))
+            .run_renewal(clock, &mut renewal, || request(RetryPolicy::Freely))
             .await;
         self.pause(clock);
         outcome
@@ -170,7 +170,7 @@ impl<T> Cache<T> {
     async fn renew_early(
         &self,
         clock: &dyn Clock,
-        request: impl FnOnce(Repeat) -> Request<T>,
+        request: impl FnOnce(RetryPolicy) -> Request<T>,
     ) -> Option<Arc<Cached<T>>> {
         if self.is_paused(clock) {
             return None;
@@ -181,7 +181,7 @@ impl<T> Cache<T> {
             return Some(current);
         }
         let outcome = self
-            .drive(clock, &mut renewal, || request(Repeat::Never))
+            .run_renewal(clock, &mut renewal, || request(RetryPolicy::Never))
             .await;
         match outcome {
             Ok(renewed) => Some(renewed),
@@ -207,7 +207,7 @@ impl<T> Cache<T> {
 
     /// Continues the running request, or begins one. If it is cancelled, it leaves the request to
     /// the next caller.
-    async fn drive(
+    async fn run_renewal(
         &self,
         clock: &dyn Clock,
         renewal: &mut Renewal<T>,
@@ -216,7 +216,7 @@ impl<T> Cache<T> {
         let now = clock.now_ms();
         renewal
             .running
-            .take_if(|running| now - running.begun_at >= LEFT_BEHIND_MS);
+            .take_if(|running| now - running.begun_at >= ABANDONED_AFTER_MS);
         let running = renewal.running.get_or_insert_with(|| Running {
             begun_at: now,
             request: request(),

@@ -6,7 +6,7 @@ use secrecy::ExposeSecret as _;
 use secrecy::zeroize::Zeroizing;
 
 use super::host::Endpoint;
-use super::retry::Repeat;
+use super::retry::RetryPolicy;
 use super::transport::{Body, Call, secret_header};
 use super::wire::tokens;
 use super::{Client, Error, answer, jwt};
@@ -68,7 +68,7 @@ impl Client {
         let call = Call {
             operation: "cloud.consumer_token",
             endpoint: Endpoint::Consumer,
-            repeat: Repeat::Freely,
+            repeat: RetryPolicy::Freely,
             limit: site.transport.limits.token,
             body: Body::json(&tokens::ConsumerRequest {
                 ext_consumer_id: external_id,

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::answer::Subject;
 use super::host::Endpoint;
-use super::retry::Repeat;
+use super::retry::RetryPolicy;
 use super::transport::{Body, Call, client_properties};
 use super::wire::conversation::{RequestConversation, SharkContext, Target, urgency};
 use super::wire::profile::SetUserProfile;
@@ -52,7 +52,7 @@ impl Client {
         let call = Call {
             operation: "cloud.open",
             endpoint: Endpoint::Conversation,
-            repeat: Repeat::Unsent,
+            repeat: RetryPolicy::Unsent,
             limit: site.transport.limits.conversation,
             // A tuple is a JSON array. The profile comes first, and is mandatory even if it is
             // empty.

@@ -14,7 +14,7 @@ use super::breaker::Breakers;
 use super::cache::{self, Cache, Cached};
 
 use super::host::{Host, below};
-use super::retry::{Repeat, repeated};
+use super::retry::{RetryPolicy, repeated};
 use super::service::Service;
 use super::watch::Watch;
 use super::wire::tokens::BaseUris;
@@ -27,11 +27,11 @@ use crate::types::trace::Trace;
 
 /// 5 minutes: the time after which a host is looked up again. The vendor publishes no lifetime, and
 /// says that hosts may change.
-const KEPT_MS: i64 = 5 * 60 * 1000;
+const LIFETIME_MS: i64 = 5 * 60 * 1000;
 
 /// The hosts of one account.
 pub(super) struct Domains {
-    directory: Arc<Directory>,
+    directory: Arc<DomainApi>,
     messaging: Cache<Host>,
     sentinel: Cache<Host>,
     idp: Cache<Host>,
@@ -40,7 +40,7 @@ pub(super) struct Domains {
 }
 
 /// The domain API, as one account sees it.
-pub(super) struct Directory {
+pub(super) struct DomainApi {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
     pub(super) watch: Arc<Watch>,
@@ -50,7 +50,7 @@ pub(super) struct Directory {
 }
 
 impl Domains {
-    pub(super) fn new(directory: Directory) -> Self {
+    pub(super) fn new(directory: DomainApi) -> Self {
         Self {
             directory: Arc::new(directory),
             messaging: Cache::default(),
@@ -67,14 +67,19 @@ impl Domains {
         service: Service,
         trace: &Trace,
     ) -> Result<Arc<Cached<Host>>, Error> {
-        let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
+        let look_up = |repeat| DomainApi::look_up(&self.directory, service, repeat, trace);
         let clock = self.directory.clock.as_ref();
         self.cache(service).get(clock, look_up).await
     }
 
     /// Looks the service up again, since the host `gone` refuses connections.
-    pub(super) async fn leave(&self, service: Service, gone: &Arc<Cached<Host>>, trace: &Trace) {
-        let look_up = |repeat| Directory::look_up(&self.directory, service, repeat, trace);
+    pub(super) async fn look_up_again(
+        &self,
+        service: Service,
+        gone: &Arc<Cached<Host>>,
+        trace: &Trace,
+    ) {
+        let look_up = |repeat| DomainApi::look_up(&self.directory, service, repeat, trace);
         let clock = self.directory.clock.as_ref();
         if let Err(error) = self.cache(service).replace(clock, gone, look_up).await {
             tracing::warn!(
@@ -119,7 +124,7 @@ impl Domains {
     }
 }
 
-impl Directory {
+impl DomainApi {
     /// Calls the domain API for a service.
     async fn get(&self, service: Service, trace: &Trace) -> Result<Answer, http::Error> {
         let path = format!(
@@ -136,7 +141,7 @@ impl Directory {
     fn look_up(
         this: &Arc<Self>,
         service: Service,
-        repeat: Repeat,
+        repeat: RetryPolicy,
         trace: &Trace,
     ) -> cache::Request<Host> {
         let (this, trace) = (Arc::clone(this), trace.clone());
@@ -167,7 +172,7 @@ impl Directory {
         Ok(Cached {
             value: value.await?,
             obtained_at: asked_at,
-            renew_at: asked_at + KEPT_MS,
+            renew_at: asked_at + LIFETIME_MS,
             expires_at: i64::MAX,
         })
     }

@@ -22,7 +22,7 @@ pub enum Error {
     /// Also the error of a call that can be repeated without harm, such as one for a domain or
     /// token, if its last attempt got no usable answer.
     #[error("a domain or token for the call could not be obtained")]
-    NotBegun(#[source] Arc<Error>),
+    NotAttempted(#[source] Arc<Error>),
     /// The request was sent, and no complete answer arrived.
     #[error("the Cloud did not answer")]
     NoAnswer(#[source] http::Error),
@@ -72,7 +72,7 @@ pub enum Error {
     },
     /// The Cloud accepted the message, and its answer lacks the message's sequence.
     #[error("the Cloud accepted the message but returned no sequence")]
-    Unnumbered,
+    MissingSequence,
     /// The consumer has an open conversation, and the Cloud does not say which.
     #[error("the consumer already has an open conversation")]
     AlreadyOpen,
@@ -114,7 +114,7 @@ impl Error {
         match self {
             Self::UnknownAccount(_) => "unknown_account",
             Self::Unreachable(_) => "unreachable",
-            Self::NotBegun(_) => "not_begun",
+            Self::NotAttempted(_) => "not_begun",
             Self::NoAnswer(_) => "no_answer",
             Self::Throttled { .. } => "throttled",
             Self::Unavailable { .. } => "unavailable",
@@ -123,7 +123,7 @@ impl Error {
             Self::ConsumerTokenRefused => "consumer_token_refused",
             Self::Unauthorized { .. } => "unauthorized",
             Self::Blocked { .. } => "blocked",
-            Self::Unnumbered => "unnumbered",
+            Self::MissingSequence => "unnumbered",
             Self::AlreadyOpen => "already_open",
             Self::ConversationClosed => "conversation_closed",
             Self::Refused { .. } => "refused",
@@ -137,13 +137,13 @@ impl Error {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::NotBegun(cause) => cause.is_transient(),
+            Self::NotAttempted(cause) => cause.is_transient(),
             Self::Unreachable(_)
             | Self::NoAnswer(_)
             | Self::Throttled { .. }
             | Self::Unavailable { .. }
             | Self::Blocked { .. }
-            | Self::Unnumbered
+            | Self::MissingSequence
             | Self::WithoutTls { .. }
             | Self::Undecodable { .. } => true,
             Self::UnknownAccount(_)
@@ -166,7 +166,7 @@ impl Error {
             self,
             Self::NoAnswer(_)
                 | Self::Undecodable { .. }
-                | Self::Unnumbered
+                | Self::MissingSequence
                 | Self::Unavailable {
                     status: 502 | 504,
                     ..
@@ -178,7 +178,7 @@ impl Error {
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            Self::NotBegun(cause) => cause.retry_after(),
+            Self::NotAttempted(cause) => cause.retry_after(),
             Self::Throttled { retry_after } | Self::Unavailable { retry_after, .. } => *retry_after,
             _ => None,
         }
@@ -186,7 +186,7 @@ impl Error {
 
     /// True if a new `ConsumerJWS` may resolve the error.
     #[must_use]
-    pub fn blames_consumer_token(&self) -> bool {
+    pub fn may_be_consumer_token(&self) -> bool {
         matches!(self, Self::ConsumerTokenRefused | Self::Unauthorized { .. })
     }
 
@@ -194,7 +194,7 @@ impl Error {
     /// then a refusal of the request, for instance because the conversation belongs to another
     /// consumer. Source: vendor's Send API pages.
     #[must_use]
-    pub fn under_new_tokens(self) -> Self {
+    pub fn after_token_renewal(self) -> Self {
         match self {
             Self::Unauthorized {
                 is_bare: false,
@@ -220,10 +220,10 @@ impl Error {
     }
 
     /// Makes the error of a call that was not made because of this error.
-    pub(super) fn not_begun(self) -> Self {
+    pub(super) fn into_not_attempted(self) -> Self {
         match self {
-            Self::NotBegun(_) => self,
-            cause => Self::NotBegun(Arc::new(cause)),
+            Self::NotAttempted(_) => self,
+            cause => Self::NotAttempted(Arc::new(cause)),
         }
     }
 }

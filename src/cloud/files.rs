@@ -10,7 +10,7 @@ use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::host::{Host, below};
-use super::retry::{Repeat, repeated};
+use super::retry::{RetryPolicy, repeated};
 use super::send::Sent;
 use super::service::Service;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
@@ -127,7 +127,7 @@ impl Client {
         sent: Sent<'_, impl serde::Serialize>,
         trace: &Trace,
     ) -> Result<TemporaryUrl, Error> {
-        let sent = sent.repeated(Repeat::Freely);
+        let sent = sent.repeated(RetryPolicy::Freely);
         self.send(sent, trace, |url, _| Some(url)).await
     }
 
@@ -140,7 +140,7 @@ impl Client {
     ) -> Result<(), Error> {
         let transport = &self.site(account)?.transport;
         let limits = transport.limits;
-        repeated(Repeat::Freely, limits.pause, || async {
+        repeated(RetryPolicy::Freely, limits.pause, || async {
             let put = |host: &Host| {
                 let url = url_of(&host.base, place);
                 let request = http::request_to(Method::PUT, &url, content.clone());
@@ -170,7 +170,7 @@ impl Client {
         trace: &Trace,
     ) -> Result<Download, Error> {
         let transport = &self.site(account)?.transport;
-        repeated(Repeat::Freely, transport.limits.pause, || async {
+        repeated(RetryPolicy::Freely, transport.limits.pause, || async {
             let get = |host: &Host| {
                 let url = url_of(&host.base, place);
                 let request = http::request_to(Method::GET, &url, Bytes::new());

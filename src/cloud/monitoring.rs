@@ -1,7 +1,7 @@
 //! The Monitoring API, which finds a consumer's conversation that the bridge does not know.
 
 use super::host::Endpoint;
-use super::retry::Repeat;
+use super::retry::RetryPolicy;
 use super::transport::{Body, Call};
 use super::wire::monitoring::{Engagement, Engagements};
 use super::{Client, Error, answer};
@@ -24,7 +24,7 @@ impl Client {
         let call = Call {
             operation: "cloud.find_open_conversation",
             endpoint: Endpoint::Engagement,
-            repeat: Repeat::Freely,
+            repeat: RetryPolicy::Freely,
             limit: site.transport.limits.look_up,
             body: Body::json(&Engagement::of(external_id)),
             on_behalf: None,

@@ -1,8 +1,8 @@
 //! Details of the Cloud's answers and tokens, for `doctor`.
 //!
 //! Errors tell a caller what to do. They drop the status, code and text of an answer whose meaning
-//! is known. [`overhear`] runs any call of the client and returns these as well. It does not keep
-//! the bodies, which may hold tokens.
+//! is known. [`capture_answers`] runs any call of the client and returns these as well. It does not
+//! keep the bodies, which may hold tokens.
 
 use std::cell::RefCell;
 
@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{Client, ConsumerJws, Error, jwt};
 use crate::http::Answer;
 use crate::http::header::CONTENT_TYPE;
-use crate::telemetry::log::one_line;
+use crate::telemetry::log::sanitize_line;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
@@ -20,7 +20,7 @@ const MAX_WORDS_CHARS: usize = 200;
 
 tokio::task_local! {
     /// The answers to the call that this task overhears.
-    static OVERHEARD: RefCell<Vec<RawAnswer>>;
+    static CAPTURED: RefCell<Vec<RawAnswer>>;
 }
 
 /// An answer of the Cloud as it arrived, before it was classified.
@@ -51,18 +51,18 @@ pub struct RawPart {
 ///
 /// Answers with domains and `AppJWT`s are left out, since the caller's task does not request them
 /// itself.
-pub async fn overhear<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
+pub async fn capture_answers<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
     let listening = async {
         let outcome = call.await;
-        (outcome, OVERHEARD.with(RefCell::take))
+        (outcome, CAPTURED.with(RefCell::take))
     };
-    OVERHEARD.scope(RefCell::default(), listening).await
+    CAPTURED.scope(RefCell::default(), listening).await
 }
 
 /// Records an answer, if the call is overheard.
 pub(super) fn note(operation: &'static str, answer: &Answer) {
     // Fails if the call is not overheard, which is the usual case.
-    let _unheard = OVERHEARD.try_with(|overheard| {
+    let _unheard = CAPTURED.try_with(|overheard| {
         overheard
             .borrow_mut()
             .push(RawAnswer::read(operation, answer));
@@ -180,7 +180,7 @@ fn scalar(value: Option<&Value>) -> Option<String> {
 }
 
 fn line(text: &str) -> String {
-    one_line(text, MAX_WORDS_CHARS)
+    sanitize_line(text, MAX_WORDS_CHARS)
 }
 
 #[cfg(test)]
@@ -242,7 +242,7 @@ mod tests {
         };
         note("cloud.open", &answer);
 
-        let (outcome, answers) = overhear(async {
+        let (outcome, answers) = capture_answers(async {
             note("cloud.close", &answer);
             7
         })

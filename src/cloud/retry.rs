@@ -12,7 +12,7 @@ use super::Error;
 
 /// The number of attempts that a call gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Repeat {
+pub(super) enum RetryPolicy {
     /// One: the caller can do without the answer for now.
     Never,
     /// Two, the second one only if nothing was sent. For calls that change something and have no
@@ -22,7 +22,7 @@ pub(super) enum Repeat {
     Freely,
 }
 
-impl Repeat {
+impl RetryPolicy {
     /// Returns the pauses before further attempts.
     fn pauses(self, first: Duration) -> impl Iterator<Item = Duration> {
         let at_once = (self == Self::Unsent).then_some(Duration::ZERO);
@@ -41,14 +41,14 @@ impl Repeat {
         match self {
             Self::Never => false,
             Self::Unsent => matches!(error, Error::Unreachable(_)),
-            Self::Freely => is_worth_a_quick_try(error),
+            Self::Freely => is_quickly_retryable(error),
         }
     }
 }
 
 /// Makes the call as often as `repeat` allows. The pauses begin with `pause` and grow, with jitter.
 pub(super) async fn repeated<T, F, Fut>(
-    repeat: Repeat,
+    repeat: RetryPolicy,
     pause: Duration,
     mut call: F,
 ) -> Result<T, Error>
@@ -73,13 +73,13 @@ where
             None => break outcome,
         }
     };
-    if repeat == Repeat::Unsent {
+    if repeat == RetryPolicy::Unsent {
         return outcome;
     }
     // An unknown outcome of a call that can be repeated freely does not matter.
     outcome.map_err(|error| {
         if error.outcome_unknown() {
-            error.not_begun()
+            error.into_not_attempted()
         } else {
             error
         }
@@ -87,7 +87,7 @@ where
 }
 
 /// True for a transient fault, except if the host asks for a pause.
-fn is_worth_a_quick_try(error: &Error) -> bool {
+fn is_quickly_retryable(error: &Error) -> bool {
     matches!(
         error,
         Error::Unreachable(_)
@@ -113,7 +113,7 @@ mod tests {
 
     /// Makes a call that always fails with `error`; returns the number of attempts and the final
     /// error.
-    async fn tries(repeat: Repeat, error: Error) -> (u32, Error) {
+    async fn tries(repeat: RetryPolicy, error: Error) -> (u32, Error) {
         let made = Cell::new(0);
         let outcome = repeated(repeat, Duration::from_millis(100), || {
             made.set(made.get() + 1);
@@ -126,9 +126,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_repeatable_call_is_attempted_up_to_three_times() {
-        assert_eq!(tries(Repeat::Freely, UNAVAILABLE).await.0, 3);
-        assert_eq!(tries(Repeat::Unsent, UNAVAILABLE).await.0, 1);
-        assert_eq!(tries(Repeat::Never, UNAVAILABLE).await.0, 1);
+        assert_eq!(tries(RetryPolicy::Freely, UNAVAILABLE).await.0, 3);
+        assert_eq!(tries(RetryPolicy::Unsent, UNAVAILABLE).await.0, 1);
+        assert_eq!(tries(RetryPolicy::Never, UNAVAILABLE).await.0, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,7 +141,7 @@ mod tests {
                 retry_after,
             },
         ] {
-            assert_eq!(tries(Repeat::Freely, error).await.0, 1);
+            assert_eq!(tries(RetryPolicy::Freely, error).await.0, 1);
         }
     }
 
@@ -153,9 +153,9 @@ mod tests {
         };
         for error in [gateway_timeout, Error::Undecodable { status: 200 }] {
             for (repeat, unknown) in [
-                (Repeat::Unsent, true),
-                (Repeat::Freely, false),
-                (Repeat::Never, false),
+                (RetryPolicy::Unsent, true),
+                (RetryPolicy::Freely, false),
+                (RetryPolicy::Never, false),
             ] {
                 let (_, outcome) = tries(repeat, error.clone()).await;
                 assert_eq!(outcome.outcome_unknown(), unknown, "{repeat:?}");

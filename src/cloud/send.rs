@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 
+use super::account_client::AccountClient;
 use super::answer::Subject;
 use super::host::Endpoint;
-use super::retry::Repeat;
-use super::site::Site;
+use super::retry::RetryPolicy;
 use super::transport::{Body, Call, client_properties, json};
 use super::wire::conversation::{
     ClosedDialog, Event, Field, Message, PublishEvent, Published, UpdateConversationField,
@@ -105,7 +105,7 @@ pub struct RawRequest<'a> {
 /// Returns the number of characters (UTF-16 code units) around the text in the JSON of a request.
 /// `id_chars` is the total length of the ids of conversation and dialog.
 #[must_use]
-pub fn chars_around_text(id_chars: usize, metadata: Option<&Metadata>) -> usize {
+pub fn envelope_chars(id_chars: usize, metadata: Option<&Metadata>) -> usize {
     let event = PublishEvent {
         dialog_id: "",
         conversation_id: &"0".repeat(id_chars),
@@ -164,7 +164,7 @@ impl Client {
                 Some(published.sequence())
             })
             .await?;
-        sequence.ok_or(Error::Unnumbered)
+        sequence.ok_or(Error::MissingSequence)
     }
 
     /// Sends a request other than a message.
@@ -288,7 +288,10 @@ impl Client {
     }
 
     /// Builds the call of a request; returns it with the request's id.
-    fn prepare(&self, sent: Sent<'_, impl Serialize>) -> Result<(&Site, String, Call), Error> {
+    fn prepare(
+        &self,
+        sent: Sent<'_, impl Serialize>,
+    ) -> Result<(&AccountClient, String, Call), Error> {
         let Consumer { account, token } = sent.consumer;
         let site = self.site(account)?;
         let id = site.request_id();
@@ -320,7 +323,7 @@ pub(super) struct Sent<'a, B> {
     operation: &'static str,
     consumer: Consumer<'a>,
     features: &'a Features,
-    repeat: Repeat,
+    repeat: RetryPolicy,
     name: &'a str,
     body: B,
     metadata: Option<&'a Metadata>,
@@ -340,7 +343,7 @@ impl<'a, B> Sent<'a, B> {
             operation,
             consumer,
             features,
-            repeat: Repeat::Unsent,
+            repeat: RetryPolicy::Unsent,
             name,
             body,
             metadata: None,
@@ -354,7 +357,7 @@ impl<'a, B> Sent<'a, B> {
         Self { subject, ..self }
     }
 
-    pub(super) fn repeated(self, repeat: Repeat) -> Self {
+    pub(super) fn repeated(self, repeat: RetryPolicy) -> Self {
         Self { repeat, ..self }
     }
 

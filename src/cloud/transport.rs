@@ -14,7 +14,7 @@ use tokio_util::bytes::Bytes;
 use super::breaker::ServiceBreakers;
 use super::domains::Domains;
 use super::host::{Endpoint, Host};
-use super::retry::{Repeat, repeated};
+use super::retry::{RetryPolicy, repeated};
 use super::service::Service;
 use super::watch::Watch;
 use super::wire::request::ClientProperties;
@@ -28,11 +28,11 @@ use crate::types::trace::Trace;
 
 /// 256: the number of requests of an account that may be in flight at once. The Cloud limits them
 /// too and does not publish the limit.
-pub(super) const AT_ONCE: usize = 256;
+pub(super) const MAX_IN_FLIGHT: usize = 256;
 
 /// 2.9 s, just below the shortest of the usual time limits: only after this time does a missing
 /// answer count against the host.
-const PATIENT: Duration = Duration::from_millis(2900);
+const MIN_WAIT_FOR_BLAME: Duration = Duration::from_millis(2900);
 
 /// The consumer's token. A sibling API calls this header `LP-On-Behalf`.
 const ON_BEHALF: HeaderName = HeaderName::from_static("x-lp-on-behalf");
@@ -43,7 +43,7 @@ pub(super) struct Call {
     /// The call's name in spans and metrics.
     pub(super) operation: &'static str,
     pub(super) endpoint: Endpoint,
-    pub(super) repeat: Repeat,
+    pub(super) repeat: RetryPolicy,
     /// The time limit of one attempt.
     pub(super) limit: Duration,
     pub(super) body: Body,
@@ -184,23 +184,23 @@ impl Transport {
         F: Future<Output = Result<A, http::Error>>,
     {
         let found = self.domains.find(service, trace).await;
-        let host = found.map_err(Error::not_begun)?;
+        let host = found.map_err(Error::into_not_attempted)?;
         let breakers = self.breakers.of(service);
         let pass = breakers.enter(host.value.base.authority())?;
         let _place = match self.places.try_acquire() {
             Ok(place) => place,
-            Err(_) => Box::pin(self.wait_for_place()).await?,
+            Err(_) => Box::pin(self.wait_for_permit()).await?,
         };
         let begun = Instant::now();
         let answer = request(&host.value).await;
         if let Err(http::Error::NotSent(_)) = answer {
-            Box::pin(self.domains.leave(service, &host, trace)).await;
+            Box::pin(self.domains.look_up_again(service, &host, trace)).await;
         }
         let answer = match answer {
             Ok(answer) => answer,
             // The time limit was shorter than usual, so the missing answer does not prove that the
             // host is slow.
-            Err(error @ http::Error::NoAnswer(_)) if begun.elapsed() < PATIENT => {
+            Err(error @ http::Error::NoAnswer(_)) if begun.elapsed() < MIN_WAIT_FOR_BLAME => {
                 return Err(error.into());
             }
             Err(error) => {
@@ -215,10 +215,10 @@ impl Transport {
 
     /// Waits for a permit if all are taken. The request's own time limit begins once it has a
     /// permit.
-    async fn wait_for_place(&self) -> Result<SemaphorePermit<'_>, Error> {
+    async fn wait_for_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
         match timeout(self.limits.send, self.places.acquire()).await {
             Ok(Ok(place)) => Ok(place),
-            _ => Err(Error::Throttled { retry_after: None }.not_begun()),
+            _ => Err(Error::Throttled { retry_after: None }.into_not_attempted()),
         }
     }
 }

@@ -8,13 +8,13 @@ use tokio::time::Instant;
 use super::Error;
 use crate::clock::SharedClock;
 use crate::telemetry::metrics::{CLOUD_REQUESTS, Metrics};
-use crate::types::status::Trouble;
+use crate::types::status::LastError;
 
 /// Counts the requests of an account, and remembers the last fault.
 pub(super) struct Watch {
     metrics: Metrics,
     clock: SharedClock,
-    last: ArcSwapOption<Trouble>,
+    last: ArcSwapOption<LastError>,
 }
 
 impl Watch {
@@ -38,7 +38,7 @@ impl Watch {
         let outcome = request().await;
         let word = match &outcome {
             Ok(_) => "ok",
-            Err(Error::NotBegun(_)) => return outcome,
+            Err(Error::NotAttempted(_)) => return outcome,
             Err(error) => {
                 self.note(operation, error);
                 error.word()
@@ -56,7 +56,7 @@ impl Watch {
             Error::CredentialsRefused { .. } | Error::AppTokenRefused
         );
         if is_of_the_account || error.is_transient() {
-            self.last.store(Some(Arc::new(Trouble {
+            self.last.store(Some(Arc::new(LastError {
                 at: self.clock.now(),
                 operation,
                 error: error.word(),
@@ -65,7 +65,7 @@ impl Watch {
     }
 
     /// Returns the last fault, if there was any.
-    pub(super) fn last_trouble(&self) -> Option<Trouble> {
+    pub(super) fn last_trouble(&self) -> Option<LastError> {
         self.last.load().as_deref().copied()
     }
 }

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use url::Url;
 
 use super::form;
-use super::section::{Reported, Section};
+use super::section::{AlreadyReported, Section};
 use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
 
@@ -41,7 +41,10 @@ pub struct Account {
 }
 
 impl Account {
-    pub(super) fn read(section: &mut Section<'_>, others: &[Self]) -> Result<Self, Reported> {
+    pub(super) fn read(
+        section: &mut Section<'_>,
+        others: &[Self],
+    ) -> Result<Self, AlreadyReported> {
         let account_id = section.required("account_id", &form::id());
         let client_id = section.required("client_id", &form::CLIENT_ID);
         let client_secret = section.required("client_secret", &form::CLIENT_SECRET);

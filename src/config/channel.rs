@@ -9,7 +9,7 @@ use url::Url;
 
 use super::account::Account;
 use super::form;
-use super::section::{Reported, Section};
+use super::section::{AlreadyReported, Section};
 use crate::crypto::{ApiKeyHash, JwtKey};
 use crate::types::conversation::{Context, Features, Opening, Routing};
 use crate::types::event::EventType;
@@ -93,7 +93,7 @@ impl Channel {
         others: &[Self],
         accounts: Option<&[Account]>,
         retention: Option<TimeDelta>,
-    ) -> Result<Self, Reported> {
+    ) -> Result<Self, AlreadyReported> {
         let id = read_id(section, others);
         let account_id = read_account_id(section, accounts);
         let namespace = section.optional("namespace", &form::id());
@@ -133,7 +133,7 @@ impl Channel {
     }
 }
 
-fn read_id(section: &mut Section<'_>, others: &[Channel]) -> Result<ChannelId, Reported> {
+fn read_id(section: &mut Section<'_>, others: &[Channel]) -> Result<ChannelId, AlreadyReported> {
     let id = section.required("id", &form::id())?;
     if others.iter().any(|other| other.id == id) {
         return Err(section.refuse("id", "an id that no other channel has"));
@@ -144,7 +144,7 @@ fn read_id(section: &mut Section<'_>, others: &[Channel]) -> Result<ChannelId, R
 fn read_account_id(
     section: &mut Section<'_>,
     accounts: Option<&[Account]>,
-) -> Result<AccountId, Reported> {
+) -> Result<AccountId, AlreadyReported> {
     let id = section.required("account_id", &form::id())?;
     if accounts.is_some_and(|accounts| accounts.iter().all(|account| account.account_id != id)) {
         return Err(section.refuse("account_id", "the account_id of one of the accounts"));
@@ -156,7 +156,7 @@ fn read_api_keys(
     section: &mut Section<'_>,
     others: &[Channel],
     has_tokens: bool,
-) -> Result<Vec<ApiKeyHash>, Reported> {
+) -> Result<Vec<ApiKeyHash>, AlreadyReported> {
     let keys = section
         .list("api_keys", &form::API_KEY)?
         .unwrap_or_default();
@@ -170,7 +170,7 @@ fn read_api_keys(
     Ok(keys)
 }
 
-fn read_jwt_keys(section: &mut Section<'_>) -> Result<Vec<JwtKey>, Reported> {
+fn read_jwt_keys(section: &mut Section<'_>) -> Result<Vec<JwtKey>, AlreadyReported> {
     let algorithm = section.optional("algorithm", &form::JWT_ALGORITHM);
     let keys = section.list_or_single("key", &form::JWT_KEY)?;
     let Some(algorithm) = algorithm? else {
@@ -188,7 +188,10 @@ fn read_jwt_keys(section: &mut Section<'_>) -> Result<Vec<JwtKey>, Reported> {
         .ok_or_else(|| section.refuse("key", algorithm.expected_key()))
 }
 
-fn read_cors_origins(section: &mut Section<'_>, has_tokens: bool) -> Result<Vec<String>, Reported> {
+fn read_cors_origins(
+    section: &mut Section<'_>,
+    has_tokens: bool,
+) -> Result<Vec<String>, AlreadyReported> {
     let origins = section.list("cors_origins", &form::ORIGIN)?;
     let origins = origins.unwrap_or_default();
     if !origins.is_empty() && !has_tokens {
@@ -200,7 +203,7 @@ fn read_cors_origins(section: &mut Section<'_>, has_tokens: bool) -> Result<Vec<
 
 /// Reads the callback. Secrets without a URL are allowed, so that a callback can be turned off for
 /// a while.
-fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, Reported> {
+fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, AlreadyReported> {
     let url = section.optional("callback_url", &form::HTTP_URL);
     let secrets = section
         .list_or_single("callback_secret", &form::CALLBACK_SECRET)?
@@ -221,7 +224,7 @@ fn read_callback(section: &mut Section<'_>) -> Result<Option<Callback>, Reported
 fn read_max_age(
     section: &mut Section<'_>,
     retention: Option<TimeDelta>,
-) -> Result<TimeDelta, Reported> {
+) -> Result<TimeDelta, AlreadyReported> {
     let retention = retention.unwrap_or(TimeDelta::MAX);
     match section.optional("max_age", &form::MAX_AGE)? {
         None => Ok(MAX_AGE.min(retention)),
@@ -239,7 +242,7 @@ fn default_events() -> Vec<EventType> {
         .collect()
 }
 
-fn read_defaults(section: &mut Section<'_>) -> Result<Opening, Reported> {
+fn read_defaults(section: &mut Section<'_>) -> Result<Opening, AlreadyReported> {
     let routing = read_routing(section);
     let language = section.optional("language", &form::LANGUAGE);
     let urgency = section.optional("urgency", &form::URGENCY);
@@ -260,7 +263,7 @@ fn read_defaults(section: &mut Section<'_>) -> Result<Opening, Reported> {
     })
 }
 
-fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, Reported> {
+fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, AlreadyReported> {
     const EXPECTED: &str = "either campaign_id and engagement_id, or skill_id alone";
     let campaign_id = section.optional("campaign_id", &form::ROUTE_ID);
     let engagement_id = section.optional("engagement_id", &form::ROUTE_ID);
@@ -278,7 +281,7 @@ fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, Reported> 
     }
 }
 
-fn read_limits(section: &mut Section<'_>) -> Result<Limits, Reported> {
+fn read_limits(section: &mut Section<'_>) -> Result<Limits, AlreadyReported> {
     let requests_per_second = section.optional("requests_per_second", &form::RATE);
     let per_user = section.optional("per_user_requests_per_second", &form::RATE);
     let queued = section.or_default("queued_requests", &form::RATE, QUEUED);

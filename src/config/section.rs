@@ -15,7 +15,7 @@ use super::{Environment, placeholder};
 
 /// The marker for a value that is missing because of a problem that was reported.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Reported;
+pub(super) struct AlreadyReported;
 
 /// A section that is being read.
 pub(super) struct Section<'a> {
@@ -34,8 +34,8 @@ impl<'a> Section<'a> {
         environment: &'a Environment,
         table: &'a Table,
         problems: &'a mut Vec<Problem>,
-        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
-    ) -> Result<T, Reported> {
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, AlreadyReported>,
+    ) -> Result<T, AlreadyReported> {
         let section = Section {
             file,
             environment,
@@ -52,7 +52,7 @@ impl<'a> Section<'a> {
         &mut self,
         name: &'static str,
         form: &Form<T>,
-    ) -> Result<Option<T>, Reported> {
+    ) -> Result<Option<T>, AlreadyReported> {
         let key = self.key_of(name);
         let node = self.node(name);
         node.map(|node| self.scalar(&key, node, form)).transpose()
@@ -63,7 +63,7 @@ impl<'a> Section<'a> {
         &mut self,
         name: &'static str,
         form: &Form<T>,
-    ) -> Result<T, Reported> {
+    ) -> Result<T, AlreadyReported> {
         let value = self.optional(name, form)?;
         value.ok_or_else(|| self.refuse(name, form.expected))
     }
@@ -74,7 +74,7 @@ impl<'a> Section<'a> {
         name: &'static str,
         form: &Form<T>,
         default: &str,
-    ) -> Result<T, Reported> {
+    ) -> Result<T, AlreadyReported> {
         match self.optional(name, form)? {
             Some(value) => Ok(value),
             None => form
@@ -88,7 +88,7 @@ impl<'a> Section<'a> {
         &mut self,
         name: &'static str,
         form: &Form<T>,
-    ) -> Result<Option<Vec<T>>, Reported> {
+    ) -> Result<Option<Vec<T>>, AlreadyReported> {
         let Some(items) = self.items(name)? else {
             return Ok(None);
         };
@@ -106,7 +106,7 @@ impl<'a> Section<'a> {
         &mut self,
         name: &'static str,
         form: &Form<T>,
-    ) -> Result<Option<Vec<T>>, Reported> {
+    ) -> Result<Option<Vec<T>>, AlreadyReported> {
         match self.node(name) {
             Some(Node {
                 origin: Origin::File,
@@ -120,8 +120,8 @@ impl<'a> Section<'a> {
     pub(super) fn section<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
-    ) -> Result<T, Reported> {
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, AlreadyReported>,
+    ) -> Result<T, AlreadyReported> {
         let key = self.key_of(name);
         match self.node(name) {
             Some(node) => self.enter(key, node, read),
@@ -134,8 +134,8 @@ impl<'a> Section<'a> {
     pub(super) fn sections<T>(
         &mut self,
         name: &'static str,
-        mut read: impl FnMut(&mut Section<'_>, &[T]) -> Result<T, Reported>,
-    ) -> Result<Vec<T>, Reported> {
+        mut read: impl FnMut(&mut Section<'_>, &[T]) -> Result<T, AlreadyReported>,
+    ) -> Result<Vec<T>, AlreadyReported> {
         let items = match self.node(name).map(|node| &node.value) {
             None => &[],
             Some(Value::List(items)) => items.as_slice(),
@@ -158,7 +158,7 @@ impl<'a> Section<'a> {
     }
 
     /// Reports that a key does not have the expected value, even if it is not set.
-    pub(super) fn refuse(&mut self, name: &'static str, expected: &str) -> Reported {
+    pub(super) fn refuse(&mut self, name: &'static str, expected: &str) -> AlreadyReported {
         let key = self.key_of(name);
         if let Some(node) = self.node(name) {
             return self.report(&key, &node.origin, expected);
@@ -166,13 +166,13 @@ impl<'a> Section<'a> {
         let origin = format!("{} or {}", self.file, variable_of(&key));
         let problem = Problem::expected(&origin, &key, expected);
         self.problems.push(problem);
-        Reported
+        AlreadyReported
     }
 
-    fn report(&mut self, key: &str, origin: &Origin, expected: &str) -> Reported {
+    fn report(&mut self, key: &str, origin: &Origin, expected: &str) -> AlreadyReported {
         let problem = Problem::expected(self.name_of(origin), key, expected);
         self.problems.push(problem);
-        Reported
+        AlreadyReported
     }
 
     fn name_of<'o>(&'o self, origin: &'o Origin) -> &'o str {
@@ -193,7 +193,7 @@ impl<'a> Section<'a> {
         self.table.get(name)
     }
 
-    fn scalar<T>(&mut self, key: &str, node: &Node, form: &Form<T>) -> Result<T, Reported> {
+    fn scalar<T>(&mut self, key: &str, node: &Node, form: &Form<T>) -> Result<T, AlreadyReported> {
         let parsed = match (&node.value, &node.origin) {
             (Value::Text(text), Origin::File) => {
                 let filled = placeholder::fill(text, self.environment)
@@ -212,7 +212,7 @@ impl<'a> Section<'a> {
     }
 
     /// Returns the items of a list of scalar values.
-    fn items(&mut self, name: &'static str) -> Result<Option<Cow<'a, [Node]>>, Reported> {
+    fn items(&mut self, name: &'static str) -> Result<Option<Cow<'a, [Node]>>, AlreadyReported> {
         let Some(node) = self.node(name) else {
             return Ok(None);
         };
@@ -232,8 +232,8 @@ impl<'a> Section<'a> {
         &mut self,
         key: String,
         node: &Node,
-        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
-    ) -> Result<T, Reported> {
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, AlreadyReported>,
+    ) -> Result<T, AlreadyReported> {
         match &node.value {
             Value::Table(table) => self.child(key, table).read(read),
             other => {
@@ -256,8 +256,8 @@ impl<'a> Section<'a> {
 
     fn read<T>(
         mut self,
-        read: impl FnOnce(&mut Section<'_>) -> Result<T, Reported>,
-    ) -> Result<T, Reported> {
+        read: impl FnOnce(&mut Section<'_>) -> Result<T, AlreadyReported>,
+    ) -> Result<T, AlreadyReported> {
         let value = read(&mut self);
         let unknown = self.table.iter();
         for (name, node) in unknown.filter(|(name, _)| !self.known.contains(&name.as_str())) {

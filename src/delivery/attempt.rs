@@ -17,7 +17,7 @@ use super::{Channel, sign};
 use crate::clock::SharedClock;
 use crate::http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use crate::http::{self, Method};
-use crate::store::{DueEvent, Tried};
+use crate::store::{DeliveryAttempt, DueEvent};
 use crate::types::ids::ChannelId;
 use crate::types::trace::{Trace, step};
 
@@ -106,8 +106,8 @@ impl Callback {
         &self,
         channel_id: &ChannelId,
         event: &DueEvent,
-    ) -> (Tried, Outcome) {
-        let trace = Trace::continue_kept(event.parent.as_ref(), self.clock.uuid());
+    ) -> (DeliveryAttempt, Outcome) {
+        let trace = Trace::continue_stored(event.parent.as_ref(), self.clock.uuid());
         let span = step!(
             trace,
             "delivery.attempt",
@@ -120,7 +120,7 @@ impl Callback {
         (tried, outcome)
     }
 
-    async fn try_once(&self, event: &DueEvent, trace: &Trace) -> (Tried, Outcome) {
+    async fn try_once(&self, event: &DueEvent, trace: &Trace) -> (DeliveryAttempt, Outcome) {
         let at = self.clock.now();
         let begun = Instant::now();
         let answer = timeout(LIMIT, self.send(event, at, trace)).await;
@@ -139,7 +139,7 @@ impl Callback {
                 (None, Some(error), Outcome::Failed(None))
             }
         };
-        let tried = Tried {
+        let tried = DeliveryAttempt {
             at,
             duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
             status,

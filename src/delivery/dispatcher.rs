@@ -15,11 +15,11 @@ use tokio::sync::Semaphore;
 
 use super::Parts;
 use super::attempt::Callback;
-use super::lane::{Run, Turn};
+use super::lane::{LaneRun, Purpose};
 use super::shared::Shared;
-use crate::store::{self, Bell, LEASE, Lane};
+use crate::store::{self, LEASE, Lane, Wakeup};
 use crate::telemetry::metrics::EXPIRED;
-use crate::types::delivery::{Outlook, PROBED_FROM};
+use crate::types::delivery::{CallbackSchedule, PROBE_AFTER_FAILURES};
 use crate::types::ids::ChannelId;
 use crate::worker::{Claimed, Next, Pace, Source};
 
@@ -30,7 +30,7 @@ const PLACES: u32 = 64;
 const LOOK: Duration = Duration::from_secs(1);
 
 /// 50 ms: the time until the next look after another replica was faster.
-const BESIDE_OTHERS: Duration = Duration::from_millis(50);
+const RETRY_AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
 /// 5 s: the interval at which a replica looks for events that have grown too old.
 const LOOK_FOR_OLD: Duration = Duration::from_secs(5);
@@ -42,13 +42,13 @@ const OLD_BATCH: u32 = 500;
 #[derive(Debug)]
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
-    bell: Bell,
+    wakeup: Wakeup,
 }
 
 impl Dispatcher {
     pub(super) fn new(parts: Parts, channel_id: ChannelId, callback: Callback) -> Self {
         Self {
-            bell: parts.store.bell(&channel_id),
+            wakeup: parts.store.wakeup(&channel_id),
             shared: Arc::new(Shared {
                 parts,
                 channel_id,
@@ -63,7 +63,7 @@ impl Dispatcher {
 }
 
 impl Source for Dispatcher {
-    type Item = (Lane, Turn);
+    type Item = (Lane, Purpose);
     type Error = store::Error;
 
     const PACE: Pace = Pace {
@@ -74,13 +74,13 @@ impl Source for Dispatcher {
     const FAILED: &'static str = "due deliveries could not be read";
 
     async fn woken(&mut self) {
-        self.bell.wait().await;
+        self.wakeup.wait().await;
     }
 
     async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, store::Error> {
         let shared = &self.shared;
         let Parts { store, clock, .. } = &shared.parts;
-        let outlook = store.callback_outlook(&shared.channel_id).await?;
+        let outlook = store.callback_schedule(&shared.channel_id).await?;
         shared
             .troubled
             .store(outlook.failures > 0, Ordering::Relaxed);
@@ -101,11 +101,11 @@ impl Source for Dispatcher {
         }
         let lease_id = clock.uuid().to_string();
         let until = now + LEASE;
-        if outlook.failures >= PROBED_FROM {
+        if outlook.failures >= PROBE_AFTER_FAILURES {
             // A single event shows if the callback works again, unless another replica is sending
             // one.
             let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
-            let probe = lane.await?.map(|lane| (lane, Turn::Probe));
+            let probe = lane.await?.map(|lane| (lane, Purpose::Probe));
             return Ok(Vec::from_iter(probe).into());
         }
         let lanes = store
@@ -113,13 +113,16 @@ impl Source for Dispatcher {
             .await?;
         let next = match lanes.len() {
             // Another replica is just claiming the lanes that are due.
-            0 => Next::After(BESIDE_OTHERS),
+            0 => Next::After(RETRY_AFTER_CONFLICT),
             // The next free permit triggers the next look.
             found if found == limit as usize => Next::Usual,
             // Look again at once, to learn when the next lane is due.
             _ => Next::After(Duration::ZERO),
         };
-        let items = lanes.into_iter().map(|lane| (lane, Turn::Usual)).collect();
+        let items = lanes
+            .into_iter()
+            .map(|lane| (lane, Purpose::Usual))
+            .collect();
         Ok(Claimed { items, next })
     }
 
@@ -127,16 +130,18 @@ impl Source for Dispatcher {
         let shared = Arc::clone(&self.shared);
         let place = Arc::clone(&shared.places).try_acquire_owned().ok();
         async move {
-            Run::new(&shared, lane, turn).work_to_the_end().await;
+            LaneRun::new(&shared, lane, turn).run_to_end().await;
             drop(place);
         }
     }
 }
 
 /// Returns the time of the next work for a callback; `None` if it is paused or has no event.
-fn next(outlook: &Outlook) -> Option<DateTime<Utc>> {
+fn next(outlook: &CallbackSchedule) -> Option<DateTime<Utc>> {
     let due_at = outlook.due_at.filter(|_| !outlook.paused)?;
-    let probe_at = outlook.probe_at.filter(|_| outlook.failures >= PROBED_FROM);
+    let probe_at = outlook
+        .probe_at
+        .filter(|_| outlook.failures >= PROBE_AFTER_FAILURES);
     Some(probe_at.map_or(due_at, |probe_at| probe_at.max(due_at)))
 }
 

@@ -8,20 +8,20 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::attempt::{LIMIT, Outcome};
 use super::schedule::{between_probes, delay, jitter};
 use super::shared::Shared;
-use crate::store::{self, DueEvent, LEASE, Lane, LaneFate, Settlement, Tried};
+use crate::store::{self, DeliveryAttempt, DeliveryOutcome, DueEvent, LEASE, Lane, LaneUpdate};
 use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
-use crate::types::delivery::PROBED_FROM;
+use crate::types::delivery::PROBE_AFTER_FAILURES;
 use crate::types::event::EventType;
 
 /// 8: the events that are read at once. Most users have few.
-const AHEAD: u32 = 8;
+const PREFETCH: u32 = 8;
 
 /// The error of an event that the channel refused.
 const REFUSED: &str = "refused by the channel (422)";
 
 /// The purpose of a claimed lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Purpose {
     /// Deliver its events.
     Usual,
     /// Probe a callback that is unavailable.
@@ -30,10 +30,10 @@ pub(super) enum Turn {
 
 /// The processing of a lane under a lease.
 #[derive(Debug)]
-pub(super) struct Run<'a> {
+pub(super) struct LaneRun<'a> {
     shared: &'a Shared,
     lane: Lane,
-    turn: Turn,
+    turn: Purpose,
     held_until: DateTime<Utc>,
     /// True if the lane is empty once the current event is settled.
     is_last: bool,
@@ -46,9 +46,9 @@ enum Progress {
     Ended,
 }
 
-impl<'a> Run<'a> {
+impl<'a> LaneRun<'a> {
     /// Starts the processing of a lane that was just claimed.
-    pub(super) fn new(shared: &'a Shared, lane: Lane, turn: Turn) -> Self {
+    pub(super) fn new(shared: &'a Shared, lane: Lane, turn: Purpose) -> Self {
         Self {
             shared,
             lane,
@@ -59,9 +59,9 @@ impl<'a> Run<'a> {
     }
 
     /// Delivers until no event is left, one has to wait, or the service stops.
-    pub(super) async fn work_to_the_end(mut self) {
+    pub(super) async fn run_to_end(mut self) {
         let mut outcome = self.work().await;
-        if outcome.is_ok() && self.turn == Turn::Probe {
+        if outcome.is_ok() && self.turn == Purpose::Probe {
             // Nothing was sent, so the state of the callback is still unknown.
             outcome = self.schedule_probe(self.now()).await;
         }
@@ -77,11 +77,11 @@ impl<'a> Run<'a> {
     async fn work(&mut self) -> Result<(), store::Error> {
         let store = &self.shared.parts.store;
         loop {
-            let events = store.due_events(&self.lane, AHEAD).await?;
+            let events = store.due_events(&self.lane, PREFETCH).await?;
             if events.is_empty() {
                 return store.release_emptied_lane(&self.lane, self.now()).await;
             }
-            let are_all = events.len() < AHEAD as usize;
+            let are_all = events.len() < PREFETCH as usize;
             let mut left = events.len();
             if events.first().is_some_and(|first| first.attempts == 0) {
                 // The events that failed before this one were dropped or given up.
@@ -89,7 +89,7 @@ impl<'a> Run<'a> {
             }
             for event in events {
                 if self.must_stop() {
-                    return store.hand_back_lane(&self.lane, self.now()).await;
+                    return store.release_lane_due_now(&self.lane, self.now()).await;
                 }
                 left -= 1;
                 self.is_last = are_all && left == 0;
@@ -99,7 +99,7 @@ impl<'a> Run<'a> {
             }
             if self.shared.is_full() {
                 // Users with many events take turns with lanes that wait for a permit.
-                return store.hand_back_lane(&self.lane, self.now()).await;
+                return store.release_lane_due_now(&self.lane, self.now()).await;
             }
         }
     }
@@ -115,7 +115,7 @@ impl<'a> Run<'a> {
 
     async fn deliver(&mut self, event: &DueEvent) -> Result<Progress, store::Error> {
         if event.deliver_until <= self.now() {
-            let too_old = Settlement::too_old(&event.kind);
+            let too_old = DeliveryOutcome::too_old(&event.kind);
             self.tell_failure(event, too_old);
             self.shared.parts.metrics.count(&EXPIRED, [], 1);
             return self.go_on(event, None, too_old).await;
@@ -135,16 +135,16 @@ impl<'a> Run<'a> {
         match outcome {
             Outcome::Delivered => {
                 let progress = self
-                    .go_on(event, Some(&tried), Settlement::Delivered)
+                    .go_on(event, Some(&tried), DeliveryOutcome::Delivered)
                     .await?;
-                self.note_success().await?;
+                self.record_success().await?;
                 Ok(progress)
             }
             Outcome::Refused => {
-                let refused = Settlement::Failed(REFUSED);
+                let refused = DeliveryOutcome::Failed(REFUSED);
                 self.tell_failure(event, refused);
                 let progress = self.go_on(event, Some(&tried), refused).await?;
-                self.note_success().await?;
+                self.record_success().await?;
                 Ok(progress)
             }
             Outcome::Gone => self.pause(event, &tried).await,
@@ -153,11 +153,11 @@ impl<'a> Run<'a> {
                 let wait = delay(self.lane.failures, jitter(), wish);
                 let wait = TimeDelta::from_std(wait).unwrap_or(LEASE);
                 let settlement = if event.kind == EventType::TypingChanged.as_str() {
-                    Settlement::Dropped
+                    DeliveryOutcome::Dropped
                 } else {
-                    Settlement::Pending
+                    DeliveryOutcome::Pending
                 };
-                let fate = LaneFate::Waiting(self.now() + wait, self.lane.failures);
+                let fate = LaneUpdate::Waiting(self.now() + wait, self.lane.failures);
                 self.settle(event, Some(&tried), settlement, fate).await?;
                 self.note_failure(wish).await?;
                 Ok(Progress::Ended)
@@ -165,7 +165,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn count(&self, event: &DueEvent, tried: &Tried, outcome: Outcome) {
+    fn count(&self, event: &DueEvent, tried: &DeliveryAttempt, outcome: Outcome) {
         let (metrics, channel) = (&self.shared.parts.metrics, self.shared.channel_id.as_str());
         let took = Duration::from_millis(tried.duration_ms).as_secs_f64();
         metrics.observe(&DELIVERY_ATTEMPTS, [channel, outcome.word()], took);
@@ -180,15 +180,15 @@ impl<'a> Run<'a> {
     async fn go_on(
         &mut self,
         event: &DueEvent,
-        tried: Option<&Tried>,
-        settlement: Settlement<'_>,
+        tried: Option<&DeliveryAttempt>,
+        settlement: DeliveryOutcome<'_>,
     ) -> Result<Progress, store::Error> {
         self.lane.failures = 0;
         let until = self.now() + LEASE;
         let fate = if self.is_last {
-            LaneFate::Emptied
+            LaneUpdate::Emptied
         } else {
-            LaneFate::Held(until)
+            LaneUpdate::Held(until)
         };
         let held = self.settle(event, tried, settlement, fate).await?;
         self.held_until = until;
@@ -202,9 +202,9 @@ impl<'a> Run<'a> {
     async fn settle(
         &self,
         event: &DueEvent,
-        tried: Option<&Tried>,
-        settlement: Settlement<'_>,
-        fate: LaneFate,
+        tried: Option<&DeliveryAttempt>,
+        settlement: DeliveryOutcome<'_>,
+        fate: LaneUpdate,
     ) -> Result<bool, store::Error> {
         let store = &self.shared.parts.store;
         let held = store
@@ -221,7 +221,11 @@ impl<'a> Run<'a> {
     }
 
     /// Pauses the callback. The event stays pending like all others.
-    async fn pause(&mut self, event: &DueEvent, tried: &Tried) -> Result<Progress, store::Error> {
+    async fn pause(
+        &mut self,
+        event: &DueEvent,
+        tried: &DeliveryAttempt,
+    ) -> Result<Progress, store::Error> {
         let now = self.now();
         tracing::warn!(
             channel.id = %self.shared.channel_id,
@@ -234,15 +238,15 @@ impl<'a> Run<'a> {
             .pause_callback(&self.shared.channel_id, now)
             .await?;
         self.shared.paused.store(true, Ordering::Relaxed);
-        let fate = LaneFate::Waiting(now, self.lane.failures);
-        self.settle(event, Some(tried), Settlement::Pending, fate)
+        let fate = LaneUpdate::Waiting(now, self.lane.failures);
+        self.settle(event, Some(tried), DeliveryOutcome::Pending, fate)
             .await?;
         Ok(Progress::Ended)
     }
 
     /// Ends a row of failures, if there is one.
-    async fn note_success(&mut self) -> Result<(), store::Error> {
-        self.turn = Turn::Usual;
+    async fn record_success(&mut self) -> Result<(), store::Error> {
+        self.turn = Purpose::Usual;
         if !self.shared.troubled.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
@@ -256,8 +260,8 @@ impl<'a> Run<'a> {
     }
 
     async fn note_failure(&mut self, wish: Option<Duration>) -> Result<(), store::Error> {
-        let probing = self.turn == Turn::Probe;
-        self.turn = Turn::Usual;
+        let probing = self.turn == Purpose::Probe;
+        self.turn = Purpose::Usual;
         self.shared.troubled.store(true, Ordering::Relaxed);
         let probe_in = |probes| {
             let wait = between_probes(probes, jitter(), wish);
@@ -267,14 +271,14 @@ impl<'a> Run<'a> {
         let failures = store
             .callback_failed(&self.shared.channel_id, probing, probe_in(0))
             .await?;
-        if failures >= PROBED_FROM && !self.shared.away.swap(true, Ordering::Relaxed) {
+        if failures >= PROBE_AFTER_FAILURES && !self.shared.away.swap(true, Ordering::Relaxed) {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
-                "the callback failed {PROBED_FROM} times in a row; only single probes are sent until one succeeds"
+                "the callback failed {PROBE_AFTER_FAILURES} times in a row; only single probes are sent until one succeeds"
             );
         }
         if probing {
-            let probes = failures.saturating_sub(PROBED_FROM);
+            let probes = failures.saturating_sub(PROBE_AFTER_FAILURES);
             self.schedule_probe(probe_in(probes)).await?;
         }
         Ok(())
@@ -286,8 +290,8 @@ impl<'a> Run<'a> {
     }
 
     /// Logs that an event is given up.
-    fn tell_failure(&self, event: &DueEvent, settlement: Settlement<'_>) {
-        if let Settlement::Failed(reason) = settlement {
+    fn tell_failure(&self, event: &DueEvent, settlement: DeliveryOutcome<'_>) {
+        if let DeliveryOutcome::Failed(reason) = settlement {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
                 event.id = event.id,

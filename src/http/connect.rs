@@ -29,7 +29,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tower::Service;
 
-use super::{OUR_NAME, TimedOut};
+use super::{TimedOut, USER_AGENT_VALUE};
 
 /// 15 s: the idle time before the first keep-alive probe of a connection, and the interval of
 /// further probes.
@@ -60,9 +60,9 @@ pub trait Resolve: Send + Sync + 'static {
 }
 
 /// A resolver that resolves names as the machine does.
-pub(super) struct Anywhere;
+pub(super) struct SystemResolver;
 
-impl Resolve for Anywhere {
+impl Resolve for SystemResolver {
     type Error = io::Error;
 
     async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, io::Error> {
@@ -73,14 +73,14 @@ impl Resolve for Anywhere {
 /// The TLS configuration of the machine is unusable.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS cannot be set up")]
-pub struct Unusable(#[from] rustls::Error);
+pub struct TlsSetupError(#[from] rustls::Error);
 
 /// A connector. It is cloned for each request, so all of it is shared.
 #[derive(Clone)]
 pub(super) struct Connector(Arc<Limited>);
 
 struct Limited {
-    ways: HttpsConnector<Ways>,
+    ways: HttpsConnector<Routes>,
     limit: Duration,
 }
 
@@ -89,12 +89,12 @@ impl Connector {
         resolver: impl Resolve,
         proxies: Option<Arc<Matcher>>,
         limit: Duration,
-    ) -> Result<Self, Unusable> {
+    ) -> Result<Self, TlsSetupError> {
         let tls = ClientConfig::builder_with_provider(aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()?
             .try_with_platform_verifier()?
             .with_no_client_auth();
-        let tcp = tcp(Names::of(resolver), limit);
+        let tcp = tcp(ResolverService::of(resolver), limit);
         let proxies = proxies.map(|matcher| Proxies {
             matcher,
             // HTTP/1.1 only, since the client requests a tunnel in that version.
@@ -108,12 +108,12 @@ impl Connector {
             .with_tls_config(tls)
             .https_or_http()
             .enable_all_versions()
-            .wrap_connector(Ways { tcp, proxies });
+            .wrap_connector(Routes { tcp, proxies });
         Ok(Self(Arc::new(Limited { ways, limit })))
     }
 }
 
-fn tcp(names: Names, limit: Duration) -> HttpConnector<Names> {
+fn tcp(names: ResolverService, limit: Duration) -> HttpConnector<ResolverService> {
     let mut tcp = HttpConnector::new_with_resolver(names);
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
@@ -129,7 +129,7 @@ fn tcp(names: Names, limit: Duration) -> HttpConnector<Names> {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<Wire>;
+    type Response = MaybeHttpsStream<ClientConnection>;
     type Error = BoxError;
     type Future = BoxFuture<Self::Response>;
 
@@ -149,8 +149,8 @@ impl Service<Uri> for Connector {
 
 /// The routes to a host: direct, or through a proxy.
 #[derive(Clone)]
-struct Ways {
-    tcp: HttpConnector<Names>,
+struct Routes {
+    tcp: HttpConnector<ResolverService>,
     proxies: Option<Proxies>,
 }
 
@@ -158,13 +158,13 @@ struct Ways {
 struct Proxies {
     matcher: Arc<Matcher>,
     /// The connector to a proxy, which may itself require TLS.
-    way: HttpsConnector<HttpConnector<Names>>,
+    way: HttpsConnector<HttpConnector<ResolverService>>,
 }
 
-impl Service<Uri> for Ways {
-    type Response = Wire;
+impl Service<Uri> for Routes {
+    type Response = ClientConnection;
     type Error = BoxError;
-    type Future = BoxFuture<Wire>;
+    type Future = BoxFuture<ClientConnection>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
         Poll::Ready(Ok(()))
@@ -180,11 +180,11 @@ impl Service<Uri> for Ways {
             return Box::pin(async move {
                 let stream = MaybeHttpsStream::Http(connecting.await?);
                 let is_proxied = false;
-                Ok(Wire { stream, is_proxied })
+                Ok(ClientConnection { stream, is_proxied })
             });
         };
         if to.scheme() == Some(&Scheme::HTTPS) {
-            let headers = HeaderMap::from_iter([(USER_AGENT, OUR_NAME)]);
+            let headers = HeaderMap::from_iter([(USER_AGENT, USER_AGENT_VALUE)]);
             let mut tunnel = Tunnel::new(proxy.uri().clone(), way).with_headers(headers);
             if let Some(authorization) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(authorization.clone());
@@ -193,14 +193,14 @@ impl Service<Uri> for Ways {
             return Box::pin(async move {
                 let stream = connecting.await?;
                 let is_proxied = false;
-                Ok(Wire { stream, is_proxied })
+                Ok(ClientConnection { stream, is_proxied })
             });
         }
         let connecting = way.call(proxy.uri().clone());
         Box::pin(async move {
             let stream = connecting.await?;
             let is_proxied = true;
-            Ok(Wire { stream, is_proxied })
+            Ok(ClientConnection { stream, is_proxied })
         })
     }
 }
@@ -216,9 +216,9 @@ pub(super) fn proxy_authorization(proxies: &Matcher, to: &Uri) -> Option<HeaderV
 
 /// The resolver in the form that the library requires.
 #[derive(Clone)]
-struct Names(Arc<dyn Fn(Name) -> BoxFuture<vec::IntoIter<SocketAddr>> + Send + Sync>);
+struct ResolverService(Arc<dyn Fn(Name) -> BoxFuture<vec::IntoIter<SocketAddr>> + Send + Sync>);
 
-impl Names {
+impl ResolverService {
     fn of(resolver: impl Resolve) -> Self {
         let resolver = Arc::new(resolver);
         Self(Arc::new(move |name| {
@@ -228,7 +228,7 @@ impl Names {
     }
 }
 
-impl Service<Name> for Names {
+impl Service<Name> for ResolverService {
     type Response = vec::IntoIter<SocketAddr>;
     type Error = BoxError;
     type Future = BoxFuture<Self::Response>;
@@ -243,19 +243,19 @@ impl Service<Name> for Names {
 }
 
 /// A connection, before TLS with the host itself.
-pub(super) struct Wire {
+pub(super) struct ClientConnection {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
     /// True if a proxy reads the requests, which then name their host.
     is_proxied: bool,
 }
 
-impl Connection for Wire {
+impl Connection for ClientConnection {
     fn connected(&self) -> Connected {
         Connected::new().proxy(self.is_proxied)
     }
 }
 
-impl Read for Wire {
+impl Read for ClientConnection {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -265,7 +265,7 @@ impl Read for Wire {
     }
 }
 
-impl Write for Wire {
+impl Write for ClientConnection {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

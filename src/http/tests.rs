@@ -297,7 +297,7 @@ async fn a_connection_timeout_means_that_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limit = Duration::from_millis(50);
     let client = Client {
-        pool: pool().build(Connector::new(Anywhere, None, limit).unwrap()),
+        pool: pool().build(Connector::new(SystemResolver, None, limit).unwrap()),
         proxies: None,
         stream_limit: None,
     };
@@ -386,7 +386,7 @@ async fn only_a_refused_http_2_stream_counts_as_declined() {
     for (reason, declined) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connector = Connector::new(Anywhere, None, PATIENCE).unwrap();
+        let connector = Connector::new(SystemResolver, None, PATIENCE).unwrap();
         let pool: legacy::Client<_, Full<Bytes>> = legacy::Client::builder(TokioExecutor::new())
             .http2_only(true)
             .build(connector);
@@ -432,7 +432,7 @@ fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn callback_response_heads_have_a_limit_in_both_http_versions() {
-    let connector = || Connector::new(Anywhere, None, PATIENCE).unwrap();
+    let connector = || Connector::new(SystemResolver, None, PATIENCE).unwrap();
     let client = |pool: &legacy::Builder| Client {
         pool: pool.build(connector()),
         proxies: None,

@@ -14,7 +14,7 @@ use crate::types::ids::ChannelId;
 
 /// The permits for one kind of picture.
 #[derive(Debug)]
-pub(super) struct Decoders {
+pub(super) struct DecodingPermits {
     places: Arc<Semaphore>,
     /// For each channel that had to wait, the right to be the channel's one picture that waits for
     /// a permit. The map is bounded by the number of channels.
@@ -22,9 +22,9 @@ pub(super) struct Decoders {
 }
 
 /// The permit to decode one picture.
-pub(super) type Place = OwnedSemaphorePermit;
+pub(super) type Permit = OwnedSemaphorePermit;
 
-impl Decoders {
+impl DecodingPermits {
     /// Creates this number of permits.
     pub(super) fn new(places: usize) -> Self {
         Self {
@@ -34,7 +34,7 @@ impl Decoders {
     }
 
     /// Waits for a permit, at most 5 s; `None` if there was none by then.
-    pub(super) async fn place(&self, channel: &ChannelId) -> Option<Place> {
+    pub(super) async fn place(&self, channel: &ChannelId) -> Option<Permit> {
         // The semaphores are never closed. A free permit means that no picture waits, since a
         // waiting one would get it.
         if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
@@ -65,7 +65,7 @@ mod tests {
 
     #[tokio::test]
     async fn channels_take_turns_regardless_of_the_length_of_their_queues() {
-        let decoders = Arc::new(Decoders::new(1));
+        let decoders = Arc::new(DecodingPermits::new(1));
         let order = Arc::new(Mutex::new(Vec::new()));
         let busy = decoders.place(&"a".parse().unwrap()).await.unwrap();
         let mut waiting = JoinSet::new();
@@ -90,7 +90,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_decoder_permit_has_a_time_limit() {
-        let decoders = Decoders::new(2);
+        let decoders = DecodingPermits::new(2);
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         // One channel may have all permits as long as no other channel wants one.
         let busy = (decoders.place(&a).await, decoders.place(&a).await);

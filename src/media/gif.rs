@@ -5,16 +5,16 @@ use std::io::Cursor;
 use ::gif::{ColorOutput, DecodeOptions, Decoder};
 use image::DynamicImage;
 
-use super::reduction::{Every, Reduction, Rgba};
+use super::reduction::{Reduction, Rgba, Stride};
 use super::{Error, upright};
 
 /// The rows of each pass over an interlaced picture. Source: the specification of `GIF89a`,
 /// appendix E.
-const PASSES: [Every; 4] = [
-    Every::new(0, 8),
-    Every::new(4, 8),
-    Every::new(2, 4),
-    Every::new(1, 2),
+const PASSES: [Stride; 4] = [
+    Stride::new(0, 8),
+    Stride::new(4, 8),
+    Stride::new(2, 4),
+    Stride::new(1, 2),
 ];
 
 /// A GIF that has been read up to the pixels of its first picture.
@@ -68,7 +68,7 @@ impl<'a> Gif<'a> {
         let passes: &[_] = if self.is_interlaced {
             &PASSES
         } else {
-            &[Every::ONE]
+            &[Stride::ONE]
         };
         let mut reduction = Reduction::new(width, height);
         let mut line = vec![Rgba::default(); self.width as usize];
@@ -79,7 +79,7 @@ impl<'a> Gif<'a> {
                 if !self.decoder.fill_buffer(line.as_flattened_mut())? {
                     return Err(Error::Unreadable);
                 }
-                let columns = Every::ONE.shifted(self.left);
+                let columns = Stride::ONE.shifted(self.left);
                 reduction.add(self.top + row, columns, line.iter().copied());
             }
         }

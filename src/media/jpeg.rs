@@ -18,7 +18,7 @@ use std::io::Cursor;
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits, RgbImage};
 
-use super::reduction::{BOX, Every, Reduction};
+use super::reduction::{BOX, Reduction, Stride};
 use super::{Error, MAX_PIXELS, upright};
 use means::Means;
 use segments::{Segment, Segments, marker};
@@ -93,7 +93,7 @@ impl<'a> Jpeg<'a> {
         let mut reduction = Reduction::new(image.width(), image.height());
         for (row, pixels) in (0..).zip(image.rows()) {
             let pixels = pixels.map(|image::Rgb([r, g, b])| [*r, *g, *b, u8::MAX]);
-            reduction.add(row, Every::ONE, pixels);
+            reduction.add(row, Stride::ONE, pixels);
         }
         Ok(reduction.finish())
     }

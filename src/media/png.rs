@@ -5,7 +5,7 @@ use std::io::Cursor;
 use ::png::{ColorType, Decoder, Limits, Reader, Transformations};
 use image::DynamicImage;
 
-use super::reduction::{Every, Reduction, Rgba};
+use super::reduction::{Reduction, Rgba, Stride};
 use super::{Error, upright};
 
 /// 16 MiB: more than the largest file that can be configured. The metadata kept from a file is no
@@ -14,14 +14,14 @@ const METADATA_BYTES: usize = 16 * 1024 * 1024;
 
 /// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG,
 /// section 8.1.
-pub(super) const ADAM7: [(Every, Every); 7] = [
-    (Every::new(0, 8), Every::new(0, 8)),
-    (Every::new(4, 8), Every::new(0, 8)),
-    (Every::new(0, 4), Every::new(4, 8)),
-    (Every::new(2, 4), Every::new(0, 4)),
-    (Every::new(0, 2), Every::new(2, 4)),
-    (Every::new(1, 2), Every::new(0, 2)),
-    (Every::new(0, 1), Every::new(1, 2)),
+pub(super) const ADAM7: [(Stride, Stride); 7] = [
+    (Stride::new(0, 8), Stride::new(0, 8)),
+    (Stride::new(4, 8), Stride::new(0, 8)),
+    (Stride::new(0, 4), Stride::new(4, 8)),
+    (Stride::new(2, 4), Stride::new(0, 4)),
+    (Stride::new(0, 2), Stride::new(2, 4)),
+    (Stride::new(1, 2), Stride::new(0, 2)),
+    (Stride::new(0, 1), Stride::new(1, 2)),
 ];
 
 /// A PNG whose header has been read.
@@ -52,7 +52,7 @@ impl<'a> Png<'a> {
         let passes: &[_] = if self.0.info().interlaced {
             &ADAM7
         } else {
-            &[(Every::ONE, Every::ONE)]
+            &[(Stride::ONE, Stride::ONE)]
         };
         let mut reduction = Reduction::new(width, height);
         for &(columns, rows) in passes {
@@ -72,7 +72,7 @@ impl<'a> Png<'a> {
         &mut self,
         reduction: &mut Reduction,
         row: u32,
-        columns: Every,
+        columns: Stride,
     ) -> Result<(), Error> {
         let (colour, _) = self.0.output_color_type();
         let pixels = self.0.next_row()?.ok_or(Error::Unreadable)?;

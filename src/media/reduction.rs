@@ -16,12 +16,12 @@ pub(super) type Rgba = [u8; 4];
 /// Every `step`th position of a side from `first` on. The passes of an interlaced picture have
 /// their pixels at such positions.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Every {
+pub(super) struct Stride {
     first: u32,
     step: u32,
 }
 
-impl Every {
+impl Stride {
     /// All positions.
     pub(super) const ONE: Self = Self::new(0, 1);
 
@@ -80,7 +80,7 @@ impl Reduction {
     }
 
     /// Adds pixels of a row. Pixels outside of the picture are ignored.
-    pub(super) fn add(&mut self, row: u32, columns: Every, pixels: impl Iterator<Item = Rgba>) {
+    pub(super) fn add(&mut self, row: u32, columns: Stride, pixels: impl Iterator<Item = Rgba>) {
         let width = self.width as usize;
         let row = self.rows.parts.get(row as usize);
         let small = row.and_then(|row| self.ink.chunks_exact_mut(width).nth(*row));
@@ -155,7 +155,7 @@ mod tests {
         let mut reduction = Reduction::new(width, height);
         for row in 0..height {
             let pixels = (0..width).map(|column| value(column, row));
-            reduction.add(row, Every::ONE, pixels);
+            reduction.add(row, Stride::ONE, pixels);
         }
         reduction.finish()
     }
@@ -182,13 +182,13 @@ mod tests {
         let mut reduction = Reduction::new(400, 400);
         for row in 0..400 {
             let pixels = (0..200).map(|column| [0, 0, 0, (column / 100 * 255) as u8]);
-            reduction.add(row, Every::ONE.shifted(100), pixels);
+            reduction.add(row, Stride::ONE.shifted(100), pixels);
         }
         // Outside of the picture.
-        reduction.add(400, Every::ONE, std::iter::repeat_n([0, 0, 0, 255], 400));
+        reduction.add(400, Stride::ONE, std::iter::repeat_n([0, 0, 0, 255], 400));
         reduction.add(
             0,
-            Every::ONE.shifted(399),
+            Stride::ONE.shifted(399),
             std::iter::repeat_n([255; 4], 400),
         );
         let picture = reduction.finish();

@@ -228,7 +228,7 @@ fn a_reduced_jpeg_looks_like_a_fully_decoded_one() {
             let mut whole_reduced = reduction::Reduction::new(width, height);
             for (row, pixels) in (0..).zip(whole.to_rgb8().rows()) {
                 let pixels = pixels.map(|Rgb([r, g, b])| [*r, *g, *b, u8::MAX]);
-                whole_reduced.add(row, reduction::Every::ONE, pixels);
+                whole_reduced.add(row, reduction::Stride::ONE, pixels);
             }
             let (reduced, whole) = (reduced.to_rgb8(), whole_reduced.finish());
             assert_eq!(reduced.dimensions(), whole.dimensions());

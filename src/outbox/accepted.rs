@@ -12,14 +12,14 @@ const USUAL_WAIT: Duration = Duration::from_secs(5);
 
 /// The time that a channel waits for the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Patience {
+pub struct WaitPreference {
     /// The time after which the request is queued.
     pub wait: Duration,
     /// True if the request is queued at once.
     pub at_once: bool,
 }
 
-impl Default for Patience {
+impl Default for WaitPreference {
     fn default() -> Self {
         Self {
             wait: USUAL_WAIT,

@@ -13,13 +13,13 @@ pub(super) struct Attempt<'a> {
     pub(super) key: &'a UserKey,
     /// The time at which it must end.
     pub(super) until: Instant,
-    pub(super) mode: Mode<'a>,
+    pub(super) mode: SendMode<'a>,
 }
 
 /// The way in which a request is done. It decides where messages are recorded, and if a caller
 /// waits for them.
 #[derive(Clone, Copy)]
-pub(super) enum Mode<'a> {
+pub(super) enum SendMode<'a> {
     /// At once, while its caller waits, without a write-ahead record.
     Direct,
     /// At once, while its caller waits, with a record in the row of its idempotency key.
@@ -36,7 +36,7 @@ pub(super) struct LaneGuard<'a> {
     pub(super) id: MessageId,
 }
 
-impl<'a> Mode<'a> {
+impl<'a> SendMode<'a> {
     /// Returns the mode of a request that is done while its caller waits.
     pub(super) fn at_once(caller: &'a Caller) -> Self {
         let claim = caller.claim.as_deref();

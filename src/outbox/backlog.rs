@@ -74,7 +74,7 @@ impl Outbox {
     }
 
     /// Counts one more queued request.
-    pub(super) fn note_queued(&self, channel: &Channel) {
+    pub(super) fn count_queued(&self, channel: &Channel) {
         self.backlogs.add_one(channel);
     }
 }

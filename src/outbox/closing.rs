@@ -1,7 +1,7 @@
 //! Closes of users' conversations.
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience};
+use super::accepted::{Accepted, WaitPreference};
 use super::job::Work;
 use crate::bridge::{Caller, Error};
 use crate::types::conversation::Conversation;
@@ -20,20 +20,23 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         survey: bool,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<Conversation>, Error> {
         let key = caller.key(user_id.clone());
-        let standing = self.bridge.parts.store.standing(&key).await?;
+        let user_state = self.bridge.parts.store.user_state(&key).await?;
         // A queued request may open one.
-        if standing
+        if user_state
             .as_ref()
-            .is_none_or(|standing| standing.waiting == 0)
+            .is_none_or(|user_state| user_state.waiting == 0)
         {
             self.bridge.conversation(caller, user_id.clone()).await?;
         }
         let work = Work::Close { survey };
         Ok(
-            match self.submit(caller, &key, standing, work, patience).await? {
+            match self
+                .submit(caller, &key, user_state, work, patience)
+                .await?
+            {
                 Accepted::Done(_) => {
                     Accepted::Done(self.bridge.conversation(caller, user_id).await?)
                 }

@@ -8,10 +8,10 @@ use super::job::{Job, Work};
 use super::step::{Awaited, Lane, Next};
 use crate::bridge::Error;
 use crate::bridge::retry::OUTCOME_UNKNOWN;
-use crate::store::{Conclusion, DueLane, Flight};
+use crate::store::{AttemptOutcome, DueLane, InFlight};
 use crate::types::message::Digest;
 use crate::types::problem::SEQUENCE_UNKNOWN;
-use recognise::{Sighting, recognise};
+use recognise::{FoundEcho, recognise};
 
 impl Outbox {
     /// True if the echo of an attempt has come and proves that the message arrived.
@@ -21,7 +21,11 @@ impl Outbox {
     }
 
     /// Finds the echo of a message that may have been sent.
-    async fn find_echo(&self, due: &DueLane, awaited: &Awaited) -> Result<Option<Sighting>, Error> {
+    async fn find_echo(
+        &self,
+        due: &DueLane,
+        awaited: &Awaited,
+    ) -> Result<Option<FoundEcho>, Error> {
         let Awaited { in_flight, text } = awaited;
         let store = &self.bridge.parts.store;
         let found = store.find_echoes(due.user, in_flight).await?;
@@ -32,7 +36,7 @@ impl Outbox {
     }
 
     /// True if an echo proves by now that a message has arrived.
-    fn counts(&self, sighting: Sighting, awaited: &Awaited) -> bool {
+    fn counts(&self, sighting: FoundEcho, awaited: &Awaited) -> bool {
         let counts_at = timing::likely_counts_at(awaited.in_flight.begun_at);
         sighting.is_certain || self.bridge.parts.clock.now() >= counts_at
     }
@@ -42,8 +46,8 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         job: &Job,
-        in_flight: &Flight,
-    ) -> Result<Option<Sighting>, Error> {
+        in_flight: &InFlight,
+    ) -> Result<Option<FoundEcho>, Error> {
         let text = job.next_text();
         // In a split text, the last attempt may have been of an earlier part.
         if text.is_some_and(|text| in_flight.digest != String::from(Digest::of_text(text))) {
@@ -64,7 +68,7 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         job: Job,
-        in_flight: &Flight,
+        in_flight: &InFlight,
     ) -> Result<Next, Error> {
         let parts = &self.bridge.parts;
         let awaited = Awaited::new(&job, in_flight);
@@ -87,15 +91,15 @@ impl Outbox {
         }
         let now = parts.clock.now();
         let account_id = &lane.due.key.account_id;
-        let hearing = parts.store.last_hearing(account_id).await?;
-        if let Some(look) = timing::next_look(in_flight.begun_at, hearing, now) {
+        let lag = parts.store.notification_lag(account_id).await?;
+        if let Some(look) = timing::next_look(in_flight.begun_at, lag, now) {
             return Ok(Next::AwaitEcho(look, awaited));
         }
         let last = parts.store.last_reason(job.progress.id).await?;
         if last.as_deref() == Some(SEQUENCE_UNKNOWN) {
             return self.settle_unnumbered(lane, job, in_flight).await;
         }
-        let postponed = Conclusion::Postponed {
+        let postponed = AttemptOutcome::Postponed {
             why: OUTCOME_UNKNOWN,
         };
         self.settle(lane, &job.progress, postponed, Some(in_flight))
@@ -107,8 +111,8 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         mut job: Job,
-        in_flight: &Flight,
-        echo: Sighting,
+        in_flight: &InFlight,
+        echo: FoundEcho,
     ) -> Result<Next, Error> {
         job.progress.sent.push(echo.sequence);
         let is_last = job.progress.sent.len() >= job.work.parts();
@@ -122,7 +126,7 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         mut job: Job,
-        in_flight: &Flight,
+        in_flight: &InFlight,
     ) -> Result<Next, Error> {
         let sent = &mut job.progress.sent;
         let is_last = sent.len() + 1 >= job.work.parts();
@@ -140,17 +144,17 @@ impl Outbox {
         lane: &Lane<'_>,
         mut job: Job,
         is_last: bool,
-        in_flight: &Flight,
-        echoed: Option<&Flight>,
+        in_flight: &InFlight,
+        echoed: Option<&InFlight>,
     ) -> Result<Next, Error> {
         job.progress.conversation_id = Some(in_flight.conversation_id.clone());
         if let Work::File(file) = &job.work {
             job.progress.file = file.sent();
         }
         let conclusion = if is_last {
-            Conclusion::Sent
+            AttemptOutcome::Sent
         } else {
-            Conclusion::Advanced
+            AttemptOutcome::Advanced
         };
         self.settle(lane, &job.progress, conclusion, echoed).await
     }

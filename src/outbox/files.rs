@@ -3,10 +3,10 @@
 use tokio_util::bytes::Bytes;
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience};
-use super::job::{Attachment, Hosted, Work};
+use super::accepted::{Accepted, WaitPreference};
+use super::job::{Attachment, UploadedFile, Work};
 use super::messages::Message;
-use crate::bridge::{Caller, Error, Place, Session};
+use crate::bridge::{Caller, Error, FilePermit, Session};
 use crate::store::HostedFile;
 use crate::types::file::{FileId, ImageType};
 use crate::types::ids::UserId;
@@ -20,7 +20,7 @@ pub struct NewFile {
     /// The caption that the user wrote.
     pub caption: Option<Text>,
     /// The permit to bring it through this process.
-    pub place: Place,
+    pub place: FilePermit,
 }
 
 impl Outbox {
@@ -35,7 +35,7 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         file: NewFile,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
         let NewFile {
             content,
@@ -58,7 +58,7 @@ impl Outbox {
             hosted: None,
         });
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.standing(&key).await?;
+        let looked_up = self.bridge.parts.store.user_state(&key).await?;
         self.submit_message(caller, key, looked_up, work, patience)
             .await
     }
@@ -70,7 +70,7 @@ impl Outbox {
         session: &mut Session,
         kind: ImageType,
         content: &Bytes,
-    ) -> Result<Hosted, Error> {
+    ) -> Result<UploadedFile, Error> {
         let uploaded = self.bridge.upload(&caller.trace, session, kind, content);
         let hosted = HostedFile {
             relative_path: uploaded.await?,
@@ -81,7 +81,7 @@ impl Outbox {
         // The path is stored before the file is published. If that failed after the publication,
         // the caller would send the file twice.
         let stored = parts.store.ensure_file(session.user, id, &hosted, now);
-        Ok(Hosted {
+        Ok(UploadedFile {
             id: stored.await?,
             relative_path: hosted.relative_path,
         })

@@ -85,12 +85,12 @@ pub(super) struct Attachment {
     pub(super) caption: Option<String>,
     pub(super) preview: Option<String>,
     /// The uploaded file at the Cloud; `None` before the upload.
-    pub(super) hosted: Option<Hosted>,
+    pub(super) hosted: Option<UploadedFile>,
 }
 
 /// A file that was uploaded to the Cloud.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Hosted {
+pub(super) struct UploadedFile {
     pub(super) relative_path: String,
     #[serde(with = "file_id")]
     pub(super) id: FileId,

@@ -9,13 +9,13 @@ use tokio::time::{Instant, sleep};
 use tracing::Instrument as _;
 
 use super::Outbox;
-use super::attempt::{Attempt, LaneGuard, Mode};
+use super::attempt::{Attempt, LaneGuard, SendMode};
 use super::job::{Job, Progress};
 use super::prepare::Target;
 use super::step::{Lane, Next};
 use crate::bridge::retry::OUTCOME_UNKNOWN;
 use crate::bridge::{Caller, Error, RENEWAL};
-use crate::store::{Conclusion, DueLane, Lease};
+use crate::store::{AttemptOutcome, DueLane, Lease};
 use crate::types::audit::Actor;
 use crate::types::problem::{CHANNEL_REMOVED, Code, EXPIRED};
 use crate::types::request::RequestState;
@@ -66,13 +66,13 @@ impl Source for DueLanes {
 
     fn handle(&self, (due, lease): Self::Item) -> impl Future<Output = ()> + Send + 'static {
         let outbox = self.0.clone();
-        async move { outbox.work_on(&due, &lease).await }
+        async move { outbox.process_lane(&due, &lease).await }
     }
 }
 
 impl Outbox {
     /// Processes a lane until nothing is due or the service stops, and releases it.
-    async fn work_on(&self, due: &DueLane, lease: &Lease) {
+    async fn process_lane(&self, due: &DueLane, lease: &Lease) {
         tokio::select! {
             worked = self.work_through(due, lease) => {
                 let Err(error) = worked else {
@@ -88,7 +88,7 @@ impl Outbox {
                 let parts = &self.bridge.parts;
                 let at = parts.clock.now() + AFTER_TROUBLE;
                 // If this fails as well, the lease expires.
-                let _later = parts.store.rest_lane(due.user, lease, at).await;
+                let _later = parts.store.release_lane_until(due.user, lease, at).await;
             }
             () = self.renew(due, lease) => tracing::warn!(
                 account.id = %due.key.account_id,
@@ -118,7 +118,7 @@ impl Outbox {
             let must_stop = parts.stopping.is_cancelled() || self.bridge.is_ahead();
             let request = match store.first_request(due.user).await? {
                 Some(request) if !must_stop => request,
-                _ => return Ok(store.rest_lane(due.user, lease, now).await?),
+                _ => return Ok(store.release_lane_until(due.user, lease, now).await?),
             };
             let lane = Lane {
                 due,
@@ -127,9 +127,9 @@ impl Outbox {
             };
             match self.step(&lane).await? {
                 Next::Step => {}
-                Next::Rest(at) => return Ok(store.rest_lane(due.user, lease, at).await?),
+                Next::Rest(at) => return Ok(store.release_lane_until(due.user, lease, at).await?),
                 Next::AwaitEcho(at, awaited) => {
-                    store.rest_lane(due.user, lease, at).await?;
+                    store.release_lane_until(due.user, lease, at).await?;
                     // An echo that came just before the release has not made the lane due, so it is
                     // looked for here.
                     let lease = self.bridge.renewed(lease);
@@ -152,9 +152,9 @@ impl Outbox {
             let code = Code::InternalError.as_str();
             return self.give_up(lane, &progress, code).await;
         };
-        match (request.state, &request.flight) {
+        match (request.state, &request.in_flight) {
             (RequestState::Sending, Some(_)) => {
-                let unknown = Conclusion::Unknown {
+                let unknown = AttemptOutcome::Unknown {
                     why: OUTCOME_UNKNOWN,
                 };
                 self.settle(lane, &job.progress, unknown, None).await
@@ -180,7 +180,7 @@ impl Outbox {
         let Some(channel) = parts.channels.get(&request.channel_id) else {
             return self.give_up(lane, &job.progress, CHANNEL_REMOVED).await;
         };
-        let trace = Trace::continue_kept(request.parent.as_ref(), parts.clock.uuid());
+        let trace = Trace::continue_stored(request.parent.as_ref(), parts.clock.uuid());
         let span = step!(
             trace,
             "request.later",
@@ -200,7 +200,7 @@ impl Outbox {
 
     async fn try_as(&self, caller: &Caller, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
         let (user, key) = (lane.due.user, &lane.due.key);
-        let looked_up = self.bridge.parts.store.standing(key).await?;
+        let looked_up = self.bridge.parts.store.user_state(key).await?;
         // An erased user may have come back, with another row.
         if looked_up.as_ref().is_none_or(|it| it.user != user) {
             return Ok(Next::Lost);
@@ -210,7 +210,7 @@ impl Outbox {
             caller,
             key,
             until: Instant::now() + TRY_LIMIT,
-            mode: Mode::Lane(LaneGuard {
+            mode: SendMode::Lane(LaneGuard {
                 user,
                 lease: &lease,
                 id: lane.request.id,

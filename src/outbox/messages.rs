@@ -5,12 +5,12 @@ use std::sync::LazyLock;
 use chrono::{DateTime, Utc};
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience};
+use super::accepted::{Accepted, WaitPreference};
 use super::job::{Choice, SentFile, Work};
 use super::split::{json_chars, split};
 use crate::bridge::{Caller, Error};
 use crate::cloud;
-use crate::store::{OpenConversation, Standing};
+use crate::store::{OpenConversation, UserState};
 use crate::types::conversation::Opening;
 use crate::types::ids::{ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Metadata, Pieces, Sequence, Text};
@@ -23,7 +23,7 @@ const LONGEST_ID: usize = 64;
 
 /// The number of characters in the JSON around a text without metadata, not counting ids. It is the
 /// same for all texts.
-static AROUND_TEXT: LazyLock<usize> = LazyLock::new(|| cloud::chars_around_text(0, None));
+static AROUND_TEXT: LazyLock<usize> = LazyLock::new(|| cloud::envelope_chars(0, None));
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -80,10 +80,10 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         message: NewMessage,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.standing(&key).await;
+        let looked_up = self.bridge.parts.store.user_state(&key).await;
         // After an unsettled error, the key is not claimed. With the storage unavailable, that
         // claim would only fail too, after the same time.
         let looked_up = looked_up.map_err(|error| Error::from(error).unsettled())?;
@@ -109,9 +109,9 @@ impl Outbox {
         &self,
         caller: &Caller,
         key: UserKey,
-        looked_up: Option<Standing>,
+        looked_up: Option<UserState>,
         work: Work,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
         let job = match self.submit(caller, &key, looked_up, work, patience).await? {
             Accepted::Done(job) => job,
@@ -148,7 +148,7 @@ fn pieces(
     let limit = caller.channel.max_request_chars;
     let around = |id_chars| match metadata {
         None => *AROUND_TEXT + id_chars,
-        Some(_) => cloud::chars_around_text(id_chars, metadata),
+        Some(_) => cloud::envelope_chars(id_chars, metadata),
     };
     let chars = json_chars(text.as_str());
     // Nearly every text fits, even with the longest ids.

@@ -4,7 +4,7 @@ use super::Outbox;
 use super::job::Work;
 use super::record::{Recorded, intent};
 use crate::bridge::Session;
-use crate::store::{Intent, Standing};
+use crate::store::{Intent, UserState};
 use crate::types::ids::UserKey;
 use crate::types::message::Digest;
 
@@ -21,7 +21,7 @@ pub(super) enum Target {
     Ready(Session),
     /// The looked-up state of the user, perhaps with an open conversation. A token may have to be
     /// requested.
-    LookedUp(Option<Standing>),
+    LookedUp(Option<UserState>),
 }
 
 /// A write-ahead record and its stored form.
@@ -32,7 +32,7 @@ pub(super) struct PreparedRecord {
 
 impl Prepared {
     /// Returns a request for which nothing is prepared.
-    pub(super) fn nothing(looked_up: Option<Standing>) -> Self {
+    pub(super) fn nothing(looked_up: Option<UserState>) -> Self {
         Self {
             target: Target::LookedUp(looked_up),
             record: None,
@@ -49,7 +49,7 @@ impl Outbox {
     pub(super) fn prepare(
         &self,
         key: &UserKey,
-        mut looked_up: Option<Standing>,
+        mut looked_up: Option<UserState>,
         work: &Work,
     ) -> Prepared {
         let Work::Text {

@@ -1,7 +1,7 @@
 //! Ratings of conversations, which the Cloud accepts once the conversations have ended.
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience};
+use super::accepted::{Accepted, WaitPreference};
 use super::job::Work;
 use crate::bridge::{Caller, Error, Session};
 use crate::cloud::Signal;
@@ -24,19 +24,21 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         rating: Rating,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
-        let standing = self.bridge.parts.store.standing(&key).await?;
+        let user_state = self.bridge.parts.store.user_state(&key).await?;
         // A queued request may open a conversation, or close the open one.
-        if standing
+        if user_state
             .as_ref()
-            .is_none_or(|standing| standing.waiting == 0)
+            .is_none_or(|user_state| user_state.waiting == 0)
         {
             self.rateable(&key).await?;
         }
         let work = Work::Rating(rating);
-        let outcome = self.submit(caller, &key, standing, work, patience).await?;
+        let outcome = self
+            .submit(caller, &key, user_state, work, patience)
+            .await?;
         Ok(outcome.map(|_| ()))
     }
 
@@ -60,18 +62,18 @@ impl Outbox {
         rating: Rating,
     ) -> Result<(), Error> {
         let latest = self.rateable(key).await?;
-        let standing = self.bridge.parts.store.standing(key).await?;
-        let standing = standing.ok_or(Error::UserNotFound)?;
+        let user_state = self.bridge.parts.store.user_state(key).await?;
+        let user_state = user_state.ok_or(Error::UserNotFound)?;
         let token = self
             .bridge
-            .token(trace, key, standing.user, standing.token)
+            .token(trace, key, user_state.user, user_state.token)
             .await?;
         let conversation = OpenConversation {
             id: latest.id,
             features: latest.features,
             dialog: CurrentDialog::Main,
         };
-        let mut session = Session::new(key, standing.user, token, conversation, None);
+        let mut session = Session::new(key, user_state.user, token, conversation, None);
         let rating = Signal::Rating(rating);
         self.bridge.signal(trace, &mut session, rating).await
     }

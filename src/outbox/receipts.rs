@@ -1,7 +1,7 @@
 //! Receipts for messages that a user has received.
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience};
+use super::accepted::{Accepted, WaitPreference};
 use super::job::Work;
 use crate::bridge::{Caller, Error};
 use crate::types::ids::UserId;
@@ -19,10 +19,10 @@ impl Outbox {
         user_id: UserId,
         status: ReceiptStatus,
         sequences: &[Sequence],
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.standing(&key).await?;
+        let looked_up = self.bridge.parts.store.user_state(&key).await?;
         // Sequences belong to one dialog. Later there may be another, in which they mean nothing.
         let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
         let open = open.ok_or(Error::NoOpenConversation)?;

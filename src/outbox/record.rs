@@ -11,10 +11,12 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 
 use super::Outbox;
-use super::attempt::{Attempt, Mode};
+use super::attempt::{Attempt, SendMode};
 use super::job::Work;
 use crate::bridge::{Caller, Error, KeyClaim, Session};
-use crate::store::{Begun, Conclusion, Flight, Hold, Intent, LEASE, Settled, UserRef};
+use crate::store::{
+    AttemptOutcome, InFlight, Intent, LEASE, LaneHolder, SettledAttempt, UserRef, WriteAheadRecord,
+};
 use crate::types::message::{Digest, Sequence};
 
 /// The stored form of the write-ahead record of a request with a key.
@@ -30,7 +32,7 @@ enum Record<'a> {
         work: Cow<'a, Work>,
         /// The sequences of the parts before it.
         sent: Cow<'a, [Sequence]>,
-        flight: Cow<'a, Flight>,
+        in_flight: Cow<'a, InFlight>,
     },
     /// A passed-through request. None of the Cloud's notifications can be attributed to it.
     Raw,
@@ -47,11 +49,11 @@ impl Record<'_> {
 }
 
 /// Returns the record of a text, to be stored when its key is claimed.
-pub(super) fn intent(user: UserRef, work: &Work, in_flight: &Flight) -> Intent {
+pub(super) fn intent(user: UserRef, work: &Work, in_flight: &InFlight) -> Intent {
     let record = Record::Message {
         work: Cow::Borrowed(work),
         sent: Cow::Borrowed(&[]),
-        flight: Cow::Borrowed(in_flight),
+        in_flight: Cow::Borrowed(in_flight),
     };
     Intent {
         user,
@@ -62,13 +64,13 @@ pub(super) fn intent(user: UserRef, work: &Work, in_flight: &Flight) -> Intent {
 /// A record that was stored when the key was claimed.
 pub(super) struct Recorded {
     pub(super) user: UserRef,
-    pub(super) in_flight: Flight,
+    pub(super) in_flight: InFlight,
 }
 
 impl Recorded {
     /// True if this is the message that is about to be sent, and the lease on the key has not
     /// expired. Otherwise a new record is written, which makes sure that the key is still held.
-    fn is_of(&self, user: UserRef, in_flight: &Flight) -> bool {
+    fn is_of(&self, user: UserRef, in_flight: &InFlight) -> bool {
         let recorded = &self.in_flight;
         self.user == user
             && recorded.conversation_id == in_flight.conversation_id
@@ -80,8 +82,8 @@ impl Recorded {
 
 impl Outbox {
     /// Describes a message that is about to be sent in the session's dialog.
-    pub(super) fn in_flight(&self, session: &Session, digest: Digest) -> Flight {
-        Flight {
+    pub(super) fn in_flight(&self, session: &Session, digest: Digest) -> InFlight {
+        InFlight {
             conversation_id: session.conversation.id.clone(),
             dialog_id: session.conversation.dialog_id().to_owned(),
             digest: digest.into(),
@@ -95,31 +97,31 @@ impl Outbox {
         &self,
         attempt: &Attempt<'_>,
         user: UserRef,
-        in_flight: Flight,
+        in_flight: InFlight,
         recorded: Option<Recorded>,
         (work, sent): (&Work, &[Sequence]),
-    ) -> Result<Flight, Error> {
+    ) -> Result<InFlight, Error> {
         // A record from the claim is for the first message only. Before a later message, the key
         // may have been lost.
         if let Some(recorded) = recorded.filter(|it| it.is_of(user, &in_flight)) {
             return Ok(recorded.in_flight);
         }
         match attempt.mode {
-            Mode::Direct => {}
-            Mode::Keyed(claim) => {
+            SendMode::Direct => {}
+            SendMode::Keyed(claim) => {
                 let record = Record::Message {
                     work: Cow::Borrowed(work),
                     sent: Cow::Borrowed(sent),
-                    flight: Cow::Borrowed(&in_flight),
+                    in_flight: Cow::Borrowed(&in_flight),
                 };
                 let content = work.content().map(|content| &content[..]);
                 self.record_under(claim, user, &record, content).await?;
             }
-            Mode::Lane(lane) => {
+            SendMode::Lane(lane) => {
                 let lease = self.bridge.renewed(lane.lease);
                 let store = &self.bridge.parts.store;
                 let work = work.to_json();
-                let begun = store.begin_try(lane.user, &lease, lane.id, &work, &in_flight);
+                let begun = store.begin_attempt(lane.user, &lease, lane.id, &work, &in_flight);
                 if !Box::pin(begun).await? {
                     return Err(Error::LaneLost);
                 }
@@ -134,18 +136,18 @@ impl Outbox {
         &self,
         attempt: &Attempt<'_>,
         sent: &[Sequence],
-        in_flight: &Flight,
+        in_flight: &InFlight,
     ) -> Result<(), Error> {
-        let Mode::Lane(lane) = attempt.mode else {
+        let SendMode::Lane(lane) = attempt.mode else {
             return Ok(());
         };
-        let settled = Settled {
+        let settled = SettledAttempt {
             user: lane.user,
             id: lane.id,
-            settlement: Conclusion::Advanced,
+            outcome: AttemptOutcome::Advanced,
             conversation_id: None,
             sequences: sent,
-            flight: Some(in_flight),
+            in_flight: Some(in_flight),
             file: None,
             event: None,
         };
@@ -153,8 +155,8 @@ impl Outbox {
         let store = &self.bridge.parts.store;
         let now = self.bridge.parts.clock.now();
         match store.settle_request(&lease, &settled, now).await? {
-            Hold::Kept | Hold::Released => Ok(()),
-            Hold::Lost => Err(Error::LaneLost),
+            LaneHolder::Kept | LaneHolder::Released => Ok(()),
+            LaneHolder::Lost => Err(Error::LaneLost),
         }
     }
 
@@ -171,7 +173,7 @@ impl Outbox {
             return Ok(());
         };
         let holding = self.bridge.claim(claim, None).await?;
-        if holding.begun.is_some() {
+        if holding.write_ahead.is_some() {
             return Err(Error::OutOfTime { is_sent: true });
         }
         self.record_under(claim, user, &Record::Raw, None).await
@@ -187,9 +189,10 @@ impl Outbox {
         let parts = &self.bridge.parts;
         let lease = claim.lease(parts.clock.now());
         let record = record.to_json();
-        let recorded = parts
-            .store
-            .note_begun(claim.request(), &lease, user, &record, content);
+        let recorded =
+            parts
+                .store
+                .record_in_flight(claim.request(), &lease, user, &record, content);
         let is_ours = Box::pin(recorded).await?;
         is_ours.then_some(()).ok_or(Error::KeyInUse)
     }
@@ -200,14 +203,19 @@ impl Outbox {
 /// # Errors
 ///
 /// [`Error::OutOfTime`] if this version cannot read it, since the message may have been sent.
-pub(super) fn read(begun: &Begun) -> Result<(Work, Vec<Sequence>, Flight), Error> {
+pub(super) fn read(begun: &WriteAheadRecord) -> Result<(Work, Vec<Sequence>, InFlight), Error> {
     let record = serde_json::from_str(&begun.body).ok();
-    let Some(Record::Message { work, sent, flight }) = record else {
+    let Some(Record::Message {
+        work,
+        sent,
+        in_flight,
+    }) = record
+    else {
         return Err(Error::OutOfTime { is_sent: true });
     };
     let mut work = work.into_owned();
     if let (Work::File(file), Some(content)) = (&mut work, &begun.content) {
         file.content = content.clone().into();
     }
-    Ok((work, sent.into_owned(), flight.into_owned()))
+    Ok((work, sent.into_owned(), in_flight.into_owned()))
 }

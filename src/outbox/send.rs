@@ -12,7 +12,7 @@ use super::record::Recorded;
 use crate::bridge::retry::{Pause, Verdict};
 use crate::bridge::{Error, Joined, OpeningRequest, Session};
 use crate::cloud::{self, Signal};
-use crate::store::Flight;
+use crate::store::InFlight;
 use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
 use crate::types::message::{Digest, Metadata, Sequence};
@@ -35,7 +35,7 @@ const LEAST: Duration = Duration::from_millis(250);
 const WAIT_AT_STOP: Duration = Duration::from_secs(2);
 
 /// An attempt that has ended, with the progress of its request.
-pub(super) struct Tried {
+pub(super) struct Attempted {
     pub(super) job: Job,
     pub(super) result: SendResult,
 }
@@ -43,30 +43,30 @@ pub(super) struct Tried {
 /// The result of an attempt. `in_flight` is the message that was last in flight.
 pub(super) enum SendResult {
     /// A request that the Cloud has as a whole.
-    Sent { in_flight: Option<Flight> },
+    Sent { in_flight: Option<InFlight> },
     /// A failure that another attempt would repeat.
     Refused {
         error: Error,
-        in_flight: Option<Flight>,
+        in_flight: Option<InFlight>,
     },
     /// A request that the Cloud does not have, or only in part; another attempt may succeed.
     NotSent {
         error: Error,
         pause: Pause,
-        in_flight: Option<Flight>,
+        in_flight: Option<InFlight>,
     },
     /// A message that the Cloud may or may not have.
     Unknown {
         error: Error,
         why: &'static str,
-        in_flight: Flight,
+        in_flight: InFlight,
     },
 }
 
 /// A step that failed, and the message that was in flight.
 struct Failed {
     error: Error,
-    in_flight: Option<Box<Flight>>,
+    in_flight: Option<Box<InFlight>>,
 }
 
 impl From<Error> for Failed {
@@ -95,7 +95,7 @@ enum Content<'a> {
 struct Written {
     sequence: Sequence,
     file: Option<SentFile>,
-    in_flight: Flight,
+    in_flight: InFlight,
 }
 
 impl Outbox {
@@ -106,7 +106,7 @@ impl Outbox {
         target: Target,
         recorded: Option<Recorded>,
         mut job: Job,
-    ) -> Tried {
+    ) -> Attempted {
         let outcome = if job.work.parts() > 0 {
             self.send_messages(attempt, target, recorded, &mut job)
                 .await
@@ -120,7 +120,7 @@ impl Outbox {
             Ok(in_flight) => SendResult::Sent { in_flight },
             Err(failed) => judge(attempt, failed),
         };
-        Tried { job, result }
+        Attempted { job, result }
     }
 
     /// Runs a part of an attempt; `None` if the time is over. Once the service is stopping, a
@@ -151,7 +151,7 @@ impl Outbox {
         target: Target,
         mut recorded: Option<Recorded>,
         job: &mut Job,
-    ) -> Result<Option<Flight>, Failed> {
+    ) -> Result<Option<InFlight>, Failed> {
         let session = match target {
             Target::Ready(session) => Some(session),
             Target::LookedUp(looked_up) => {
@@ -246,7 +246,7 @@ impl Outbox {
                 {
                     is_looked_into = true;
                     let doubted = &open.conversation.id;
-                    let Some(joined) = Box::pin(self.look_into(attempt, opening, doubted)).await
+                    let Some(joined) = Box::pin(self.check_open(attempt, opening, doubted)).await
                     else {
                         return Err(failed);
                     };
@@ -425,7 +425,7 @@ impl Written {
     fn of(
         published: Result<Sequence, Error>,
         file: Option<SentFile>,
-        in_flight: Flight,
+        in_flight: InFlight,
     ) -> Result<Self, Failed> {
         match published {
             Ok(sequence) => Ok(Self {

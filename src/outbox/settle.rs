@@ -2,13 +2,13 @@
 
 use super::Outbox;
 use super::job::Progress;
-use super::send::{SendResult, Tried};
+use super::send::{Attempted, SendResult};
 use super::step::{Lane, Next};
 use crate::bridge::Error;
 use crate::bridge::retry;
-use crate::store::{Conclusion, Flight, Hold, NewEvent, Settled};
+use crate::store::{AttemptOutcome, InFlight, LaneHolder, NewEvent, SettledAttempt};
 use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus};
-use crate::types::event::{Draft, EventId, EventType};
+use crate::types::event::{EventId, EventType, UnaddressedEvent};
 use crate::types::problem::BLOCKED;
 
 /// 6: the number of attempts answered by a gateway after which a request fails, in about two
@@ -17,13 +17,17 @@ const BLOCKED_TRIES: u32 = 6;
 
 impl Outbox {
     /// Settles an attempt of a queued request.
-    pub(super) async fn settle_tried(&self, lane: &Lane<'_>, tried: Tried) -> Result<Next, Error> {
-        let Tried { job, result } = tried;
+    pub(super) async fn settle_tried(
+        &self,
+        lane: &Lane<'_>,
+        tried: Attempted,
+    ) -> Result<Next, Error> {
+        let Attempted { job, result } = tried;
         let progress = &job.progress;
         let key = &lane.due.key;
         match result {
             SendResult::Sent { in_flight } => {
-                let sent = Conclusion::Sent;
+                let sent = AttemptOutcome::Sent;
                 self.settle(lane, progress, sent, in_flight.as_ref()).await
             }
             SendResult::Refused {
@@ -50,7 +54,7 @@ impl Outbox {
                     error = &error as &dyn std::error::Error,
                     "a queued request was not sent; it is postponed"
                 );
-                let postponed = Conclusion::Postponed { why: pause.why };
+                let postponed = AttemptOutcome::Postponed { why: pause.why };
                 let settled = self.settle(lane, progress, postponed, in_flight.as_ref());
                 let settled = settled.await?;
                 let tried = lane.request.attempts.saturating_add(1);
@@ -71,7 +75,7 @@ impl Outbox {
                     error = &error as &dyn std::error::Error,
                     "the outcome of a queued request is unknown; it is retried unless its echo arrives"
                 );
-                let unknown = Conclusion::Unknown { why };
+                let unknown = AttemptOutcome::Unknown { why };
                 self.settle(lane, progress, unknown, Some(&in_flight)).await
             }
         }
@@ -81,7 +85,7 @@ impl Outbox {
     /// requests get through.
     async fn is_blocked_for_good(&self, lane: &Lane<'_>) -> Result<bool, Error> {
         let parts = &self.bridge.parts;
-        if !parts.cloud.is_messaging(&lane.due.key.account_id) {
+        if !parts.cloud.serves_only_messaging(&lane.due.key.account_id) {
             return Ok(false);
         }
         let before = parts.store.count_reason(lane.request.id, BLOCKED).await?;
@@ -93,7 +97,7 @@ impl Outbox {
         lane: &Lane<'_>,
         progress: &Progress,
         error: &Error,
-        in_flight: Option<&Flight>,
+        in_flight: Option<&InFlight>,
     ) -> Result<Next, Error> {
         tracing::warn!(
             account.id = %lane.due.key.account_id,
@@ -102,7 +106,7 @@ impl Outbox {
             "a queued request was refused"
         );
         let failure = retry::failure(error);
-        self.settle(lane, progress, Conclusion::Failed(&failure), in_flight)
+        self.settle(lane, progress, AttemptOutcome::Failed(&failure), in_flight)
             .await
     }
 
@@ -123,7 +127,7 @@ impl Outbox {
             code: code.to_owned(),
             upstream: None,
         };
-        self.settle(lane, progress, Conclusion::Failed(&failure), None)
+        self.settle(lane, progress, AttemptOutcome::Failed(&failure), None)
             .await
     }
 
@@ -132,22 +136,22 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         progress: &Progress,
-        conclusion: Conclusion<'_>,
-        in_flight: Option<&Flight>,
+        conclusion: AttemptOutcome<'_>,
+        in_flight: Option<&InFlight>,
     ) -> Result<Next, Error> {
         let event = match conclusion {
-            Conclusion::Sent => self.event(lane, progress, None),
-            Conclusion::Failed(failure) => self.event(lane, progress, Some(failure)),
+            AttemptOutcome::Sent => self.event(lane, progress, None),
+            AttemptOutcome::Failed(failure) => self.event(lane, progress, Some(failure)),
             _ => None,
         };
         let file = progress.file.as_ref();
-        let settled = Settled {
+        let settled = SettledAttempt {
             user: lane.due.user,
             id: lane.request.id,
-            settlement: conclusion,
+            outcome: conclusion,
             conversation_id: progress.conversation_id.as_ref(),
             sequences: &progress.sent,
-            flight: in_flight,
+            in_flight,
             file: file.map(|file| (file.id, &file.file_type)),
             event: event.as_ref(),
         };
@@ -156,9 +160,9 @@ impl Outbox {
         let now = parts.clock.now();
         let hold = parts.store.settle_request(&lease, &settled, now).await?;
         Ok(match hold {
-            Hold::Kept => Next::Step,
-            Hold::Released => Next::Done,
-            Hold::Lost => Next::Lost,
+            LaneHolder::Kept => Next::Step,
+            LaneHolder::Released => Next::Done,
+            LaneHolder::Lost => Next::Lost,
         })
     }
 
@@ -184,7 +188,7 @@ impl Outbox {
         let id = EventId::new(parts.clock.uuid());
         let user_id = &lane.due.key.user_id;
         let conversation_id = &progress.conversation_id;
-        let draft = Draft {
+        let draft = UnaddressedEvent {
             kind,
             occurred_at: now,
             data: Data::Outcome(Outcome {
@@ -197,7 +201,7 @@ impl Outbox {
                 created_at: progress.created_at,
             }),
         };
-        let event = draft.addressed(
+        let event = draft.into_event(
             id,
             channel_id.clone(),
             user_id.clone(),

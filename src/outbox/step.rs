@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 
 use super::job::Job;
-use crate::store::{DueLane, Flight, Lease, Request};
+use crate::store::{DueLane, InFlight, Lease, Request};
 
 /// A user's lane with its first request.
 pub(super) struct Lane<'a> {
@@ -28,13 +28,13 @@ pub(super) enum Next {
 
 /// An attempt whose echo is awaited.
 pub(super) struct Awaited {
-    pub(super) in_flight: Flight,
+    pub(super) in_flight: InFlight,
     /// The text that was sent; `None` for a file.
     pub(super) text: Option<String>,
 }
 
 impl Awaited {
-    pub(super) fn new(job: &Job, in_flight: &Flight) -> Self {
+    pub(super) fn new(job: &Job, in_flight: &InFlight) -> Self {
         Self {
             in_flight: in_flight.clone(),
             text: job.next_text().map(str::to_owned),

@@ -7,16 +7,16 @@
 use tokio::time::Instant;
 
 use super::Outbox;
-use super::accepted::{Accepted, Patience, Queued};
-use super::attempt::{Attempt, Mode};
+use super::accepted::{Accepted, Queued, WaitPreference};
+use super::attempt::{Attempt, SendMode};
+use super::enqueue::{QueueReason, Stored};
 use super::job::{Job, Progress, Work};
-use super::keep::{Kept, Reason};
 use super::prepare::{Prepared, Target};
 use super::record::{Recorded, read};
-use super::send::{SendResult, Tried};
+use super::send::{Attempted, SendResult};
 use crate::bridge::retry::OUTCOME_UNKNOWN;
 use crate::bridge::{Caller, Error};
-use crate::store::{Holding, Standing, UserRef};
+use crate::store::{HeldClaim, UserRef, UserState};
 use crate::types::ids::{ConversationId, UserKey};
 use crate::types::message::MessageId;
 
@@ -42,9 +42,9 @@ impl Outbox {
         &self,
         caller: &Caller,
         key: &UserKey,
-        looked_up: Option<Standing>,
+        looked_up: Option<UserState>,
         work: Work,
-        patience: Patience,
+        patience: WaitPreference,
     ) -> Result<Accepted<Job>, Error> {
         let user = looked_up.as_ref().map(|it| it.user);
         let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
@@ -68,30 +68,30 @@ impl Outbox {
         };
         let job = Job { work, progress };
         if is_queued {
-            let kept = self.keep(caller, key, user, &job, Reason::Order);
+            let kept = self.enqueue(caller, key, user, &job, QueueReason::Order);
             return match Box::pin(kept).await? {
-                Kept::Queued(queued) => Ok(Accepted::Queued(queued)),
-                Kept::NoRoom(error) => Err(error),
+                Stored::Queued(queued) => Ok(Accepted::Queued(queued)),
+                Stored::NoRoom(error) => Err(error),
             };
         }
         let attempt = Attempt {
             caller,
             key,
             until: Instant::now() + patience.wait,
-            mode: Mode::at_once(caller),
+            mode: SendMode::at_once(caller),
         };
-        let Tried { job, result } = self.send(&attempt, target, recorded, job).await;
+        let Attempted { job, result } = self.send(&attempt, target, recorded, job).await;
         let (error, reason) = match result {
             SendResult::Sent { .. } => return Ok(Accepted::Done(job)),
             SendResult::Refused { error, .. } => return Err(job.partly(error)),
-            SendResult::NotSent { error, pause, .. } => (error, Reason::Pause(pause)),
+            SendResult::NotSent { error, pause, .. } => (error, QueueReason::Pause(pause)),
             SendResult::Unknown {
                 error,
                 why,
                 in_flight,
-            } => (error, Reason::Unknown { why, in_flight }),
+            } => (error, QueueReason::Unknown { why, in_flight }),
         };
-        Box::pin(self.keep_failed(caller, key, user, job, error, reason)).await
+        Box::pin(self.enqueue_failed(caller, key, user, job, error, reason)).await
     }
 
     /// Claims the key of a request, if it has one, and gives the request its id.
@@ -111,7 +111,7 @@ impl Outbox {
             {
                 return Ok(Begun::TakenOver(queued));
             }
-            let recorded = recorded.filter(|_| holding.noted);
+            let recorded = recorded.filter(|_| holding.is_recorded);
             (holding.message_id, holding.created_at, recorded)
         } else {
             let clock = &self.bridge.parts.clock;
@@ -135,7 +135,7 @@ impl Outbox {
     async fn take_over(
         &self,
         caller: &Caller,
-        holding: &Holding,
+        holding: &HeldClaim,
         key: &UserKey,
     ) -> Result<Option<Queued>, Error> {
         let store = &self.bridge.parts.store;
@@ -150,7 +150,8 @@ impl Outbox {
                 created_at: report.created_at,
             }));
         }
-        let Some((work, sent, in_flight)) = holding.begun.as_ref().map(read).transpose()? else {
+        let Some((work, sent, in_flight)) = holding.write_ahead.as_ref().map(read).transpose()?
+        else {
             return Ok(None);
         };
         let job = Job {
@@ -163,30 +164,31 @@ impl Outbox {
                 file: None,
             },
         };
-        let reason = Reason::Unknown {
+        let reason = QueueReason::Unknown {
             why: OUTCOME_UNKNOWN,
             in_flight,
         };
-        match self.keep(caller, key, None, &job, reason).await? {
-            Kept::Queued(queued) => Ok(Some(queued)),
-            Kept::NoRoom(error) => Err(error),
+        match self.enqueue(caller, key, None, &job, reason).await? {
+            Stored::Queued(queued) => Ok(Some(queued)),
+            Stored::NoRoom(error) => Err(error),
         }
     }
 
     /// Queues a request whose first attempt has failed.
-    async fn keep_failed(
+    async fn enqueue_failed(
         &self,
         caller: &Caller,
         key: &UserKey,
         user: Option<UserRef>,
         job: Job,
         error: Error,
-        reason: Reason,
+        reason: QueueReason,
     ) -> Result<Accepted<Job>, Error> {
         let why = reason.word();
-        let may_be_sent = matches!(reason, Reason::Unknown { .. }) || !job.progress.sent.is_empty();
-        match self.keep(caller, key, user, &job, reason).await {
-            Ok(Kept::Queued(queued)) => {
+        let may_be_sent =
+            matches!(reason, QueueReason::Unknown { .. }) || !job.progress.sent.is_empty();
+        match self.enqueue(caller, key, user, &job, reason).await {
+            Ok(Stored::Queued(queued)) => {
                 tracing::info!(
                     account.id = %key.account_id,
                     request_id = caller.trace.request_id(),
@@ -196,7 +198,7 @@ impl Outbox {
                 );
                 Ok(Accepted::Queued(queued))
             }
-            Ok(Kept::NoRoom(_)) => Err(job.partly(error)),
+            Ok(Stored::NoRoom(_)) => Err(job.partly(error)),
             // Only a caller with a key may retry a request that may have been sent.
             Err(Error::Store(_) | Error::Unsettled(_)) if may_be_sent => {
                 Err(job.partly(error).unsettled())

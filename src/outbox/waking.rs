@@ -90,7 +90,7 @@ impl Outbox {
         if lanes > 0 {
             self.due.notify_one();
         }
-        let closes = store.hurry_closes(account_id, &REASONS_OF_CLOSES, now, limit);
+        let closes = store.make_closes_due(account_id, &REASONS_OF_CLOSES, now, limit);
         let closes = closes.await?;
         if closes > 0 {
             self.bridge.closes_due.notify_one();
@@ -123,7 +123,7 @@ impl Outbox {
                 () = self.bridge.parts.stopping.cancelled() => return,
                 () = sleep(STEP) => {}
             }
-            if self.bridge.parts.cloud.is_messaging_away(account_id) {
+            if self.bridge.parts.cloud.is_messaging_unavailable(account_id) {
                 return;
             }
         }

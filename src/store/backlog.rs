@@ -26,7 +26,7 @@ struct BacklogRow {
     oldest_event: Option<i64>,
     failures: Option<i64>,
     paused_at: Option<i64>,
-    held_at: Option<i64>,
+    operator_paused_at: Option<i64>,
 }
 
 impl Store {
@@ -54,7 +54,7 @@ impl Store {
                      (SELECT e.created_at FROM events e
                           WHERE e.channel_id = c.channel_id AND e.delivery = 'pending'
                           ORDER BY e.position LIMIT 1) AS oldest_event,
-                     k.failures, k.paused_at, k.held_at
+                     k.failures, k.paused_at, k.operator_paused_at
                  FROM (SELECT value ->> 'id' AS channel_id FROM json_each($1)) c
                  LEFT JOIN callbacks k ON k.channel_id = c.channel_id",
             )
@@ -145,7 +145,7 @@ impl TryFrom<BacklogRow> for Backlog {
             delivery_lanes: number(row.delivery_lanes),
             oldest_event: row.oldest_event.map(time).transpose()?,
             callback_failures: number(row.failures.unwrap_or_default()),
-            callback_pause: Pause::read(row.paused_at, row.held_at)?,
+            callback_pause: Pause::read(row.paused_at, row.operator_paused_at)?,
         })
     }
 }

@@ -1,6 +1,6 @@
 //! The state of channels' callback URLs, over all their users.
 //!
-//! Failures in a row are counted. From [`PROBED_FROM`] failures on, the callback counts as
+//! Failures in a row are counted. From [`PROBE_AFTER_FAILURES`] failures on, the callback counts as
 //! unavailable: only one event at a time is sent to it, a probe. A replica claims a probe when it
 //! moves the time of the next one, and then sends the claimed probe. While the callback is
 //! unavailable, only failed probes are counted, because failures of deliveries that were already in
@@ -12,11 +12,11 @@ use chrono::{DateTime, Utc};
 
 use super::audit::record;
 use super::delivery_lanes::Lane;
-use super::engine::batching::Question;
+use super::engine::batching::BatchedQuery;
 use super::engine::tx::on;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
-use crate::types::delivery::{Outlook, PROBED_FROM, Pause};
+use crate::types::delivery::{CallbackSchedule, PROBE_AFTER_FAILURES, Pause};
 use crate::types::ids::ChannelId;
 
 /// Adds $5 failures of a callback, up to $2 in total unless they are failures of probes ($3). From
@@ -39,13 +39,13 @@ struct OutlookRow {
 
 /// A batched count of a failure. The answer is the callback's number of failures in a row.
 #[derive(Debug)]
-pub(super) struct Failed {
+pub(super) struct CountFailure {
     channel_id: ChannelId,
     probing: bool,
     probe_at: DateTime<Utc>,
 }
 
-impl Question for Failed {
+impl BatchedQuery for CountFailure {
     type Answer = i64;
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<i64>, Error> {
@@ -64,7 +64,7 @@ impl Question for Failed {
             let (now,): (i64,) = on!(tx, |db| {
                 sqlx::query_as(FAILED)
                     .bind(channel_id.as_str())
-                    .bind(i64::from(PROBED_FROM))
+                    .bind(i64::from(PROBE_AFTER_FAILURES))
                     .bind(i64::from(probing))
                     .bind(probe_at.timestamp_millis())
                     .bind(count)
@@ -86,7 +86,10 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn callback_outlook(&self, channel_id: &ChannelId) -> Result<Outlook, Error> {
+    pub async fn callback_schedule(
+        &self,
+        channel_id: &ChannelId,
+    ) -> Result<CallbackSchedule, Error> {
         let row: OutlookRow = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT (SELECT MIN(due_at) FROM delivery_lanes WHERE channel_id = $1 AND due_at IS NOT NULL) AS due_at,
@@ -102,7 +105,7 @@ impl Store {
                 what: "time of a callback",
             })
         };
-        Ok(Outlook {
+        Ok(CallbackSchedule {
             due_at: row.due_at.map(time).transpose()?,
             failures: u32::try_from(row.failures.unwrap_or_default()).unwrap_or(u32::MAX),
             paused: row.paused_at.is_some(),
@@ -132,7 +135,7 @@ impl Store {
         .bind(channel_id.as_str())
         .bind(now.timestamp_millis())
         .bind(until.timestamp_millis())
-        .bind(i64::from(PROBED_FROM))
+        .bind(i64::from(PROBE_AFTER_FAILURES))
         .execute(db)
         .await?
         .rows_affected()
@@ -184,7 +187,7 @@ impl Store {
         probing: bool,
         probe_at: DateTime<Utc>,
     ) -> Result<u32, Error> {
-        let failed = Failed {
+        let failed = CountFailure {
             channel_id: channel_id.clone(),
             probing,
             probe_at,
@@ -216,7 +219,7 @@ impl Store {
             .rows_affected()
             }))
         };
-        if forget(PROBED_FROM).await? > 0 {
+        if forget(PROBE_AFTER_FAILURES).await? > 0 {
             return self.wake_lanes(channel_id, now).await;
         }
         forget(1).await?;
@@ -253,7 +256,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn hold_callback(
+    pub async fn pause_callback_by_operator(
         &self,
         channel_id: &ChannelId,
         now: DateTime<Utc>,
@@ -262,8 +265,8 @@ impl Store {
         let mut tx = self.begin().await?;
         on!(tx, |db| {
             sqlx::query(
-                "INSERT INTO callbacks (channel_id, paused_at, held_at) VALUES ($1, $2, $2)
-                 ON CONFLICT (channel_id) DO UPDATE SET paused_at = excluded.paused_at, held_at = excluded.held_at
+                "INSERT INTO callbacks (channel_id, paused_at, operator_paused_at) VALUES ($1, $2, $2)
+                 ON CONFLICT (channel_id) DO UPDATE SET paused_at = excluded.paused_at, operator_paused_at = excluded.operator_paused_at
                  WHERE callbacks.paused_at IS NULL",
             )
             .bind(channel_id.as_str())
@@ -274,23 +277,23 @@ impl Store {
         });
         record(&mut tx, entry).await?;
         // Wakes the deliveries that are running, so that they see the pause and stop.
-        tx.ring(channel_id.clone());
+        tx.wake(channel_id.clone());
         tx.commit().await
     }
 }
 
 impl Pause {
-    /// Reads the pause of a callback. `held_at` is the time of the latest pause by an operator,
-    /// which equals `paused_at` if the operator caused this one.
+    /// Reads the pause of a callback. `operator_paused_at` is the time of the latest pause by an
+    /// operator, which equals `paused_at` if the operator caused this one.
     pub(super) fn read(
         paused_at: Option<i64>,
-        held_at: Option<i64>,
+        operator_paused_at: Option<i64>,
     ) -> Result<Option<Self>, Error> {
         let pause = |at| {
             let since = DateTime::from_timestamp_millis(at).ok_or(Error::Unreadable {
                 what: "time of a callback",
             })?;
-            let by_operator = held_at == Some(at);
+            let by_operator = operator_paused_at == Some(at);
             Ok(Self { since, by_operator })
         };
         paused_at.map(pause).transpose()

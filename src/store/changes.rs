@@ -20,10 +20,10 @@ mod admitting;
 mod adoption;
 mod announcement;
 mod applying;
-mod keeping;
 mod matching;
 mod observing;
 mod ordering;
+mod unmatched;
 mod withholding;
 
 use std::collections::BTreeSet;
@@ -33,13 +33,13 @@ use chrono::{DateTime, Utc};
 use super::{Error, NewEvent, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
 use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
-use crate::types::trace::Parent;
+use crate::types::trace::TraceContext;
 pub use admitting::{ChangesTx, ToTranslate, Translated};
-pub(super) use keeping::{erased_key, forget_changes, forget_conversation};
 pub use observing::KeptChange;
+pub(super) use unmatched::{erased_key, forget_changes, forget_conversation};
 
 /// An account, and the id of a conversation or dialog in it.
-type Place = (String, String);
+type Subject = (String, String);
 
 /// One change from a notification.
 #[derive(Debug, Clone)]
@@ -49,14 +49,14 @@ pub struct Arrival {
     /// The key that identifies a duplicate; `None` for a change that may come any number of times.
     pub key: Option<String>,
     /// The conversation that the change names, or the dialog if it names no conversation.
-    pub place: String,
+    pub subject: String,
     /// The Cloud's id of the user, if the change names it.
     pub consumer_id: Option<String>,
     /// The dialog that the change names in addition to the conversation. `None` if the user wrote
     /// the change.
     pub side: Option<String>,
     /// The dialog and the sequence of the change, if it has a sequence.
-    pub turn: Option<Turn>,
+    pub turn: Option<DialogPosition>,
     /// True if the conversation is open; `None` unless the change is a state of the conversation.
     pub open: Option<bool>,
     /// The type of its notification.
@@ -64,7 +64,7 @@ pub struct Arrival {
     /// The change as it was received.
     pub body: String,
     /// The trace context of the webhook request.
-    pub parent: Option<Parent>,
+    pub parent: Option<TraceContext>,
     /// The form of the notification's signature, such as `sha256 base64`; `None` if unknown.
     pub signed: Option<&'static str>,
 }
@@ -79,7 +79,7 @@ impl Arrival {
 
 /// The sequence of a change within its dialog. It counts the changes of all participants.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Turn {
+pub struct DialogPosition {
     /// The dialog.
     pub dialog_id: String,
     /// The sequence.
@@ -98,13 +98,13 @@ pub enum Change<'a> {
         /// The change as it was received.
         body: &'a str,
         /// The trace context of the webhook request.
-        parent: Option<&'a Parent>,
+        parent: Option<&'a TraceContext>,
     },
 }
 
 /// The stored state of the conversation of a change.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
+pub struct KnownConversation {
     /// The conversation.
     pub conversation_id: ConversationId,
     /// The channel that opened it.
@@ -136,7 +136,7 @@ pub struct Translation {
 
 /// The kind of an unknown conversation, according to a change of its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stranger {
+pub enum UnknownConversation {
     /// It is open, and not another connector's.
     Open {
         /// The time at which it began, by the Cloud's clock; `None` if the change does not say.
@@ -191,10 +191,10 @@ impl Store {
         appeared: &'a [String],
         now: DateTime<Utc>,
     ) -> Result<ChangesTx<'a>, Error> {
-        let news = News {
+        let news = Input {
             arrivals,
             appeared,
-            put_off: &[],
+            postponed: &[],
         };
         ChangesTx::begin(self, news, now).await
     }
@@ -204,15 +204,15 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer; nothing is stored then.
-    pub async fn begin_put_off<'a>(
+    pub async fn begin_postponed<'a>(
         &'a self,
-        places: &'a [String],
+        subjects: &'a [String],
         now: DateTime<Utc>,
     ) -> Result<ChangesTx<'a>, Error> {
-        let news = News {
+        let news = Input {
             arrivals: &[],
-            appeared: places,
-            put_off: places,
+            appeared: subjects,
+            postponed: subjects,
         };
         ChangesTx::begin(self, news, now).await
     }
@@ -223,17 +223,17 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn put_off_places(&self, limit: u32) -> Result<Vec<String>, Error> {
+    pub async fn postponed_subjects(&self, limit: u32) -> Result<Vec<String>, Error> {
         let rows: Vec<(String,)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT place FROM early_changes WHERE put_off_at IS NOT NULL ORDER BY put_off_at LIMIT $1",
+                "SELECT subject FROM unmatched_changes WHERE postponed_at IS NOT NULL ORDER BY postponed_at LIMIT $1",
             )
             .bind(i64::from(limit))
             .fetch_all(db)
             .await?
         });
-        let places: BTreeSet<_> = rows.into_iter().map(|(place,)| place).collect();
-        Ok(places.into_iter().collect())
+        let subjects: BTreeSet<_> = rows.into_iter().map(|(subject,)| subject).collect();
+        Ok(subjects.into_iter().collect())
     }
 
     /// Returns a user's open conversation that only unmatched changes have reported so far.
@@ -241,10 +241,13 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn early_conversation(&self, user: UserRef) -> Result<Option<ConversationId>, Error> {
+    pub async fn unmatched_conversation(
+        &self,
+        user: UserRef,
+    ) -> Result<Option<ConversationId>, Error> {
         let row: Option<(String, String)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT place, state FROM early_changes
+                "SELECT subject, state FROM unmatched_changes
                  WHERE (account_id, consumer_id) = (SELECT account_id, consumer_id FROM users WHERE id = $1)
                    AND state IS NOT NULL
                  ORDER BY id DESC LIMIT 1",
@@ -255,7 +258,7 @@ impl Store {
         });
         Ok(row
             .filter(|(_, state)| state == "open")
-            .and_then(|(place, _)| place.parse().ok()))
+            .and_then(|(subject, _)| subject.parse().ok()))
     }
 
     /// Returns at most `limit` conversations and dialogs that are known by now and have unmatched
@@ -272,10 +275,10 @@ impl Store {
     ) -> Result<Vec<String>, Error> {
         let rows: Vec<(String,)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT e.place FROM early_changes e JOIN dialogs d ON d.id = e.place
+                "SELECT e.subject FROM unmatched_changes e JOIN dialogs d ON d.id = e.subject
                  WHERE e.received_at >= $1 AND e.received_at < $2
                  UNION
-                 SELECT e.place FROM early_changes e JOIN side_dialogs s ON s.id = e.place
+                 SELECT e.subject FROM unmatched_changes e JOIN side_dialogs s ON s.id = e.subject
                  WHERE e.received_at >= $1 AND e.received_at < $2 LIMIT $3",
             )
             .bind(from.timestamp_millis())
@@ -284,16 +287,16 @@ impl Store {
             .fetch_all(db)
             .await?
         });
-        Ok(rows.into_iter().map(|(place,)| place).collect())
+        Ok(rows.into_iter().map(|(subject,)| subject).collect())
     }
 }
 
 /// The input of a transaction.
 #[derive(Clone, Copy)]
-struct News<'a> {
+struct Input<'a> {
     arrivals: &'a [Arrival],
     /// Conversations and dialogs that may be known by now.
     appeared: &'a [String],
     /// Conversations with postponed changes.
-    put_off: &'a [String],
+    postponed: &'a [String],
 }

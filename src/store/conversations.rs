@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
 use super::engine::tx::{Tx, on};
-use super::locks::{hold, hold_user_of};
+use super::locks::{hold, lock_user_of};
 use super::open_conversation;
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::conversation::{
@@ -166,7 +166,7 @@ impl Store {
         reason: Option<&CloseReason>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        hold_user_of(&mut tx, id.as_str()).await?;
+        lock_user_of(&mut tx, id.as_str()).await?;
         let was_open = close(&mut tx, id, at.timestamp_millis(), reason).await?;
         tx.commit().await?;
         Ok(was_open)

@@ -8,12 +8,12 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::audit::record;
-use super::engine::tx::{Side, Tx, on};
-use super::log::fill_lanes;
+use super::engine::tx::{EngineTx, Tx, on};
+use super::log::mark_lanes_due;
 use super::rows::batch;
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
-use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord, Replay};
+use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord, ReplaySelection};
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserId};
 
@@ -22,9 +22,9 @@ use crate::types::ids::{ChannelId, UserId};
 const REPLAY_BATCH: i64 = 500;
 
 /// The progress of a replay through its events.
-struct Walk<'a> {
+struct ReplayProgress<'a> {
     channel_id: &'a ChannelId,
-    replay: &'a Replay,
+    replay: &'a ReplaySelection,
     /// The row of the user; `None` for all users.
     user: Option<i64>,
     /// The position of the last event so far.
@@ -202,10 +202,10 @@ impl Store {
             .await?
             .rows_affected()
         });
-        fill_lanes(&mut tx, channel_id, &[user], now).await?;
+        mark_lanes_due(&mut tx, channel_id, &[user], now).await?;
         hurry_lanes(&mut tx, channel_id, &[user], now).await?;
         record(&mut tx, entry).await?;
-        tx.ring(channel_id.clone());
+        tx.wake(channel_id.clone());
         tx.commit().await?;
         Ok(Some(true))
     }
@@ -223,7 +223,7 @@ impl Store {
     pub async fn replay_deliveries(
         &self,
         channel_id: &ChannelId,
-        replay: &Replay,
+        replay: &ReplaySelection,
         now: DateTime<Utc>,
         deliver_until: DateTime<Utc>,
         entry: impl Fn(u64) -> Entry + Send + Sync,
@@ -231,7 +231,7 @@ impl Store {
         let Some(mut walk) = self.walk(channel_id, replay).await? else {
             return Ok(0);
         };
-        while let Some(found) = self.replayable(&mut walk).await? {
+        while let Some(found) = self.next_replay_batch(&mut walk).await? {
             let mut tx = self.begin().await?;
             replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
             record(&mut tx, &entry(walk.count)).await?;
@@ -248,12 +248,12 @@ impl Store {
     pub async fn count_replayable(
         &self,
         channel_id: &ChannelId,
-        replay: &Replay,
+        replay: &ReplaySelection,
     ) -> Result<u64, Error> {
         let Some(mut walk) = self.walk(channel_id, replay).await? else {
             return Ok(0);
         };
-        while self.replayable(&mut walk).await?.is_some() {}
+        while self.next_replay_batch(&mut walk).await?.is_some() {}
         Ok(walk.count)
     }
 
@@ -261,16 +261,16 @@ impl Store {
     async fn walk<'a>(
         &self,
         channel_id: &'a ChannelId,
-        replay: &'a Replay,
-    ) -> Result<Option<Walk<'a>>, Error> {
+        replay: &'a ReplaySelection,
+    ) -> Result<Option<ReplayProgress<'a>>, Error> {
         let user = match &replay.user {
-            Some(key) => match self.standing(key).await? {
-                Some(standing) => Some(standing.user.0),
+            Some(key) => match self.user_state(key).await? {
+                Some(user_state) => Some(user_state.user.0),
                 None => return Ok(None),
             },
             None => None,
         };
-        Ok(Some(Walk {
+        Ok(Some(ReplayProgress {
             channel_id,
             replay,
             user,
@@ -294,7 +294,7 @@ impl Store {
         let mut tx = self.begin().await?;
         on!(tx, |db| {
             sqlx::query(
-            "UPDATE callbacks SET failures = 0, paused_at = NULL, held_at = NULL, probe_at = NULL WHERE channel_id = $1",
+            "UPDATE callbacks SET failures = 0, paused_at = NULL, operator_paused_at = NULL, probe_at = NULL WHERE channel_id = $1",
         )
         .bind(channel_id.as_str())
         .execute(db)
@@ -307,9 +307,9 @@ impl Store {
     }
 
     /// Reads the positions and users of the next events of a replay; `None` at the end.
-    async fn replayable(
+    async fn next_replay_batch(
         &self,
-        walk: &mut Walk<'_>,
+        walk: &mut ReplayProgress<'_>,
     ) -> Result<Option<Vec<(i64, Option<i64>)>>, Error> {
         let replay = walk.replay;
         macro_rules! find {
@@ -377,8 +377,8 @@ async fn replay_batch(
 ) -> Result<(), Error> {
     let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
     let replay = match &tx.side {
-        Side::Postgres(_) => replay!("= ANY (ARRAY", " ORDER BY position FOR UPDATE))"),
-        Side::Sqlite(_) => replay!("IN ", ")"),
+        EngineTx::Postgres(_) => replay!("= ANY (ARRAY", " ORDER BY position FOR UPDATE))"),
+        EngineTx::Sqlite(_) => replay!("IN ", ")"),
     };
     on!(tx, |db| {
         sqlx::query(replay)
@@ -392,9 +392,9 @@ async fn replay_batch(
     let mut users: Vec<_> = found.iter().map(|(_, user)| *user).collect();
     users.sort_unstable();
     users.dedup();
-    fill_lanes(tx, channel_id, &users, now).await?;
+    mark_lanes_due(tx, channel_id, &users, now).await?;
     hurry_lanes(tx, channel_id, &users, now).await?;
-    tx.ring(channel_id.clone());
+    tx.wake(channel_id.clone());
     Ok(())
 }
 

@@ -18,11 +18,11 @@ use super::{Error, Store, claiming, run};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 
-pub(super) use due::Due;
 pub use due::DueEvent;
-pub(super) use settling::Settle;
+pub(super) use due::DueEventsQuery;
+pub(super) use settling::SettleDelivery;
 use settling::TOO_OLD;
-pub use settling::{LaneFate, Settlement, Tried};
+pub use settling::{DeliveryAttempt, DeliveryOutcome, LaneUpdate};
 
 /// The number of lanes that one statement makes due.
 const WAKE_BATCH: i64 = 1000;
@@ -122,7 +122,7 @@ impl Store {
                     .fetch_all(db)
                     .await?
             });
-            tx.ring(channel_id.clone());
+            tx.wake(channel_id.clone());
             tx.commit().await?;
             match woken.iter().max() {
                 Some((last,)) => after = *last,

@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 
 use super::engine::tx::on;
-use super::locks::hold_user_of;
+use super::locks::lock_user_of;
 use super::{Error, Store, open_conversation};
 
 /// Stores dialog $1 of conversation $2 if that is known, with its kind $3, its start $4 and its end
@@ -34,7 +34,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn close_dialog(&self, id: &str, at: DateTime<Utc>) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        hold_user_of(&mut tx, id).await?;
+        lock_user_of(&mut tx, id).await?;
         let conversation: Option<(String,)> = on!(tx, |db| {
             sqlx::query_as(CLOSE_DIALOG)
                 .bind(id)

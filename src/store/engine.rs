@@ -4,7 +4,6 @@
 //! `tests/it/house.rs` checks.
 
 pub(super) mod batching;
-pub(super) mod bells;
 pub(super) mod checking;
 pub(super) mod error;
 pub(super) mod health;
@@ -14,6 +13,7 @@ pub(super) mod postgres;
 pub(super) mod server_time;
 pub(super) mod sqlite;
 pub(super) mod tx;
+pub(super) mod wakeups;
 
 /// The database engine in use.
 #[derive(Debug, Clone)]

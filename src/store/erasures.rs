@@ -2,9 +2,9 @@
 //!
 //! A user is erased in one transaction, without any request to the Cloud. It leaves a row for each
 //! conversation that the Cloud has still to close, with the least data that this needs. To process
-//! a pending close, a replica claims its row first. The claim increments `tries`, which serves as a
-//! fencing token: a holder that was overtaken settles nothing. Closing a conversation twice does no
-//! harm.
+//! a pending close, a replica claims its row first. The claim increments `attempts`, which serves
+//! as a fencing token: a holder that was overtaken settles nothing. Closing a conversation twice
+//! does no harm.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -15,7 +15,7 @@ use super::engine::tx::{Tx, on};
 use super::locks::hold;
 use super::openings::pending;
 use super::rows::batch;
-use super::standings::noted;
+use super::user_state::noted;
 use super::{
     Engine, Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run,
 };
@@ -30,13 +30,13 @@ const COUNTED: i64 = 100_000;
 /// The columns of a pending close.
 macro_rules! columns {
     () => {
-        "id, account_id, conversation_id, owner, secret, key_id, tries, due_at"
+        "id, account_id, conversation_id, owner, secret, key_id, attempts, due_at"
     };
 }
 
 /// The data of a user that an erasure needs.
 #[derive(Debug, Clone)]
-pub struct Erasing {
+pub struct ErasureData {
     /// The user's row.
     pub user: UserRef,
     /// The user's ConsumerJWS.
@@ -93,7 +93,7 @@ pub struct PendingClose {
     /// Its row.
     pub id: CloseRef,
     /// The number of claims.
-    pub tries: u32,
+    pub attempts: u32,
     /// The account.
     pub account_id: AccountId,
     /// The conversation; `None` until it is found.
@@ -126,7 +126,7 @@ struct CloseRow {
     owner: String,
     secret: Vec<u8>,
     key_id: String,
-    tries: i64,
+    attempts: i64,
     due_at: i64,
 }
 
@@ -136,7 +136,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn before_erasure(&self, user: UserRef) -> Result<Option<Erasing>, Error> {
+    pub async fn erasure_data(&self, user: UserRef) -> Result<Option<ErasureData>, Error> {
         let row: Option<ErasingRow> = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT token, token_key_id, consumer_id, open_conversation, opening, opening_until
@@ -158,7 +158,7 @@ impl Store {
     /// When the database does not answer. Nothing is removed then.
     pub async fn delete_user(
         &self,
-        erasing: &Erasing,
+        erasing: &ErasureData,
         closes: &[NewClose],
         now: DateTime<Utc>,
         entry: &Entry,
@@ -303,7 +303,7 @@ impl Store {
     ) -> Result<Option<PendingClose>, Error> {
         let row: Option<CloseRow> = run!(self, writer, |db| {
             sqlx::query_as(concat!(
-                "UPDATE pending_closes SET tries = tries + 1, due_at = $2 WHERE id = $1 RETURNING ",
+                "UPDATE pending_closes SET attempts = attempts + 1, due_at = $2 WHERE id = $1 RETURNING ",
                 columns!()
             ))
             .bind(id.0)
@@ -329,9 +329,9 @@ impl Store {
     ) -> Result<Vec<PendingClose>, Error> {
         let claim = claiming!(
             self,
-            "UPDATE pending_closes SET tries = tries + 1, due_at = $2 WHERE id",
+            "UPDATE pending_closes SET attempts = attempts + 1, due_at = $2 WHERE id",
             "SELECT id FROM pending_closes WHERE due_at <= $1 AND created_at > $3 ORDER BY due_at LIMIT $4",
-            " RETURNING id, account_id, conversation_id, owner, secret, key_id, tries, due_at"
+            " RETURNING id, account_id, conversation_id, owner, secret, key_id, attempts, due_at"
         );
         let rows: Vec<CloseRow> = run!(self, writer, |db| {
             sqlx::query_as(claim)
@@ -354,7 +354,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn name_close(
+    pub async fn set_close_conversation(
         &self,
         close: &PendingClose,
         id: &ConversationId,
@@ -364,11 +364,11 @@ impl Store {
         let named = !is_known(&mut tx, id).await?
             && on!(tx, |db| {
                 sqlx::query(
-                    "UPDATE pending_closes SET conversation_id = $3 WHERE id = $1 AND tries = $2
+                    "UPDATE pending_closes SET conversation_id = $3 WHERE id = $1 AND attempts = $2
                        AND NOT EXISTS (SELECT 1 FROM pending_closes WHERE conversation_id = $3)",
                 )
                 .bind(close.id.0)
-                .bind(i64::from(close.tries))
+                .bind(i64::from(close.attempts))
                 .bind(id.as_str())
                 .execute(db)
                 .await?
@@ -388,9 +388,9 @@ impl Store {
     /// When the database does not answer.
     pub async fn finish_close(&self, close: &PendingClose) -> Result<bool, Error> {
         let rows = run!(self, writer, |db| {
-            sqlx::query("DELETE FROM pending_closes WHERE id = $1 AND tries = $2")
+            sqlx::query("DELETE FROM pending_closes WHERE id = $1 AND attempts = $2")
                 .bind(close.id.0)
-                .bind(i64::from(close.tries))
+                .bind(i64::from(close.attempts))
                 .execute(db)
                 .await?
                 .rows_affected()
@@ -411,10 +411,10 @@ impl Store {
     ) -> Result<(), Error> {
         run!(self, writer, |db| {
             sqlx::query(
-                "UPDATE pending_closes SET due_at = $3, why = $4 WHERE id = $1 AND tries = $2",
+                "UPDATE pending_closes SET due_at = $3, why = $4 WHERE id = $1 AND attempts = $2",
             )
             .bind(close.id.0)
-            .bind(i64::from(close.tries))
+            .bind(i64::from(close.attempts))
             .bind(due_at.timestamp_millis())
             .bind(why)
             .execute(db)
@@ -430,7 +430,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn hurry_closes(
+    pub async fn make_closes_due(
         &self,
         account_id: &AccountId,
         reasons: &[&str],
@@ -617,14 +617,14 @@ fn unreadable() -> Error {
 }
 
 impl ErasingRow {
-    fn erasing(self, user: UserRef) -> Result<Erasing, Error> {
+    fn erasing(self, user: UserRef) -> Result<ErasureData, Error> {
         let token = self.token.zip(self.token_key_id).zip(self.consumer_id);
         let until = self.opening_until.map(|ms| {
             DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
                 what: "time of an opening",
             })
         });
-        Ok(Erasing {
+        Ok(ErasureData {
             user,
             token: token.map(|((sealed, key_id), consumer_id)| StoredToken {
                 sealed: Sealed(sealed),
@@ -649,7 +649,7 @@ impl TryFrom<CloseRow> for PendingClose {
             .map(|id| id.parse().map_err(|_| unreadable()));
         Ok(Self {
             id: CloseRef(row.id),
-            tries: u32::try_from(row.tries).unwrap_or(u32::MAX),
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             account_id: row.account_id.parse().map_err(|_| unreadable())?,
             conversation_id: id.transpose()?,
             sealed: SealedClose {

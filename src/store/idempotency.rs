@@ -6,10 +6,10 @@
 //! to be sent to the Cloud is stored first, mostly with the claim, so that the retry knows what may
 //! have arrived there.
 
-mod asking;
+mod batched;
 mod postgres;
-mod questions;
 mod sqlite;
+mod statements;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use sqlx::types::Json;
@@ -20,8 +20,8 @@ use crate::types::idempotency::Answer;
 use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
-use questions::NOTE;
-pub(super) use questions::{Begin, Finish, Note};
+use statements::RECORD_SEND;
+pub(super) use statements::{ClaimKey, RecordSend, StoreAnswer};
 
 /// 24 hours: the time for which a key identifies its first request.
 const KEPT: TimeDelta = TimeDelta::hours(24);
@@ -47,7 +47,7 @@ pub struct KeyedRequest {
 
 /// The write-ahead record of a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Begun {
+pub struct WriteAheadRecord {
     /// The content to be sent, as JSON.
     pub body: String,
     /// The bytes of a file.
@@ -65,7 +65,7 @@ pub struct Intent {
 
 /// The caller's claim on a request that is to be carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Holding {
+pub struct HeldClaim {
     /// The id of its message.
     pub message_id: MessageId,
     /// The time of the first request with this key.
@@ -73,16 +73,16 @@ pub struct Holding {
     /// True if an earlier holder had begun it, and its lease has expired.
     pub resumed: bool,
     /// The last write-ahead record of the earlier holder.
-    pub begun: Option<Begun>,
+    pub write_ahead: Option<WriteAheadRecord>,
     /// True if the write-ahead record was stored with the claim.
-    pub noted: bool,
+    pub is_recorded: bool,
 }
 
 /// The result of claiming a request with a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// The caller is to carry it out.
-    Ours(Holding),
+    Ours(HeldClaim),
     /// Another holder is processing it.
     Running,
     /// It was carried out, with this answer.
@@ -117,7 +117,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer; [`Error::Contended`].
-    pub async fn begin_keyed(
+    pub async fn claim_key(
         &self,
         request: &KeyedRequest,
         message_id: MessageId,
@@ -126,8 +126,8 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<Claim, Error> {
         for _ in 0..LOOKS {
-            let noted = intent.is_some();
-            let asked = Begin {
+            let is_recorded = intent.is_some();
+            let asked = ClaimKey {
                 request: request.clone(),
                 message_id,
                 lease: lease.clone(),
@@ -136,15 +136,18 @@ impl Store {
                 now,
             };
             if let Some(claimed) = self.ask(asked).await? {
-                let holding = claimed.holding(message_id, noted)?;
+                let holding = claimed.holding(message_id, is_recorded)?;
                 if !holding.resumed {
                     return Ok(Claim::Ours(holding));
                 }
                 // The row is deleted with its user, who may have been erased meanwhile.
-                let Some(begun) = self.begun(request, lease).await? else {
+                let Some(write_ahead) = self.write_ahead(request, lease).await? else {
                     continue;
                 };
-                return Ok(Claim::Ours(Holding { begun, ..holding }));
+                return Ok(Claim::Ours(HeldClaim {
+                    write_ahead,
+                    ..holding
+                }));
             }
             // The holder may have freed the row meanwhile.
             let Some(row) = self.keyed_row(request).await? else {
@@ -167,14 +170,14 @@ impl Store {
 
     /// Returns the write-ahead record of a request that was taken over; `None` if the claim was
     /// lost.
-    async fn begun(
+    async fn write_ahead(
         &self,
         request: &KeyedRequest,
         lease: &Lease,
-    ) -> Result<Option<Option<Begun>>, Error> {
+    ) -> Result<Option<Option<WriteAheadRecord>>, Error> {
         let row: Option<(Option<String>, Option<Vec<u8>>)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT begun, content FROM idempotency_keys
+                "SELECT write_ahead, content FROM idempotency_keys
                  WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
             )
             .bind(request.channel_id.as_str())
@@ -183,7 +186,7 @@ impl Store {
             .fetch_optional(db)
             .await?
         });
-        Ok(row.map(|(body, content)| body.map(|body| Begun { body, content })))
+        Ok(row.map(|(body, content)| body.map(|body| WriteAheadRecord { body, content })))
     }
 
     async fn keyed_row(&self, request: &KeyedRequest) -> Result<Option<Row>, Error> {
@@ -217,7 +220,11 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn renew_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<bool, Error> {
+    pub async fn renew_key_lease(
+        &self,
+        request: &KeyedRequest,
+        lease: &Lease,
+    ) -> Result<bool, Error> {
         let rows = run!(self, writer, |db| sqlx::query(RENEW_KEY)
             .bind(request.channel_id.as_str())
             .bind(request.key.as_bytes())
@@ -236,7 +243,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer; then nothing may be sent.
-    pub async fn note_begun(
+    pub async fn record_in_flight(
         &self,
         request: &KeyedRequest,
         lease: &Lease,
@@ -245,7 +252,7 @@ impl Store {
         content: Option<&[u8]>,
     ) -> Result<bool, Error> {
         if content.is_none() {
-            let note = Note {
+            let note = RecordSend {
                 request: request.clone(),
                 lease: lease.clone(),
                 user,
@@ -253,7 +260,7 @@ impl Store {
             };
             return self.ask(note).await;
         }
-        let rows = run!(self, writer, |db| sqlx::query(NOTE)
+        let rows = run!(self, writer, |db| sqlx::query(RECORD_SEND)
             .bind(request.channel_id.as_str())
             .bind(request.key.as_bytes())
             .bind(&lease.id)
@@ -274,14 +281,14 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn finish_keyed(
+    pub async fn store_answer(
         &self,
         request: &KeyedRequest,
         lease: &Lease,
         user: Option<&UserKey>,
         answer: &Answer,
     ) -> Result<bool, Error> {
-        self.ask(Finish {
+        self.ask(StoreAnswer {
             request: request.clone(),
             lease: lease.clone(),
             user: user.cloned(),
@@ -296,7 +303,7 @@ impl Store {
     ///
     /// When the database does not answer; a retry can take the claim over once the lease has
     /// expired.
-    pub async fn abandon_keyed(&self, request: &KeyedRequest, lease: &Lease) -> Result<(), Error> {
+    pub async fn release_key(&self, request: &KeyedRequest, lease: &Lease) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
             "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND lease_id = $3",
         )
@@ -357,19 +364,19 @@ fn forgotten_at(now: DateTime<Utc>) -> i64 {
 
 impl ClaimedRow {
     /// Builds the caller's claim. It is a resumed one if the row has another message id than
-    /// `message_id`. `noted` is true if an intent was given.
-    fn holding(self, message_id: MessageId, noted: bool) -> Result<Holding, Error> {
+    /// `message_id`. `is_recorded` is true if an intent was given.
+    fn holding(self, message_id: MessageId, is_recorded: bool) -> Result<HeldClaim, Error> {
         let unreadable = |what| Error::Unreadable { what };
         let named = self.message_id.parse();
         let named: MessageId = named.map_err(|_| unreadable("message's id"))?;
         let resumed = named != message_id;
-        Ok(Holding {
+        Ok(HeldClaim {
             message_id: named,
             created_at: DateTime::from_timestamp_millis(self.created_at)
                 .ok_or(unreadable("request's time"))?,
             resumed,
-            begun: None,
-            noted: noted && !resumed,
+            write_ahead: None,
+            is_recorded: is_recorded && !resumed,
         })
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::Error;
-use super::engine::tx::{Side, Tx, on};
+use super::engine::tx::{EngineTx, Tx, on};
 use super::rows::{UserRef, batch};
 
 /// Locks the row of the user of conversation or dialog $1.
@@ -22,7 +22,7 @@ const HOLD_USERS: &str = "SELECT id FROM users
 /// so a transaction that locks the conversation first would deadlock with one that locks the user
 /// first. `SQLite` needs no lock, because it has only one writer.
 pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> Result<(), Error> {
-    if let Side::Postgres(_) = tx.side {
+    if let EngineTx::Postgres(_) = tx.side {
         let users = batch(users.map(|user| json!({"user": user.0})));
         on!(tx, |db| sqlx::query(HOLD_USERS)
             .bind(users)
@@ -34,8 +34,8 @@ pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> R
 }
 
 /// Does the same as [`hold`] for the user of a conversation or dialog.
-pub(super) async fn hold_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
-    if let Side::Postgres(_) = tx.side {
+pub(super) async fn lock_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
+    if let EngineTx::Postgres(_) = tx.side {
         on!(tx, |db| sqlx::query(HOLD_USER_OF)
             .bind(id)
             .execute(db)

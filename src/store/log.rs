@@ -14,14 +14,14 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::audit::record;
-use super::engine::tx::{Side, Tx, left, on};
+use super::engine::tx::{EngineTx, Tx, left, on};
 use super::rows::batch;
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
 use crate::types::event::LoggedEvent;
 use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
-use crate::types::trace::Parent;
+use crate::types::trace::TraceContext;
 
 /// An event to append to a channel's log.
 #[derive(Debug, Clone)]
@@ -37,7 +37,7 @@ pub struct NewEvent {
     /// The event as it is delivered.
     pub body: String,
     /// The trace context of its cause.
-    pub parent: Option<Parent>,
+    pub parent: Option<TraceContext>,
     /// The deadline for its delivery; `None` if the channel has no callback URL.
     pub deliver_until: Option<DateTime<Utc>>,
 }
@@ -126,7 +126,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. Nothing is appended then.
-    pub async fn append_sample(
+    pub async fn append_test_event(
         &self,
         event: NewEvent,
         now: DateTime<Utc>,
@@ -220,14 +220,14 @@ pub(super) async fn append(
         return Ok(());
     }
     match &mut tx.side {
-        Side::Postgres(lent) => {
+        EngineTx::Postgres(pooled) => {
             let added = async |db: &mut PgConnection| postgres::append(db, &logs, now).await;
-            lent.ask(left(tx.until), added).await?;
+            pooled.ask(left(tx.until), added).await?;
         }
-        Side::Sqlite(_) => sqlite::append(tx, &logs, now).await?,
+        EngineTx::Sqlite(_) => sqlite::append(tx, &logs, now).await?,
     }
     for (channel_id, events) in logs {
-        tx.ring(channel_id.clone());
+        tx.wake(channel_id.clone());
         let mut users: Vec<_> = events
             .iter()
             .filter(|event| event.deliver_until.is_some())
@@ -236,7 +236,7 @@ pub(super) async fn append(
         users.sort_unstable();
         users.dedup();
         if !users.is_empty() {
-            fill_lanes(tx, channel_id, &users, now).await?;
+            mark_lanes_due(tx, channel_id, &users, now).await?;
         }
     }
     Ok(())
@@ -246,7 +246,7 @@ pub(super) async fn append(
 type Logs<'a> = BTreeMap<&'a ChannelId, Vec<&'a NewEvent>>;
 
 /// Makes the delivery lanes of these users due, and counts the arrival of an event in each.
-pub(super) async fn fill_lanes(
+pub(super) async fn mark_lanes_due(
     tx: &mut Tx,
     channel_id: &ChannelId,
     users: &[Option<i64>],

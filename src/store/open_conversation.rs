@@ -5,7 +5,7 @@
 //! these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
 
 use super::Error;
-use super::engine::tx::{Side, Tx, on};
+use super::engine::tx::{EngineTx, Tx, on};
 
 /// The statement that updates the copy for the user of conversation $1. `$object` is the function
 /// that makes a JSON object of names and values; `$features` is the features column as JSON.
@@ -37,8 +37,8 @@ const ON_SQLITE: &str = note_of!("json_object", "json(c.features)");
 /// the user's row.
 pub(super) async fn note(tx: &mut Tx, conversation_id: &str) -> Result<(), Error> {
     let statement = match tx.side {
-        Side::Postgres(_) => ON_POSTGRES,
-        Side::Sqlite(_) => ON_SQLITE,
+        EngineTx::Postgres(_) => ON_POSTGRES,
+        EngineTx::Sqlite(_) => ON_SQLITE,
     };
     on!(tx, |db| sqlx::query(statement)
         .bind(conversation_id)

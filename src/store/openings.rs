@@ -10,8 +10,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use super::standings::noted;
-use super::users::KeptProfile;
+use super::user_state::noted;
+use super::users::StoredProfile;
 use super::{Error, OpenConversation, Store, UserRef, run};
 use crate::types::conversation::Features;
 use crate::types::ids::ChannelId;
@@ -19,11 +19,11 @@ use crate::types::profile::Profile;
 
 /// 1 h: an opening without a conversation counts as failed this long after its latest attempt. A
 /// user who still waits for a conversation causes new attempts far more often.
-const OPEN_QUESTION: TimeDelta = TimeDelta::hours(1);
+const OUTCOME_WINDOW: TimeDelta = TimeDelta::hours(1);
 
 /// 5 minutes: the largest expected difference between our clock and the Cloud's, for the start time
 /// of a conversation.
-const CLOCKS: TimeDelta = TimeDelta::minutes(5);
+const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(5);
 
 /// An opening whose outcome is unknown, or was unknown when it was recorded.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,20 +38,21 @@ pub struct PendingOpening {
     /// The start of the first attempt with an unknown outcome.
     pub since: DateTime<Utc>,
     /// The start of the latest attempt.
-    pub tried_at: DateTime<Utc>,
+    pub attempted_at: DateTime<Utc>,
 }
 
 impl PendingOpening {
     /// True if the outcome still matters.
     #[must_use]
-    pub fn is_open_question(&self, now: DateTime<Utc>) -> bool {
-        now - self.tried_at < OPEN_QUESTION
+    pub fn outcome_matters(&self, now: DateTime<Utc>) -> bool {
+        now - self.attempted_at < OUTCOME_WINDOW
     }
 
     /// True if a conversation that began at this time, by the Cloud's clock, may result from this
     /// opening.
     pub(super) fn may_have_begun(&self, began_at: Option<DateTime<Utc>>) -> bool {
-        began_at.is_none_or(|at| at >= self.since - CLOCKS && at <= self.tried_at + CLOCKS)
+        began_at
+            .is_none_or(|at| at >= self.since - CLOCK_SKEW && at <= self.attempted_at + CLOCK_SKEW)
     }
 }
 
@@ -61,11 +62,11 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn before_opening(
+    pub async fn profile_and_opening(
         &self,
         user: UserRef,
     ) -> Result<(Profile, Option<PendingOpening>), Error> {
-        let row: Option<(Json<KeptProfile>, Option<String>)> = run!(self, readers, |db| {
+        let row: Option<(Json<StoredProfile>, Option<String>)> = run!(self, readers, |db| {
             sqlx::query_as("SELECT profile, opening FROM users WHERE id = $1")
                 .bind(user.0)
                 .fetch_optional(db)
@@ -147,13 +148,13 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    fn opening(since: i64, tried_at: i64) -> PendingOpening {
+    fn opening(since: i64, attempted_at: i64) -> PendingOpening {
         PendingOpening {
             channel_id: "sms".parse().unwrap(),
             features: Features::default(),
             profile: None,
             since: at(since),
-            tried_at: at(tried_at),
+            attempted_at: at(attempted_at),
         }
     }
 
@@ -179,8 +180,8 @@ mod tests {
 
     #[test]
     fn an_opening_without_a_conversation_for_an_hour_has_failed() {
-        assert!(opening(0, 100).is_open_question(at(100 + 3599)));
-        assert!(!opening(0, 100).is_open_question(at(100 + 3600)));
+        assert!(opening(0, 100).outcome_matters(at(100 + 3599)));
+        assert!(!opening(0, 100).outcome_matters(at(100 + 3600)));
     }
 
     #[test]

@@ -21,7 +21,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. Nothing is added then.
-    pub async fn note_rejections(&self, noted: &[Rejected]) -> Result<(), Error> {
+    pub async fn add_rejections(&self, noted: &[Rejected]) -> Result<(), Error> {
         let rows = batch(noted.iter().map(|rejected| {
             json!({
                 "account": rejected.account_id.as_ref().map_or("", AccountId::as_str),

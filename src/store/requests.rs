@@ -11,7 +11,7 @@
 //! users' rows first, in the order of their ids, then echoes, then the channels' logs.
 
 mod echoes;
-mod keeping;
+mod enqueue;
 mod lane;
 mod settling;
 
@@ -20,22 +20,22 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::engine::tx::{Tx, on};
-use super::parent::ParentRow;
 use super::rows::batch;
 use super::rows::{UserRef, key};
+use super::trace_context::ParentRow;
 use super::{Error, Store, run};
 use crate::types::ids::{ChannelId, ConversationId, UserKey};
 use crate::types::message::{MessageId, Sequence};
-use crate::types::trace::Parent;
+use crate::types::trace::TraceContext;
 
 use crate::types::request::{Report, RequestState, Step};
-pub(super) use echoes::hear_echoes;
-pub use echoes::{Echo, Hearing};
-pub(super) use keeping::Keep;
-pub use keeping::{Keeping, NewRequest};
-pub(super) use lane::TakeOff;
-pub(super) use settling::Settle;
-pub use settling::{Conclusion, Hold, Settled};
+pub(super) use echoes::store_echoes;
+pub use echoes::{Echo, NotificationLag};
+pub(super) use enqueue::Enqueue;
+pub use enqueue::{EnqueueOutcome, NewRequest};
+pub(super) use lane::BeginAttempt;
+pub(super) use settling::SettleAttempt;
+pub use settling::{AttemptOutcome, LaneHolder, SettledAttempt};
 
 /// The kind of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,7 +66,7 @@ impl RequestKind {
 
 /// An attempt to send something, with the facts that identify its echo.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Flight {
+pub struct InFlight {
     /// The conversation that it went to.
     pub conversation_id: ConversationId,
     /// The dialog that it went to.
@@ -101,9 +101,9 @@ pub struct Request {
     /// The sequences of the messages that were sent for it.
     pub sequences: Vec<Sequence>,
     /// The last attempt, if an echo can identify it.
-    pub flight: Option<Flight>,
+    pub in_flight: Option<InFlight>,
     /// The trace context that the request came with.
-    pub parent: Option<Parent>,
+    pub parent: Option<TraceContext>,
 }
 
 #[derive(sqlx::FromRow)]
@@ -120,7 +120,7 @@ struct RequestRow {
     sequences: String,
     dialog_id: Option<String>,
     digest: Option<String>,
-    tried_at: Option<i64>,
+    attempted_at: Option<i64>,
     #[sqlx(flatten)]
     parent: ParentRow,
 }
@@ -309,8 +309,13 @@ impl TryFrom<RequestRow> for Request {
 
     fn try_from(row: RequestRow) -> Result<Self, Error> {
         let conversation_id = conversation_id(row.conversation_id)?;
-        let flight = match (row.dialog_id, row.digest, row.tried_at, &conversation_id) {
-            (Some(dialog_id), Some(digest), Some(at), Some(conversation_id)) => Some(Flight {
+        let in_flight = match (
+            row.dialog_id,
+            row.digest,
+            row.attempted_at,
+            &conversation_id,
+        ) {
+            (Some(dialog_id), Some(digest), Some(at), Some(conversation_id)) => Some(InFlight {
                 conversation_id: conversation_id.clone(),
                 dialog_id,
                 digest,
@@ -332,7 +337,7 @@ impl TryFrom<RequestRow> for Request {
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             conversation_id,
             sequences: sequences(&row.sequences)?,
-            flight,
+            in_flight,
             parent: row.parent.0,
         })
     }

@@ -131,7 +131,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn remove_early_changes(
+    pub async fn remove_unmatched_changes(
         &self,
         before: DateTime<Utc>,
         matchable_before: DateTime<Utc>,
@@ -139,12 +139,12 @@ impl Store {
     ) -> Result<u64, Error> {
         Ok(run!(self, writer, |db| {
             sqlx::query(
-                "DELETE FROM early_changes WHERE id IN
-                 (SELECT e.id FROM early_changes e
+                "DELETE FROM unmatched_changes WHERE id IN
+                 (SELECT e.id FROM unmatched_changes e
                   WHERE e.received_at < $1
                     AND (e.received_at < $2
-                      OR NOT EXISTS (SELECT 1 FROM dialogs d WHERE d.id = e.place)
-                         AND NOT EXISTS (SELECT 1 FROM side_dialogs s WHERE s.id = e.place))
+                      OR NOT EXISTS (SELECT 1 FROM dialogs d WHERE d.id = e.subject)
+                         AND NOT EXISTS (SELECT 1 FROM side_dialogs s WHERE s.id = e.subject))
                   ORDER BY e.received_at LIMIT $3)",
             )
             .bind(before.timestamp_millis())

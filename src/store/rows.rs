@@ -46,7 +46,7 @@ pub(super) fn key(
 pub(super) fn batch<Row: Borrow<serde_json::Value>>(rows: impl Iterator<Item = Row>) -> String {
     let members: Vec<_> = rows
         .enumerate()
-        .map(|(place, row)| format!("\"{place}\":{}", row.borrow()))
+        .map(|(index, row)| format!("\"{index}\":{}", row.borrow()))
         .collect();
     format!("{{{}}}", members.join(","))
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use sqlx::types::Json;
 
 use super::audit::record;
-use super::engine::batching::Question;
+use super::engine::batching::BatchedQuery;
 use super::engine::tx::on;
 use super::rows::{UserRef, batch, key};
 use super::{Error, Store, run};
@@ -46,15 +46,15 @@ pub struct User {
 #[derive(sqlx::FromRow)]
 struct UserRow {
     consumer_id: Option<String>,
-    profile: Json<KeptProfile>,
+    profile: Json<StoredProfile>,
 }
 
 /// A profile as stored, perhaps by an earlier version.
 #[derive(Deserialize)]
 #[serde(try_from = "Value")]
-pub(super) struct KeptProfile(pub(super) Profile);
+pub(super) struct StoredProfile(pub(super) Profile);
 
-impl TryFrom<Value> for KeptProfile {
+impl TryFrom<Value> for StoredProfile {
     type Error = serde_json::Error;
 
     fn try_from(mut kept: Value) -> Result<Self, serde_json::Error> {
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn ensure_user(&self, key: &UserKey, now: DateTime<Utc>) -> Result<UserRef, Error> {
-        self.ask(Ensure {
+        self.ask(EnsureUser {
             key: key.clone(),
             now,
         })
@@ -220,12 +220,12 @@ impl Store {
 
 /// A batched query for the row of a user, which is inserted if it does not exist.
 #[derive(Debug)]
-pub(super) struct Ensure {
+pub(super) struct EnsureUser {
     key: UserKey,
     now: DateTime<Utc>,
 }
 
-impl Ensure {
+impl EnsureUser {
     fn row(&self) -> Value {
         let UserKey {
             account_id,
@@ -241,7 +241,7 @@ impl Ensure {
     }
 }
 
-impl Question for Ensure {
+impl BatchedQuery for EnsureUser {
     type Answer = UserRef;
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<UserRef>, Error> {
@@ -281,7 +281,7 @@ impl Question for Ensure {
 }
 
 /// Looks up the rows of users; `None` for a user without a row.
-async fn rows_of(store: &Store, questions: &[&Ensure]) -> Result<Vec<Option<UserRef>>, Error> {
+async fn rows_of(store: &Store, questions: &[&EnsureUser]) -> Result<Vec<Option<UserRef>>, Error> {
     let keys = batch(questions.iter().map(|it| it.row()));
     let rows: Vec<(Option<i64>,)> = run!(store, readers, |db| sqlx::query_as(
         // The subquery makes this one index lookup per key, in the order of the keys.

@@ -44,7 +44,7 @@ pub enum BadFilter {
     Malformed(#[source] ParseError),
     /// It is not UTF-8 text.
     #[error("RUST_LOG: expected text in UTF-8")]
-    NoText,
+    NotUtf8,
 }
 
 impl FromStr for Format {
@@ -70,7 +70,7 @@ pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
         Ok(text) if !text.trim().is_empty() => {
             EnvFilter::try_new(text).map_err(BadFilter::Malformed)
         }
-        Err(std::env::VarError::NotUnicode(_)) => Err(BadFilter::NoText),
+        Err(std::env::VarError::NotUnicode(_)) => Err(BadFilter::NotUtf8),
         Ok(_) | Err(_) => Ok(EnvFilter::new(usual)),
     }
 }
@@ -136,7 +136,7 @@ fn is_invisible(c: char) -> bool {
 }
 
 /// Makes text from outside safe for channels and logs: one line of at most `most` characters.
-pub(crate) fn one_line(text: &str, most: usize) -> String {
+pub(crate) fn sanitize_line(text: &str, most: usize) -> String {
     let mut line = String::new();
     for c in text.trim().chars().take(most) {
         if c.is_control() {

@@ -13,7 +13,7 @@
 //!    new label.
 //! 3. Add a panel to `deploy/grafana/liveperson-bridge.json`.
 //! 4. Call `Metrics` in the code that counts. A counter without labels is set to 0 in
-//!    `recorder.rs`; a gauge that has to be looked up gets its value in `bridge/gauges.rs`.
+//!    `recorder.rs`; a gauge that has to be looked up gets its value in `bridge/queue_metrics.rs`.
 
 mod handles;
 mod process;
@@ -73,7 +73,7 @@ pub struct Histogram<const LABELS: usize>(Definition);
 
 /// Bucket bounds in seconds for a caller's waiting time, from a statement to a file that arrives
 /// slowly.
-const WAITED: &[f64] = &[
+const WAIT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
 
@@ -137,7 +137,7 @@ const fn histogram<const LABELS: usize>(
 pub const REQUESTS: Histogram<3> = histogram(
     "liveperson_bridge_http_request_seconds",
     &["route", "method", "status"],
-    WAITED,
+    WAIT_BUCKETS,
     "Time from a request of a channel or of the Cloud until its answer begins",
 );
 
@@ -159,7 +159,7 @@ pub const KEYED_REQUESTS: Counter<2> = counter(
 pub const CLOUD_REQUESTS: Histogram<2> = histogram(
     "liveperson_bridge_cloud_request_seconds",
     &["operation", "outcome"],
-    WAITED,
+    WAIT_BUCKETS,
     "Duration of attempts to send a request to the Cloud, by outcome",
 );
 
@@ -216,7 +216,7 @@ pub const CLOSES_DROPPED: Counter<1> = counter(
 pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
     "liveperson_bridge_delivery_attempt_seconds",
     &["channel", "outcome"],
-    WAITED,
+    WAIT_BUCKETS,
     "Duration of attempts to deliver an event to a callback: delivered, refused (422), gone (410) or failed",
 );
 

@@ -40,7 +40,7 @@ pub(super) type Error = ExporterBuildError;
 const FINISH_LIMIT: Duration = Duration::from_secs(2);
 
 /// 60 s: the interval at which an unreachable collector is logged.
-const COMPLAINT_SECONDS: i64 = 60;
+const FAILURE_LOG_SECONDS: i64 = 60;
 
 /// The fields of spans that are exported, each with the name of its attribute.
 const ATTRIBUTES: [(&str, &str); 8] = [
@@ -66,7 +66,7 @@ struct Spans(Arc<BatchSpanProcessor>);
 
 /// The data of a span that has not ended.
 #[derive(Debug)]
-struct Open {
+struct OpenSpan {
     began: SystemTime,
     trace_id: TraceId,
     span_id: SpanId,
@@ -75,9 +75,9 @@ struct Open {
     attributes: Vec<KeyValue>,
 }
 
-/// An exporter that logs its failures, at most once per `COMPLAINT_SECONDS`.
+/// An exporter that logs its failures, at most once per `FAILURE_LOG_SECONDS`.
 #[derive(Debug)]
-struct Told {
+struct LoggingExporter {
     exporter: SpanExporter,
     began: Instant,
     /// The number of seconds after `began` from which a failure is logged again.
@@ -96,7 +96,7 @@ impl Export {
         if !named || disabled {
             return Ok(None);
         }
-        let exporter = Told {
+        let exporter = LoggingExporter {
             exporter: SpanExporter::builder().with_http().build()?,
             began: Instant::now(),
             next: AtomicI64::new(0),
@@ -138,7 +138,7 @@ impl Export {
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        let mut open = Open {
+        let mut open = OpenSpan {
             began: SystemTime::now(),
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,
@@ -154,7 +154,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
-        if let Some(open) = span.extensions_mut().get_mut::<Open>() {
+        if let Some(open) = span.extensions_mut().get_mut::<OpenSpan>() {
             values.record(open);
         }
     }
@@ -163,14 +163,14 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         let Some(span) = context.span(&id) else {
             return;
         };
-        let open = span.extensions_mut().remove::<Open>();
+        let open = span.extensions_mut().remove::<OpenSpan>();
         if let Some(open) = open {
             self.0.on_end(open.ended(span.name()));
         }
     }
 }
 
-impl Open {
+impl OpenSpan {
     fn ended(self, name: &'static str) -> SpanData {
         let kind = match name {
             "http.request" => SpanKind::Server,
@@ -233,7 +233,7 @@ impl Open {
     }
 }
 
-impl Visit for Open {
+impl Visit for OpenSpan {
     fn record_bool(&mut self, field: &Field, value: bool) {
         if field.name() == "sampled" {
             self.sampled = value;
@@ -264,13 +264,14 @@ impl Visit for Open {
     }
 }
 
-impl Exporter for Told {
+impl Exporter for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let outcome = self.exporter.export(batch).await;
         if let Err(error) = &outcome {
             let now = i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX);
             if now >= self.next.load(Ordering::Relaxed) {
-                self.next.store(now + COMPLAINT_SECONDS, Ordering::Relaxed);
+                self.next
+                    .store(now + FAILURE_LOG_SECONDS, Ordering::Relaxed);
                 tracing::warn!(
                     error = error as &dyn std::error::Error,
                     "spans could not be exported; logged at most once a minute"

@@ -175,7 +175,7 @@ impl Features {
     /// True if a survey can follow the main dialog of a conversation that was opened with these
     /// features.
     #[must_use]
-    pub fn allow_survey(&self) -> bool {
+    pub fn allows_survey(&self) -> bool {
         self.0.iter().any(|name| name == MULTI_DIALOG)
     }
 }
@@ -383,8 +383,8 @@ mod tests {
             parse(json!(["AUTO_MESSAGES"])).unwrap().names(),
             ["AUTO_MESSAGES"]
         );
-        assert!(parse(json!(["MULTI_DIALOG"])).unwrap().allow_survey());
-        assert!(!parse(json!(["AUTO_MESSAGES"])).unwrap().allow_survey());
+        assert!(parse(json!(["MULTI_DIALOG"])).unwrap().allows_survey());
+        assert!(!parse(json!(["AUTO_MESSAGES"])).unwrap().allows_survey());
         for bad in [
             json!(["auto"]),
             json!([""]),

@@ -7,7 +7,7 @@ use super::ids::{ChannelId, UserId, UserKey};
 
 /// 20 consecutive failures: the number from which a callback gets only probes. Single events are
 /// unlikely to cause so many failures.
-pub const PROBED_FROM: u32 = 20;
+pub const PROBE_AFTER_FAILURES: u32 = 20;
 
 /// The state of the delivery of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +81,7 @@ pub struct Attempt {
 
 /// A selection of events to deliver again.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Replay {
+pub struct ReplaySelection {
     /// The start of the period in which the events were created, inclusive.
     pub since: DateTime<Utc>,
     /// The end of the period, exclusive; `None` for no end.
@@ -118,12 +118,12 @@ pub struct RecentDelivery {
     /// The delivery. The next page of a list begins before its position.
     pub delivery: Delivery,
     /// The last attempt; `None` if there was none.
-    pub last_try: Option<LastTry>,
+    pub last_try: Option<LastAttempt>,
 }
 
 /// The last attempt to deliver an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LastTry {
+pub struct LastAttempt {
     /// The time at which it began.
     pub at: DateTime<Utc>,
     /// The status of the channel's answer; `None` if there was no answer.
@@ -134,7 +134,7 @@ pub struct LastTry {
 
 /// The state of the deliveries to a channel's callback.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Outlook {
+pub struct CallbackSchedule {
     /// The time at which the next delivery lane is due; `None` if all are empty.
     pub due_at: Option<DateTime<Utc>>,
     /// The number of consecutive failures.

@@ -17,7 +17,7 @@
 //!    `outbox/settle.rs` for the outcome of a request.
 //! 7. If the Cloud reports it, add a fixture of the notification and its events to
 //!    `tests/fixtures/webhooks`. Add its row to the README there, and adjust the counts in
-//!    `tests/it/looking_after.rs`.
+//!    `tests/it/delivery_management.rs`.
 //! 8. Add a chapter to `docs/events.md`, update `openapi.yaml`, and add a line to `CHANGELOG.md`.
 
 use std::fmt;
@@ -36,7 +36,7 @@ mod sample;
 
 pub use cursor::Cursor;
 pub use data::Data;
-pub use sample::{NOBODY, sample};
+pub use sample::{SAMPLE_ID, sample};
 
 /// The type of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
@@ -162,7 +162,7 @@ pub struct Listener {
 
 /// An event that is not addressed to a channel yet.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Draft {
+pub struct UnaddressedEvent {
     /// The type of the event.
     pub kind: EventType,
     /// The time at which it happened, by the Cloud's clock if the Cloud reports it.
@@ -171,10 +171,10 @@ pub struct Draft {
     pub data: Data,
 }
 
-impl Draft {
+impl UnaddressedEvent {
     /// Completes the event for a channel.
     #[must_use]
-    pub fn addressed(
+    pub fn into_event(
         self,
         id: EventId,
         channel: ChannelId,
@@ -284,12 +284,12 @@ mod tests {
             },
             expires_at: DateTime::from_timestamp_millis(1_800_000_010_000).unwrap(),
         });
-        let draft = Draft {
+        let draft = UnaddressedEvent {
             kind: EventType::TypingChanged,
             occurred_at: DateTime::from_timestamp_millis(1_800_000_000_000).unwrap(),
             data,
         };
-        draft.addressed(
+        draft.into_event(
             EventId::new(Uuid::from_u128(0x0193_540a_7c2b_7c3e_9d1f_2a3b_4c5d_6e7f)),
             "sms".parse().unwrap(),
             "+15551234567".parse().unwrap(),

@@ -4,7 +4,7 @@ use super::ids::{ChannelId, UserId};
 
 /// The channel and the user to which something belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Origin {
+pub struct Owner {
     /// The channel, which may no longer be configured.
     pub channel_id: ChannelId,
     /// The user; `None` for a sample event.

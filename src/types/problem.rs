@@ -72,7 +72,7 @@ codes! {
     ConversationOpen = "conversation-open", 409, false, "The user's conversation is still open";
     SurveyPending = "survey-pending", 409, true, "The survey of the user's conversation is not open";
     NoCallback = "no-callback", 409, false, "The channel has no callback URL";
-    EventOfTheMoment = "event-of-the-moment", 409, false, "Short-lived events are not sent again";
+    TransientEvent = "event-of-the-moment", 409, false, "Short-lived events are not sent again";
     IdempotencyKeyInUse = "idempotency-key-in-use", 409, true, "The request with this idempotency key is in progress";
     BodyTooLarge = "body-too-large", 413, false, "The body is too large";
     UriTooLong = "uri-too-long", 414, false, "The path and query are too long";

@@ -73,7 +73,7 @@ enum Kind {
     Digit,
     Mask,
     Symbol,
-    Between,
+    Separator,
 }
 
 impl Sketch {
@@ -102,7 +102,7 @@ impl Sketch {
                 }
                 Kind::Letter | Kind::Symbol => sketch.words.add(run),
                 Kind::Digit => sketch.numbers.add(run),
-                Kind::Between => {}
+                Kind::Separator => {}
             }
             rest = after;
         }
@@ -144,7 +144,7 @@ impl Kind {
         } else if MASKS.contains(c) {
             Self::Mask
         } else if c.is_ascii() || c.is_whitespace() || is_joiner_or_punctuation(c) {
-            Self::Between
+            Self::Separator
         } else {
             Self::Symbol
         }

@@ -86,12 +86,12 @@ pub struct Health {
     /// The hosts that have been looked up.
     pub hosts: Vec<KnownHost>,
     /// The hosts with an open circuit breaker, among the hosts that were called recently.
-    pub away: Vec<AwayHost>,
+    pub away: Vec<UnavailableHost>,
     /// The times of the current `AppJWT`, without which nothing is sent; `None` until it is first
     /// needed.
     pub app_token: Option<TokenTimes>,
     /// The last fault, if there was one.
-    pub last_trouble: Option<Trouble>,
+    pub last_trouble: Option<LastError>,
 }
 
 /// The host of a service of the Cloud.
@@ -107,7 +107,7 @@ pub struct KnownHost {
 
 /// A host with an open circuit breaker, which gets only single probes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AwayHost {
+pub struct UnavailableHost {
     /// The host and port.
     pub host: String,
     /// The number of consecutive failures.
@@ -129,7 +129,7 @@ pub struct TokenTimes {
 
 /// A request that the Cloud did not serve, for a reason that lies outside of the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
+pub struct LastError {
     /// The time of the failure.
     pub at: DateTime<Utc>,
     /// The operation, such as `cloud.send`.

@@ -10,7 +10,7 @@
 /// assert_eq!(without_lone(r#"{"text": "cut \ud83d"}"#), r#"{"text": "cut \ufffd"}"#);
 /// ```
 #[must_use]
-pub fn without_lone(json: &str) -> String {
+pub fn replace_unpaired(json: &str) -> String {
     let mut mended = String::with_capacity(json.len());
     let mut rest = json;
     while let Some((before, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
@@ -62,7 +62,7 @@ mod tests {
             ("\\", "\\"),
             ("", ""),
         ] {
-            assert_eq!(without_lone(json), mended);
+            assert_eq!(replace_unpaired(json), mended);
         }
     }
 
@@ -75,15 +75,15 @@ mod tests {
             let sound = serde_json::to_string(&text).unwrap();
             let escapes: Vec<_> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
 
-            prop_assert_eq!(without_lone(&sound), sound);
-            let mended = without_lone(&format!("\"{}\"", escapes.concat()));
+            prop_assert_eq!(replace_unpaired(&sound), sound);
+            let mended = replace_unpaired(&format!("\"{}\"", escapes.concat()));
             let read: Value = serde_json::from_str(&mended).unwrap();
             prop_assert_eq!(read, String::from_utf16_lossy(&units));
         }
 
         #[test]
         fn no_text_makes_it_panic(text in "[\\\\udcDC89é\"]{0,40}") {
-            drop(without_lone(&text));
+            drop(replace_unpaired(&text));
         }
     }
 }

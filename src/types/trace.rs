@@ -56,7 +56,7 @@ pub struct SpanId(NonZeroU64);
 
 /// The trace context that is stored, so that later work continues the trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Parent {
+pub struct TraceContext {
     /// The trace, and the span that was the cause.
     pub traceparent: String,
     /// The `tracestate` of other participants, which is passed on.
@@ -101,7 +101,7 @@ impl Trace {
 
     /// Continues a stored trace, or begins a new one if there is none.
     #[must_use]
-    pub fn continue_kept(parent: Option<&Parent>, fresh: Uuid) -> Self {
+    pub fn continue_stored(parent: Option<&TraceContext>, fresh: Uuid) -> Self {
         let traceparent = parent.map(|parent| &parent.traceparent[..]);
         let tracestate = parent.and_then(|parent| parent.tracestate.as_deref());
         Self::continue_from(None, traceparent, fresh).with_state(tracestate)
@@ -119,8 +119,8 @@ impl Trace {
 
     /// Returns the trace context to be stored for later work.
     #[must_use]
-    pub fn parent(&self) -> Parent {
-        Parent {
+    pub fn parent(&self) -> TraceContext {
+        TraceContext {
             traceparent: self.traceparent(),
             tracestate: self.tracestate.clone(),
         }
@@ -276,7 +276,7 @@ mod tests {
         let trace = trace.with_state(["rojo=1", "congo=2"]);
 
         let child = trace.child();
-        let later = Trace::continue_kept(Some(&child.parent()), Uuid::nil());
+        let later = Trace::continue_stored(Some(&child.parent()), Uuid::nil());
 
         assert_eq!(trace.parent_id().unwrap().to_string(), "b7ad6b7169203331");
         assert_eq!(child.parent_id(), Some(trace.span_id()));

@@ -15,8 +15,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::error::Error;
-use super::hearing::Heard;
-use super::interpreter::{Interpreter, Reading};
+use super::interpreter::{BatchTranslator, Interpreter};
+use super::notification_lag::LagTracker;
 use super::wire::Change;
 use crate::clock::SharedClock;
 use crate::store::{self, Admission, Arrival, ChangesTx, Fate, Store, gather};
@@ -48,15 +48,15 @@ const SWEEP: Duration = Duration::from_secs(5);
 
 /// 30 s: the age up to which the sweep looks. It spans several sweeps, so that a failed one loses
 /// nothing.
-const SWEEP_BACK: TimeDelta = TimeDelta::seconds(30);
+const SWEEP_WINDOW: TimeDelta = TimeDelta::seconds(30);
 
 /// 2 minutes: the time that a message waits until the Cloud reports the kind of its dialog. The
 /// Cloud reports the kind when it creates the dialog, and at first repeats a lost notification
 /// within a minute.
-const WITHHELD: TimeDelta = TimeDelta::minutes(2);
+const WITHHOLD_FOR: TimeDelta = TimeDelta::minutes(2);
 
 /// 500: the limit of conversations and dialogs that one sweep handles.
-const SWEEP_PLACES: u32 = 500;
+const SWEEP_LIMIT: u32 = 500;
 
 /// A change with the data that the store needs.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ pub(super) struct Read {
 }
 
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct QueuedNotification {
     changes: Vec<Read>,
     /// The permit for its part of the queue's bytes.
     weight: OwnedSemaphorePermit,
@@ -76,7 +76,7 @@ pub(super) struct Waiting {
 /// The sending side of the inbox. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Inbox {
-    queue: mpsc::Sender<Waiting>,
+    queue: mpsc::Sender<QueuedNotification>,
     room: Arc<Semaphore>,
 }
 
@@ -86,10 +86,10 @@ pub struct Writer {
     clock: SharedClock,
     metrics: Metrics,
     interpreter: Interpreter,
-    waiting: mpsc::Receiver<Waiting>,
+    waiting: mpsc::Receiver<QueuedNotification>,
     opened: mpsc::Receiver<ConversationId>,
     /// The notification lag of each account.
-    heard: HashMap<AccountId, Heard>,
+    lags: HashMap<AccountId, LagTracker>,
 }
 
 impl Inbox {
@@ -111,12 +111,12 @@ impl Inbox {
             interpreter,
             waiting,
             opened,
-            heard: HashMap::new(),
+            lags: HashMap::new(),
         };
         (inbox, writer)
     }
 
-    pub(super) fn queue() -> (Self, mpsc::Receiver<Waiting>) {
+    pub(super) fn queue() -> (Self, mpsc::Receiver<QueuedNotification>) {
         let (queue, waiting) = mpsc::channel(QUEUE);
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
         (Self { queue, room }, waiting)
@@ -129,7 +129,7 @@ impl Inbox {
         let weight = Arc::clone(&self.room).try_acquire_many_owned(bytes);
         let weight = weight.map_err(|_| Error::Full)?;
         let (done, stored) = oneshot::channel();
-        let waiting = Waiting {
+        let waiting = QueuedNotification {
             changes,
             weight,
             done,
@@ -148,7 +148,7 @@ impl Writer {
         let mut sweeps = interval(SWEEP.mul_f64(rand::random_range(0.8..1.2)));
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Conversations and dialogs that may have stored changes to match.
-        let mut places = BTreeSet::new();
+        let mut subjects = BTreeSet::new();
         loop {
             let mut batch = Batch::default();
             tokio::select! {
@@ -156,11 +156,11 @@ impl Writer {
                 _ = sweeps.tick() => {
                     // The latest lag may not be stored yet, if it came less than a second after the
                     // previous one.
-                    self.note_hearings().await;
+                    self.save_lags().await;
                     // This work depends on the time, so it waits while the clock is ahead.
                     if !self.clock.is_ahead() {
-                        places.extend(self.sweep().await);
-                        places.extend(self.look_at_what_was_put_off().await);
+                        subjects.extend(self.sweep().await);
+                        subjects.extend(self.retry_postponed().await);
                     }
                 }
                 waiting = self.waiting.recv() => match waiting {
@@ -168,10 +168,10 @@ impl Writer {
                     None => return,
                 },
                 Some(conversation_id) = self.opened.recv() => {
-                    places.insert(conversation_id.as_str().to_owned());
+                    subjects.insert(conversation_id.as_str().to_owned());
                 }
                 // Nothing new has arrived, but there are conversations to look at again.
-                () = std::future::ready(()), if !places.is_empty() => {}
+                () = std::future::ready(()), if !subjects.is_empty() => {}
             }
             gather(BATCH, || self.waiting.len()).await;
             while !batch.is_full() {
@@ -181,10 +181,10 @@ impl Writer {
                 }
             }
             while let Ok(conversation_id) = self.opened.try_recv() {
-                places.insert(conversation_id.as_str().to_owned());
+                subjects.insert(conversation_id.as_str().to_owned());
             }
-            let appeared: Vec<_> = std::mem::take(&mut places).into_iter().collect();
-            places.extend(self.write(batch, &appeared).await);
+            let appeared: Vec<_> = std::mem::take(&mut subjects).into_iter().collect();
+            subjects.extend(self.write(batch, &appeared).await);
         }
     }
 
@@ -208,9 +208,9 @@ impl Writer {
         match outcome {
             Ok(admission) => {
                 log(&admission);
-                self.hear(&batch);
+                self.record(&batch);
                 batch.done(&Ok(()));
-                self.note_hearings().await;
+                self.save_lags().await;
                 admission.look_again
             }
             Err(error) => {
@@ -233,7 +233,7 @@ impl Writer {
         &self,
         batch: &Batch,
         appeared: &[String],
-        reading: &Reading<'_>,
+        reading: &BatchTranslator<'_>,
     ) -> Result<Admission, store::Error> {
         let now = self.clock.now();
         let changes = self.store.begin_changes(&batch.arrivals, appeared, now);
@@ -266,23 +266,23 @@ impl Writer {
     }
 
     /// Records the notification lag of the accounts in a batch.
-    fn hear(&mut self, batch: &Batch) {
+    fn record(&mut self, batch: &Batch) {
         let now = self.clock.now();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
-            let heard = self.heard.entry(arrival.account_id.clone()).or_default();
-            heard.hear(change.happened_at(), now);
+            let tracker = self.lags.entry(arrival.account_id.clone()).or_default();
+            tracker.record(change.happened_at(), now);
         }
     }
 
     /// Stores the notification lag, at most once a second for each account.
-    async fn note_hearings(&mut self) {
+    async fn save_lags(&mut self) {
         let now = self.clock.now();
-        for (account, heard) in &mut self.heard {
-            let Some(hearing) = heard.due(now) else {
+        for (account, tracker) in &mut self.lags {
+            let Some(lag) = tracker.due(now) else {
                 continue;
             };
-            match self.store.note_hearing(account, hearing).await {
-                Ok(()) => heard.note(now),
+            match self.store.store_notification_lag(account, lag).await {
+                Ok(()) => tracker.mark_saved(now),
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the activity of an account could not be stored; it is stored with its next notification"
@@ -293,15 +293,15 @@ impl Writer {
 
     /// Retries changes that were postponed because this service might just have been opening their
     /// conversations. Returns the conversations to look at again.
-    async fn look_at_what_was_put_off(&self) -> Vec<String> {
+    async fn retry_postponed(&self) -> Vec<String> {
         let looked = async {
-            let places = self.store.put_off_places(SWEEP_PLACES).await?;
-            if places.is_empty() {
+            let subjects = self.store.postponed_subjects(SWEEP_LIMIT).await?;
+            if subjects.is_empty() {
                 return Ok(Admission::default());
             }
             let reading = self.interpreter.reading(&[], &[]);
             let now = self.clock.now();
-            let changes = self.store.begin_put_off(&places, now).await?;
+            let changes = self.store.begin_postponed(&subjects, now).await?;
             Box::pin(admit(changes, &reading)).await
         };
         match looked.await {
@@ -311,7 +311,7 @@ impl Writer {
                 admission.look_again
             }
             Err(error) => {
-                tell_of_trouble(&error);
+                log_error(&error);
                 Vec::new()
             }
         }
@@ -321,14 +321,14 @@ impl Writer {
     /// withheld too long.
     async fn sweep(&self) -> Vec<String> {
         let now = self.clock.now();
-        let places = self
+        let subjects = self
             .store
-            .matchable_places(now - SWEEP_BACK, now, SWEEP_PLACES)
+            .matchable_places(now - SWEEP_WINDOW, now, SWEEP_LIMIT)
             .await;
-        let released = self.store.release_withheld(now - WITHHELD).await;
-        let places = places.and_then(|places| Ok([places, released?].concat()));
-        places.unwrap_or_else(|error| {
-            tell_of_trouble(&error);
+        let released = self.store.release_withheld(now - WITHHOLD_FOR).await;
+        let subjects = subjects.and_then(|subjects| Ok([subjects, released?].concat()));
+        subjects.unwrap_or_else(|error| {
+            log_error(&error);
             Vec::new()
         })
     }
@@ -337,7 +337,7 @@ impl Writer {
 /// Translates and applies changes, one lookup after the other.
 async fn admit(
     mut changes: ChangesTx<'_>,
-    reading: &Reading<'_>,
+    reading: &BatchTranslator<'_>,
 ) -> Result<Admission, store::Error> {
     while let Some(found) = changes.look_up().await? {
         let translated = reading.translate(&found);
@@ -346,7 +346,7 @@ async fn admit(
     changes.commit().await
 }
 
-fn tell_of_trouble(error: &store::Error) {
+fn log_error(error: &store::Error) {
     if !error.is_outage() {
         tracing::warn!(
             error = error as &dyn std::error::Error,
@@ -366,7 +366,7 @@ struct Batch {
 }
 
 impl Batch {
-    fn push(&mut self, waiting: Waiting) {
+    fn push(&mut self, waiting: QueuedNotification) {
         for Read { arrival, change } in waiting.changes {
             self.bytes += arrival.body.len();
             self.arrivals.push(arrival);
@@ -436,7 +436,7 @@ mod tests {
             arrival: Arrival {
                 account_id: "1".parse().unwrap(),
                 key: None,
-                place: "c1".to_owned(),
+                subject: "c1".to_owned(),
                 consumer_id: None,
                 side: None,
                 turn: None,

@@ -10,22 +10,22 @@ use super::translate::{self, FileLink, Ignored, translate};
 use super::wire::{self, message::Matter};
 use crate::clock::SharedClock;
 use crate::store::{
-    Arrival, Change, Echo, HostedFile, Known, NewEvent, Stranger, ToTranslate, Translated,
-    Translation,
+    Arrival, Change, Echo, HostedFile, KnownConversation, NewEvent, ToTranslate, Translated,
+    Translation, UnknownConversation,
 };
 use crate::types::event::data::TYPING_LIFE;
-use crate::types::event::{Draft, EventId, EventType, Listener};
+use crate::types::event::{EventId, EventType, Listener, UnaddressedEvent};
 use crate::types::file::FileId;
 use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
 use crate::types::links;
 use crate::types::message::Digest;
 use crate::types::sketch::Sketch;
-use crate::types::trace::Parent;
+use crate::types::trace::TraceContext;
 
 /// A channel with its account and namespace. A conversation that the bridge did not open may be
 /// adopted for a channel of its user's namespace.
 #[derive(Debug)]
-pub struct Home {
+pub struct ChannelScope {
     /// The channel.
     pub channel_id: ChannelId,
     /// The account of its users.
@@ -40,7 +40,7 @@ pub struct Interpreter {
     /// The channels, and the events that each one receives.
     pub listeners: HashMap<ChannelId, Listener>,
     /// The channels with their accounts and namespaces, in the order of the configuration.
-    pub homes: Vec<Home>,
+    pub homes: Vec<ChannelScope>,
     /// The client id of the bridge's app installation, by account.
     pub apps: HashMap<AccountId, String>,
     /// The base of the URLs from which channels fetch files.
@@ -50,7 +50,7 @@ pub struct Interpreter {
 }
 
 /// The changes of one batch, for translation.
-pub(super) struct Reading<'a> {
+pub(super) struct BatchTranslator<'a> {
     interpreter: &'a Interpreter,
     arrivals: &'a [Arrival],
     changes: &'a [wire::Change],
@@ -61,8 +61,8 @@ impl Interpreter {
         &'a self,
         arrivals: &'a [Arrival],
         changes: &'a [wire::Change],
-    ) -> Reading<'a> {
-        Reading {
+    ) -> BatchTranslator<'a> {
+        BatchTranslator {
             interpreter: self,
             arrivals,
             changes,
@@ -86,7 +86,7 @@ impl Interpreter {
     }
 }
 
-impl Reading<'_> {
+impl BatchTranslator<'_> {
     /// Translates the result of a lookup.
     pub(super) fn translate(&self, found: &ToTranslate<'_>) -> Translated {
         match found {
@@ -106,11 +106,11 @@ impl Reading<'_> {
                     .with(*change, |change, _| echo(change, known))
                     .flatten(),
             },
-            ToTranslate::Newcomer {
+            ToTranslate::AdoptionCandidate {
                 user,
                 latest,
                 replaced,
-            } => Translated::Newcomer {
+            } => Translated::AdoptionCandidate {
                 channel_id: self.interpreter.channel_of(user, *latest),
                 replaced: replaced.and_then(|(known, at)| self.replaced(known, at)),
             },
@@ -128,7 +128,12 @@ impl Reading<'_> {
         Some((FileId::new(self.interpreter.clock.uuid()), file))
     }
 
-    fn come_to(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
+    fn come_to(
+        &self,
+        change: Change<'_>,
+        known: &KnownConversation,
+        file: Option<FileId>,
+    ) -> Translation {
         let outcome = self.with(change, |change, parent| {
             self.interpreter.come_to(change, parent, known, file)
         });
@@ -147,22 +152,22 @@ impl Reading<'_> {
     }
 
     /// Classifies a change of an unknown conversation.
-    fn stranger(&self, account: &str, change: Change<'_>) -> Stranger {
+    fn stranger(&self, account: &str, change: Change<'_>) -> UnknownConversation {
         let stranger = self.with(change, |change, _| {
             self.interpreter.stranger(account, change)
         });
-        stranger.unwrap_or(Stranger::Ended)
+        stranger.unwrap_or(UnknownConversation::Ended)
     }
 
     /// Builds the event for a conversation that ended because another one replaced it.
-    fn replaced(&self, known: &Known, at: DateTime<Utc>) -> Option<NewEvent> {
+    fn replaced(&self, known: &KnownConversation, at: DateTime<Utc>) -> Option<NewEvent> {
         let draft = translate::replaced(&known.conversation_id, known.consumer_id.as_deref(), at);
         self.interpreter.address(draft, known, None)
     }
 }
 
 /// Returns the user's message if a change echoes it.
-fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
+fn echo(change: &wire::Change, known: &KnownConversation) -> Option<Echo> {
     let wire::Content::Message(message) = change.content() else {
         return None;
     };
@@ -186,12 +191,12 @@ fn echo(change: &wire::Change, known: &Known) -> Option<Echo> {
     })
 }
 
-impl Reading<'_> {
+impl BatchTranslator<'_> {
     /// Calls `with` with the change and its trace context. A stored change is parsed again.
     fn with<T>(
         &self,
         change: Change<'_>,
-        with: impl FnOnce(&wire::Change, Option<&Parent>) -> T,
+        with: impl FnOnce(&wire::Change, Option<&TraceContext>) -> T,
     ) -> Option<T> {
         match change {
             Change::Arrived(index) => {
@@ -210,8 +215,8 @@ impl Interpreter {
     fn come_to(
         &self,
         change: &wire::Change,
-        parent: Option<&Parent>,
-        known: &Known,
+        parent: Option<&TraceContext>,
+        known: &KnownConversation,
         file: Option<FileId>,
     ) -> Result<Translation, Ignored> {
         let translation = translate(
@@ -235,12 +240,17 @@ impl Interpreter {
 
     /// Addresses an event to the channel of its conversation; `None` if the channel does not want
     /// this type of event.
-    fn address(&self, draft: Draft, known: &Known, parent: Option<&Parent>) -> Option<NewEvent> {
+    fn address(
+        &self,
+        draft: UnaddressedEvent,
+        known: &KnownConversation,
+        parent: Option<&TraceContext>,
+    ) -> Option<NewEvent> {
         let kind = draft.kind;
         let listener = self.listeners.get(&known.channel_id);
         let listener = listener.filter(|listener| listener.events.contains(&kind))?;
         let id = EventId::new(self.clock.uuid());
-        let event = draft.addressed(
+        let event = draft.into_event(
             id,
             known.channel_id.clone(),
             known.user_id.clone(),
@@ -258,9 +268,9 @@ impl Interpreter {
     }
 
     /// Classifies a change of an unknown conversation.
-    fn stranger(&self, account: &str, change: &wire::Change) -> Stranger {
+    fn stranger(&self, account: &str, change: &wire::Change) -> UnknownConversation {
         let wire::Content::Conversation(conversation) = change.content() else {
-            return Stranger::Ended;
+            return UnknownConversation::Ended;
         };
         let mut apps = self.apps.iter();
         let own = apps
@@ -270,9 +280,9 @@ impl Interpreter {
             .connector()
             .is_some_and(|app| own.is_none_or(|own| !own.eq_ignore_ascii_case(app)));
         match conversation.ended {
-            _ if is_others => Stranger::OfOtherConnector,
-            true => Stranger::Ended,
-            false => Stranger::Open {
+            _ if is_others => UnknownConversation::OfOtherConnector,
+            true => UnknownConversation::Ended,
+            false => UnknownConversation::Open {
                 began_at: conversation.began_at(),
             },
         }

@@ -21,7 +21,7 @@ use super::rejections::Rejections;
 use super::signature::Signature;
 use super::wire::{Change, Content, Notification, ParseError};
 use crate::clock::SharedClock;
-use crate::store::{Arrival, Turn};
+use crate::store::{Arrival, DialogPosition};
 use crate::telemetry::metrics::{Metrics, WEBHOOK_CHANGES};
 use crate::types::ids::{AccountId, DialogId};
 use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
@@ -33,7 +33,7 @@ const OLDEST_CHAT_STATE: TimeDelta = TimeDelta::minutes(5);
 
 /// 1,000: the limit of changes that are queued at once. Many more would not fit into the time of a
 /// transaction.
-const HANDED_IN: usize = 1000;
+const MAX_CHANGES_PER_PUSH: usize = 1000;
 
 /// 64 KiB: a larger body is parsed on a thread for blocking work. A body of 4 MiB takes tenths of a
 /// second, for which the other requests on the same thread of the runtime would wait.
@@ -166,7 +166,7 @@ impl Receiver {
             read.arrival.signed = Some(signed.form);
         }
         while !changes.is_empty() {
-            let rest = changes.split_off(changes.len().min(HANDED_IN));
+            let rest = changes.split_off(changes.len().min(MAX_CHANGES_PER_PUSH));
             self.inbox.take(changes).await?;
             changes = rest;
         }
@@ -324,7 +324,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
     if let Content::Unknown(why) = change.content() {
         return Err(why);
     }
-    let place = match (change.conversation_id(), change.dialog_id()) {
+    let subject = match (change.conversation_id(), change.dialog_id()) {
         (Some(id), _) => id.as_str(),
         (None, Some(id)) => id.as_str(),
         (None, None) => return Err("the change has no conversation"),
@@ -341,16 +341,16 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
     let side = change
         .dialog_id()
         .map(DialogId::as_str)
-        .filter(|dialog| *dialog != place && change.consumer_id().is_none());
+        .filter(|dialog| *dialog != subject && change.consumer_id().is_none());
     let arrival = Arrival {
         account_id: account_id.clone(),
         key: change
             .dedupe_key(account_id)
             .map(|key| URL_SAFE_NO_PAD.encode(key)),
-        place: place.to_owned(),
+        subject: subject.to_owned(),
         consumer_id: change.consumer_id().map(str::to_owned),
         side: side.map(str::to_owned),
-        turn: turn.map(|(dialog_id, sequence)| Turn {
+        turn: turn.map(|(dialog_id, sequence)| DialogPosition {
             dialog_id: dialog_id.to_owned(),
             sequence: sequence.into(),
         }),

@@ -125,20 +125,20 @@ impl Rejections {
             .await
             .is_some()
         {
-            self.save_noted(&store).await;
+            self.save_counts(&store).await;
             stopping
                 .run_until_cancelled(tokio::time::sleep(SAVED))
                 .await;
         }
-        self.save_noted(&store).await;
+        self.save_counts(&store).await;
     }
 
-    async fn save_noted(&self, store: &Store) {
+    async fn save_counts(&self, store: &Store) {
         let noted = self.unsaved();
         if noted.is_empty() {
             return;
         }
-        if let Err(error) = store.note_rejections(&noted).await {
+        if let Err(error) = store.add_rejections(&noted).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "refused notifications could not be recorded; retrying in 2 s"

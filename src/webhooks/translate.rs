@@ -11,7 +11,7 @@ use chrono::{DateTime, Utc};
 use super::wire::{Change, Content};
 use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
 use crate::types::event::data::{Data, Role};
-use crate::types::event::{Draft, EventType};
+use crate::types::event::{EventType, UnaddressedEvent};
 use crate::types::file::FileId;
 use crate::types::ids::ConversationId;
 
@@ -58,7 +58,7 @@ impl std::fmt::Debug for FileLink {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Translation {
     /// The event for the channel.
-    pub event: Draft,
+    pub event: UnaddressedEvent,
     /// The update of the mapping; `None` for changes within a dialog.
     pub mapping: Option<ConversationChange>,
 }
@@ -120,8 +120,12 @@ pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Igno
 /// Creates the event for a conversation that the Cloud has replaced by another one: a user has only
 /// one at a time.
 #[must_use]
-pub fn replaced(id: &ConversationId, consumer_id: Option<&str>, at: DateTime<Utc>) -> Draft {
-    Draft {
+pub fn replaced(
+    id: &ConversationId,
+    consumer_id: Option<&str>,
+    at: DateTime<Utc>,
+) -> UnaddressedEvent {
+    UnaddressedEvent {
         kind: EventType::ConversationClosed,
         occurred_at: at,
         data: Data::Conversation(conversation::replaced(id, consumer_id)),

@@ -117,7 +117,8 @@ impl Notification {
 /// Parses JSON. Lone surrogates, which remain when an emoji is cut in two, do not make the rest
 /// unreadable.
 fn json(text: &str) -> Result<Value, serde_json::Error> {
-    serde_json::from_str(text).or_else(|_| serde_json::from_str(&surrogates::without_lone(text)))
+    serde_json::from_str(text)
+        .or_else(|_| serde_json::from_str(&surrogates::replace_unpaired(text)))
 }
 
 /// The kind of a notification.

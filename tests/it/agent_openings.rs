@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::agent::{Action, AgentOpening};
-use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::webhooks::{Disturbance, DisturbanceKind};
 use liveperson_bridge::sandbox::{Answer, Delay, Fault, Kind, Operation, Reply as CloudReply};
 use liveperson_bridge::store::{Lease, PendingOpening};
 use liveperson_bridge::types::conversation::Features;
@@ -471,7 +471,7 @@ async fn agent_openings_survive_duplicate_and_reordered_notifications(engine: En
 
     let mut expected = vec!["conversation.opened user".to_owned()];
     for number in 0..TIMES {
-        let trouble = [Trouble::Reorder, Trouble::Duplicate][number % 2];
+        let trouble = [DisturbanceKind::Reorder, DisturbanceKind::Duplicate][number % 2];
         assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
         app.cloud.sandbox.disturb(Disturbance {
             only: Some(Kind::Conversation),
@@ -606,7 +606,7 @@ async fn an_agent_opening_is_delivered_after_a_failed_opening_of_the_bridge(engi
         features: Features::default(),
         profile: None,
         since: now,
-        tried_at: now,
+        attempted_at: now,
     };
     let until = now + TimeDelta::seconds(30);
     let open = store.begin_opening(user, &opening, until).await.unwrap();

@@ -209,14 +209,14 @@ async fn an_action_fails_when_the_audit_log_cannot_be_written(engine: Engine) {
     assert_eq!(refused, [500; 5]);
     assert_eq!(app.logged("sms").await.len(), 1);
     assert_eq!(until().await, before);
-    assert!(app.store().callback_outlook(&sms).await.unwrap().paused);
+    assert!(app.store().callback_schedule(&sms).await.unwrap().paused);
     app.sms.get("/v1/users/ada").await.expect(200);
     assert_eq!(recorded(&app).await.len(), 1, "the sample from before");
     // The actions succeed once they can be recorded.
     assert_eq!(all().await, [201, 202, 200, 200, 204]);
     assert_eq!(app.logged("sms").await.len(), 2);
     assert_eq!(until().await, before + TimeDelta::seconds(1));
-    assert!(!app.store().callback_outlook(&sms).await.unwrap().paused);
+    assert!(!app.store().callback_schedule(&sms).await.unwrap().paused);
     app.sms.get("/v1/users/ada").await.expect(404);
     assert_eq!(recorded(&app).await.len(), 6);
 }
@@ -282,7 +282,8 @@ async fn commands_are_recorded_and_listed_by_the_audit_command(engine: Engine) {
     let rotated = with_arguments("rotate", &[], &both).await;
     assert_eq!(rotated.code, 0, "{}", rotated.errors);
     assert!(
-        rotated.errors.contains(" audit: recorded ") && rotated.errors.contains("keys.rotate"),
+        rotated.errors.contains(" audit: audit entry recorded ")
+            && rotated.errors.contains("keys.rotate"),
         "{}",
         rotated.errors
     );

@@ -12,7 +12,7 @@ use liveperson_bridge::types::audit::{Action, Actor, Entry, EntryId};
 use liveperson_bridge::types::delivery::{DeliveryState, EventRecord};
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
-use liveperson_bridge::types::trace::Parent;
+use liveperson_bridge::types::trace::TraceContext;
 use reqwest::Url;
 use serde_json::{Value, json};
 use standardwebhooks::Webhook;
@@ -179,7 +179,7 @@ async fn event(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> New
         user: Some(store.ensure_user(&key, now).await.unwrap()),
         kind: EventType::MessageCreated,
         body: body.to_string(),
-        parent: Some(Parent {
+        parent: Some(TraceContext {
             traceparent: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01".to_owned(),
             tracestate: Some("rojo=1".to_owned()),
         }),
@@ -273,7 +273,7 @@ async fn a_users_events_keep_their_order_despite_failures(engine: Engine) {
     }
 
     eventually("all are delivered", async || {
-        let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+        let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
         if outlook.due_at.is_some_and(|due_at| due_at > bed.now()) {
             // Less than a lease, so that the holders of leases keep them.
             bed.advance(2000);
@@ -424,7 +424,7 @@ async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine
     bed.receiver.answer_status(200);
     let others = [bed.say("ada", "2").await, bed.say("bob", "1").await];
     bed.advance(3_600_000);
-    let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+    let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
     assert!(outlook.paused);
     assert_eq!(
         bed.record(first).await.delivery,
@@ -663,7 +663,7 @@ async fn twenty_failures_open_a_callbacks_circuit_breaker(engine: Engine) {
     }
     let failures = async |expected| {
         eventually(&format!("{expected} failures"), async || {
-            let outlook = bed.app.store().callback_outlook(&sms()).await.unwrap();
+            let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
             // While a probe is in flight, the next one is further ahead than any scheduled probe.
             let soon = bed.now() + TimeDelta::seconds(9);
             let scheduled = outlook.probe_at.is_none_or(|at| at <= soon);
@@ -877,7 +877,7 @@ async fn a_stopped_replica_releases_its_delivery_lanes() {
         ["1"],
         "it was finished, and no other begun"
     );
-    let outlook = store.callback_outlook(&sms()).await.unwrap();
+    let outlook = store.callback_schedule(&sms()).await.unwrap();
     assert!(outlook.due_at.unwrap() <= SystemClock.now());
     let (_second, _, _) = Process::serve(&toml).await;
     receiver.wait_for(2).await;
@@ -898,7 +898,7 @@ async fn two_replicas_deliver_each_event_once() {
     }
 
     eventually("all are delivered", async || {
-        let outlook = store.callback_outlook(&sms()).await.unwrap();
+        let outlook = store.callback_schedule(&sms()).await.unwrap();
         outlook.due_at.is_none().then_some(())
     })
     .await;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use liveperson_bridge::sandbox::hooks::{Algorithm, Disturbance, Retry, Trouble, Webhook};
+use liveperson_bridge::sandbox::webhooks::{
+    Algorithm, Disturbance, DisturbanceKind, Retry, Webhook,
+};
 use liveperson_bridge::sandbox::{Answer, Fault, Kind, Operation, Reply, Stage};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -231,7 +233,7 @@ async fn an_interrupted_doctor_closes_its_conversation(engine: Engine) {
     let setting = Setting::new(engine).await;
     setting.cloud.sandbox.disturb(Disturbance {
         times: 100,
-        ..Disturbance::next(Trouble::Drop)
+        ..Disturbance::next(DisturbanceKind::Drop)
     });
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("report.json");
@@ -423,7 +425,7 @@ enum Wrong {
     Request(Fault),
 }
 
-fn notification(trouble: Trouble, only: Kind, times: u32) -> Wrong {
+fn notification(trouble: DisturbanceKind, only: Kind, times: u32) -> Wrong {
     Wrong::Notification(Disturbance {
         times,
         only: Some(only),
@@ -459,52 +461,61 @@ fn status(status: StatusCode) -> Answer {
 fn troubles_of_notifications() -> Vec<Case> {
     vec![
         (Wrong::Nothing, &[]),
-        (notification(Trouble::Duplicate, Kind::Content, 2), &[]),
-        (notification(Trouble::Batch, Kind::Content, 2), &[]),
-        (notification(Trouble::Reorder, Kind::Content, 1), &[]),
         (
-            notification(Trouble::Drop, Kind::Content, 1),
+            notification(DisturbanceKind::Duplicate, Kind::Content, 2),
+            &[],
+        ),
+        (notification(DisturbanceKind::Batch, Kind::Content, 2), &[]),
+        (
+            notification(DisturbanceKind::Reorder, Kind::Content, 1),
+            &[],
+        ),
+        (
+            notification(DisturbanceKind::Drop, Kind::Content, 1),
             &["FAILED echo"],
         ),
         (
-            notification(Trouble::Delay, Kind::Content, 1),
+            notification(DisturbanceKind::Delay, Kind::Content, 1),
             &["FAILED echo"],
         ),
         (
-            notification(Trouble::Drop, Kind::Content, 9),
+            notification(DisturbanceKind::Drop, Kind::Content, 9),
             &["FAILED echo"],
         ),
         (
-            notification(Trouble::OldForm, Kind::Content, 1),
+            notification(DisturbanceKind::OldForm, Kind::Content, 1),
             &["note echo conversation id"],
         ),
-        (notification(Trouble::OldForm, Kind::Conversation, 9), &[]),
         (
-            notification(Trouble::Mask, Kind::Content, 1),
+            notification(DisturbanceKind::OldForm, Kind::Conversation, 9),
+            &[],
+        ),
+        (
+            notification(DisturbanceKind::Mask, Kind::Content, 1),
             &["note echo text"],
         ),
         (
-            notification(Trouble::Trim, Kind::Content, 1),
+            notification(DisturbanceKind::Trim, Kind::Content, 1),
             &["note echo text"],
         ),
         (
-            notification(Trouble::Escape, Kind::Content, 1),
+            notification(DisturbanceKind::Escape, Kind::Content, 1),
             &["note echo text"],
         ),
         (
-            notification(Trouble::LineBreaks, Kind::Content, 1),
+            notification(DisturbanceKind::LineBreaks, Kind::Content, 1),
             &["note echo text"],
         ),
         (
-            notification(Trouble::SlowClock, Kind::Content, 1),
+            notification(DisturbanceKind::SlowClock, Kind::Content, 1),
             &["note echo time"],
         ),
         (
-            notification(Trouble::Drop, Kind::Conversation, 1),
+            notification(DisturbanceKind::Drop, Kind::Conversation, 1),
             &["FAILED opening notification"],
         ),
         (
-            notification(Trouble::Drop, Kind::Conversation, 9),
+            notification(DisturbanceKind::Drop, Kind::Conversation, 9),
             &["FAILED opening notification", "FAILED close notification"],
         ),
     ]
@@ -654,7 +665,7 @@ async fn the_doctor_names_the_reason_of_refused_notifications() {
     let setting = Setting::new(Engine::Sqlite).await;
     setting.cloud.sandbox.disturb(Disturbance {
         times: 100,
-        ..Disturbance::next(Trouble::BadSignature)
+        ..Disturbance::next(DisturbanceKind::BadSignature)
     });
 
     let (ended, report) = setting.reported(&[]).await;
@@ -684,7 +695,7 @@ async fn the_doctor_reports_an_echo_with_other_content() {
         let sandbox = &setting.cloud.sandbox;
         sandbox.disturb(Disturbance {
             only: Some(Kind::Content),
-            ..Disturbance::next(Trouble::Drop)
+            ..Disturbance::next(DisturbanceKind::Drop)
         });
         let (_folder, mut command) = configured("doctor", &setting.toml);
         command.args(["--conversation", "--echo-wait", "60"]);

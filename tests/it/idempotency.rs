@@ -818,7 +818,7 @@ async fn the_claim_and_the_write_ahead_record_are_stored_in_one_statement() {
 
     let mut connection = app.database.connection().await;
     let row = sqlx::query_as(
-        "SELECT k.ctid::text, begun, u.user_id FROM idempotency_keys k JOIN users u ON u.id = k.user_ref",
+        "SELECT k.ctid::text, write_ahead, u.user_id FROM idempotency_keys k JOIN users u ON u.id = k.user_ref",
     );
     let (version, begun, user_id): (String, String, String) =
         row.fetch_one(&mut connection).await.unwrap();

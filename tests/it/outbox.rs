@@ -6,7 +6,7 @@ use std::pin::pin;
 
 use chrono::TimeDelta;
 use futures_util::future::{Either, select};
-use liveperson_bridge::sandbox::hooks::Trouble;
+use liveperson_bridge::sandbox::webhooks::DisturbanceKind;
 use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply as CloudReply};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
@@ -163,17 +163,17 @@ fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
 }
 
 /// Builds the echo of a user's text from a Cloud that alters it.
-fn altered_echo(app: &TestApp, trouble: Trouble, sequence: u32, text: &str) -> Value {
+fn altered_echo(app: &TestApp, trouble: DisturbanceKind, sequence: u32, text: &str) -> Value {
     let escaped = || {
         text.replace('&', "&amp;")
             .replace('<', "&lt;")
             .replace('\'', "&#39;")
     };
     match trouble {
-        Trouble::Trim => echo(app, sequence, text.trim(), now(app)),
-        Trouble::Escape => echo(app, sequence, &escaped(), now(app)),
-        Trouble::LineBreaks => echo(app, sequence, &text.replace('\n', "\r\n"), now(app)),
-        Trouble::SlowClock => echo(app, sequence, text, now(app) - 30_000),
+        DisturbanceKind::Trim => echo(app, sequence, text.trim(), now(app)),
+        DisturbanceKind::Escape => echo(app, sequence, &escaped(), now(app)),
+        DisturbanceKind::LineBreaks => echo(app, sequence, &text.replace('\n', "\r\n"), now(app)),
+        DisturbanceKind::SlowClock => echo(app, sequence, text, now(app) - 30_000),
         _ => {
             let masked = |c: char| if c.is_ascii_digit() { '*' } else { c };
             let masked: String = text.chars().map(masked).collect();
@@ -347,9 +347,9 @@ async fn an_echo_with_changed_white_space_or_escapes_settles_a_message(engine: E
     let app = opened(engine).await;
     let conversation = app.cloud.only_conversation().id;
     for (number, (trouble, text)) in (1..).zip([
-        (Trouble::Trim, " it's <late> "),
-        (Trouble::Escape, "it's <late> & cold"),
-        (Trouble::LineBreaks, "one\ntwo"),
+        (DisturbanceKind::Trim, " it's <late> "),
+        (DisturbanceKind::Escape, "it's <late> & cold"),
+        (DisturbanceKind::LineBreaks, "one\ntwo"),
     ]) {
         lost(&app);
         let kept = location(app.sms.say("ada", text).await);
@@ -368,9 +368,9 @@ async fn an_echo_with_changed_white_space_or_escapes_settles_a_message(engine: E
 async fn a_masked_or_backdated_echo_settles_a_message_after_ten_seconds(engine: Engine) {
     let app = opened(engine).await;
     for (number, (trouble, text)) in (1..).zip([
-        (Trouble::Mask, "my card is 4111 1111 1111 1111"),
-        (Trouble::Mask, "4111 1111 1111 1111"),
-        (Trouble::SlowClock, "where is it?"),
+        (DisturbanceKind::Mask, "my card is 4111 1111 1111 1111"),
+        (DisturbanceKind::Mask, "4111 1111 1111 1111"),
+        (DisturbanceKind::SlowClock, "where is it?"),
     ]) {
         lost(&app);
         let begun = now(&app);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
+use liveperson_bridge::sandbox::webhooks::{Algorithm, Retry, Webhook};
 use reqwest::Method;
 use serde_json::{Value, json};
 

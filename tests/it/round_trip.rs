@@ -4,7 +4,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use liveperson_bridge::sandbox::Stage;
-use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::webhooks::{Disturbance, DisturbanceKind};
 use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
@@ -217,7 +217,11 @@ async fn a_file_of_an_agent_can_be_fetched(engine: Engine) {
 
 async fn repeated_late_or_reformatted_notifications_give_one_event(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
-    for trouble in [Trouble::Duplicate, Trouble::OldForm, Trouble::BadSignature] {
+    for trouble in [
+        DisturbanceKind::Duplicate,
+        DisturbanceKind::OldForm,
+        DisturbanceKind::BadSignature,
+    ] {
         app.cloud.sandbox.disturb(Disturbance::next(trouble));
         act(&app, &id, text(&format!("{trouble:?}")));
         app.cloud.sandbox.retry_now();

@@ -71,8 +71,8 @@ async fn a_wake_up_does_not_reach_another_schema() {
     let [one, other] = &stores[..] else {
         unreachable!()
     };
-    let mut sms = one.bell(&"sms".parse().unwrap());
-    let mut app = one.bell(&"app".parse().unwrap());
+    let mut sms = one.wakeup(&"sms".parse().unwrap());
+    let mut app = one.wakeup(&"app".parse().unwrap());
     let listening = tokio::task::spawn(one.clone().listen());
     // Each subscriber gets one wake-up when the listening begins.
     sms.wait().await;
@@ -131,11 +131,11 @@ async fn an_existing_schema_needs_no_right_to_create_one() {
         .await
         .unwrap();
     store.migrate().await.unwrap();
-    assert!(store.survey().await.unwrap().writable);
+    assert!(store.inspect().await.unwrap().writable);
 
     let missing = as_role(in_schema(&database, "missing"));
     let store = Store::connect(&missing).await.unwrap();
-    let survey = store.survey().await.unwrap();
+    let survey = store.inspect().await.unwrap();
     assert!(!survey.writable);
     store.migrate().await.unwrap_err();
 }

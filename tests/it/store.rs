@@ -144,7 +144,7 @@ fn erasure() -> Entry {
 /// Erases a user without pending closes. Returns true if the user still existed.
 async fn erase(store: &Store, user: UserRef, second: i64) -> bool {
     loop {
-        let Some(erasing) = store.before_erasure(user).await.unwrap() else {
+        let Some(erasing) = store.erasure_data(user).await.unwrap() else {
             return false;
         };
         let entry = erasure();
@@ -194,8 +194,8 @@ async fn tell(store: &Store, conversation: &str, told: &Dialog) -> bool {
 
 /// Returns the dialog in which user `a` writes.
 async fn current(store: &Store) -> CurrentDialog {
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    standing.open.unwrap().dialog
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    user_state.open.unwrap().dialog
 }
 
 fn file(relative_path: &str) -> HostedFile {
@@ -240,15 +240,15 @@ async fn a_user_is_created_once_and_found_again(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
-    assert!(store.standing(&key("Zoë 👋")).await.unwrap().is_none());
+    assert!(store.user_state(&key("Zoë 👋")).await.unwrap().is_none());
     assert!(store.user(&key("Zoë 👋")).await.unwrap().is_none());
     let first = store.ensure_user(&key("Zoë 👋"), at(0)).await.unwrap();
     let second = store.ensure_user(&key("Zoë 👋"), at(1)).await.unwrap();
 
     assert_eq!(first, second);
-    let standing = store.standing(&key("Zoë 👋")).await.unwrap().unwrap();
-    assert_eq!(standing.user, first);
-    assert!(standing.token.is_none() && standing.open.is_none());
+    let user_state = store.user_state(&key("Zoë 👋")).await.unwrap().unwrap();
+    assert_eq!(user_state.user, first);
+    assert!(user_state.token.is_none() && user_state.open.is_none());
     let user = store.user(&key("Zoë 👋")).await.unwrap().unwrap();
     assert_eq!(user.profile, Profile::default());
     assert!(user.consumer_id.is_none() && user.conversation.is_none());
@@ -267,11 +267,11 @@ async fn concurrent_lookups_each_return_their_own_user(engine: Engine) {
     let asked = (0..700).map(|number| number % 30);
     let found = join_all(asked.clone().map(|number: usize| {
         let store = &store;
-        async move { store.standing(&key(&number.to_string())).await.unwrap() }
+        async move { store.user_state(&key(&number.to_string())).await.unwrap() }
     }));
 
-    for (number, standing) in asked.zip(found.await) {
-        let found = standing.map(|standing| standing.user);
+    for (number, user_state) in asked.zip(found.await) {
+        let found = user_state.map(|user_state| user_state.user);
         assert_eq!(found, users.get(number).copied(), "{number}");
     }
 }
@@ -288,15 +288,15 @@ async fn look_up_and_write_concurrently(store: &Store) {
     let looking = async |name: String| {
         // Keeps other lookups in flight all the time.
         for _ in 0..20 {
-            store.standing(&key(&name)).await.unwrap();
+            store.user_state(&key(&name)).await.unwrap();
         }
     };
     let writing = async |name: String| {
         for number in 0..20 {
             let name = format!("{name}-{number}");
             let user = store.ensure_user(&key(&name), at(0)).await.unwrap();
-            let standing = store.standing(&key(&name)).await.unwrap().unwrap();
-            assert_eq!(standing.user, user);
+            let user_state = store.user_state(&key(&name)).await.unwrap().unwrap();
+            assert_eq!(user_state.user, user);
         }
     };
 
@@ -344,8 +344,8 @@ async fn a_stored_token_replaces_the_previous_one(engine: Engine) {
         .await
         .unwrap();
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.token, Some(token(b"\x00\xff second")));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.token, Some(token(b"\x00\xff second")));
     let user = store.user(&key("a")).await.unwrap().unwrap();
     assert_eq!(user.consumer_id.as_deref(), Some("consumer-1"));
 }
@@ -383,8 +383,8 @@ async fn tokens_sealed_by_other_keys_are_found_and_sealed_again(engine: Engine) 
     assert!(store.reseal_token(user, read, &anew, None).await.unwrap());
     // The stored token is no longer the one that was read.
     assert!(!store.reseal_token(user, read, &anew, None).await.unwrap());
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.token, Some(anew));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.token, Some(anew));
     let left = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();
     assert_eq!(left.len(), 2);
 }
@@ -402,7 +402,7 @@ async fn a_stored_profile_replaces_the_previous_one(engine: Engine) {
     let second = profile(json!({"contacts": [{"phone": "+1"}], "birth_date": "1985-12-10"}));
     store.set_profile(user, &second).await.unwrap();
 
-    assert_eq!(store.before_opening(user).await.unwrap().0, second);
+    assert_eq!(store.profile_and_opening(user).await.unwrap().0, second);
 }
 
 async fn a_file_is_found_only_by_its_user(engine: Engine) {
@@ -490,7 +490,7 @@ async fn due_typing_is_taken_by_one_caller(engine: Engine) {
     let mut names: Vec<_> = taken.iter().map(|due| due.key.user_id.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
-    let known = async |name| store.standing(&key(name)).await.unwrap().unwrap().typing;
+    let known = async |name| store.user_state(&key(name)).await.unwrap().unwrap().typing;
     // The typing is being ended, so a new start has to be sent again.
     let ending = Typing {
         sent_at: DateTime::UNIX_EPOCH,
@@ -520,14 +520,14 @@ async fn a_stored_conversation_is_the_users_open_one(engine: Engine) {
 
     assert!(open(&store, user, "c1", 1).await);
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.open, Some(conversation("c1")));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.open, Some(conversation("c1")));
     let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
     assert_eq!(latest.id.as_str(), "c1");
     assert_eq!(latest.opened_at, at(1));
     assert_eq!(latest.state, State::Open);
     assert_eq!(latest.features.names(), ["AUTO_MESSAGES"]);
-    let (profile, _) = store.before_opening(user).await.unwrap();
+    let (profile, _) = store.profile_and_opening(user).await.unwrap();
     assert_eq!(profile.first_name.as_deref(), Some("Ada"));
     let seen = store.user(&key("a")).await.unwrap().unwrap();
     assert_eq!(seen.profile, profile);
@@ -550,8 +550,8 @@ async fn a_user_has_at_most_one_open_conversation(engine: Engine) {
     assert!(!open(&store, user, "c2", 2).await);
     assert!(!open(&store, user, "c1", 3).await);
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.open, Some(conversation("c1")));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.open, Some(conversation("c1")));
 }
 
 async fn a_conversation_can_open_after_the_previous_one_closed(engine: Engine) {
@@ -567,8 +567,8 @@ async fn a_conversation_can_open_after_the_previous_one_closed(engine: Engine) {
         .unwrap();
 
     assert!(closed);
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.open, None);
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.open, None);
     let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
     assert_eq!(
         latest.state,
@@ -617,8 +617,8 @@ async fn an_opened_conversation_can_replace_the_open_one(engine: Engine) {
 
     assert!(replace(&store, user, Some("c1"), "c2", 2).await);
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.open, Some(conversation("c2")));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.open, Some(conversation("c2")));
     let first = "c1".parse().unwrap();
     let closed = store.close_conversation(&first, at(3), None).await.unwrap();
     assert!(!closed, "it was closed with that");
@@ -817,14 +817,14 @@ async fn stored_data_survives_a_reconnect(engine: Engine) {
     let store = database.store().await;
 
     store.check(at(2)).await.unwrap();
-    let survey = store.survey().await.unwrap();
+    let survey = store.inspect().await.unwrap();
     assert_eq!(
         (survey.pending, survey.newer, survey.writable),
         (0, 0, true)
     );
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.token, Some(token(b"sealed")));
-    assert_eq!(standing.open, Some(conversation("c1")));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.token, Some(token(b"sealed")));
+    assert_eq!(user_state.open, Some(conversation("c1")));
 }
 
 async fn several_replicas_can_migrate_at_once(engine: Engine) {

@@ -231,8 +231,8 @@ async fn typing_is_not_sent_to_a_survey(engine: Engine) {
         user_id: "ada".parse().unwrap(),
     };
     eventually("the typing is forgotten", async || {
-        let standing = app.store().standing(&key).await.unwrap().unwrap();
-        standing.typing.is_none().then_some(())
+        let user_state = app.store().user_state(&key).await.unwrap().unwrap();
+        user_state.typing.is_none().then_some(())
     })
     .await;
     assert!(app.cloud.requests(Operation::Send).is_empty());

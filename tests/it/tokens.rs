@@ -110,8 +110,8 @@ async fn a_consumer_token_is_sealed_at_rest(engine: Engine) {
         namespace: "sms".parse().unwrap(),
         user_id: "ada".parse().unwrap(),
     };
-    let standing = app.store().standing(&key).await.unwrap().unwrap();
-    let stored = standing.token.unwrap();
+    let user_state = app.store().user_state(&key).await.unwrap().unwrap();
+    let stored = user_state.token.unwrap();
 
     assert!(stored.sealed.0.len() > token.len());
     let part = &token.as_bytes()[..16];

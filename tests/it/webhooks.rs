@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 use chrono::TimeDelta;
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::agent::{AcceptStatus, Action, Text};
-use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::webhooks::{Disturbance, DisturbanceKind};
 use liveperson_bridge::sandbox::{Answer, Fault, Kind, Operation, Reply as CloudReply};
 use liveperson_bridge::store::PageSize;
 use reqwest::Method;
@@ -517,7 +517,7 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
 
     sandbox.disturb(Disturbance {
         only: Some(Kind::Conversation),
-        ..Disturbance::next(Trouble::TwoStates)
+        ..Disturbance::next(DisturbanceKind::TwoStates)
     });
     sandbox.act(&conversation, Action::Join {}).unwrap();
     eventually("both states are told", async || {
@@ -529,12 +529,12 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
         ..Text::new("marker")
     };
     for (trouble, said) in [
-        (Trouble::Empty, Text::new("empty")),
-        (Trouble::ByteOrderMark, Text::new("marked")),
-        (Trouble::Untyped, Text::new("untyped")),
-        (Trouble::AudienceInEvent, private),
-        (Trouble::Old, Text::new("marker")),
-        (Trouble::AudienceInEvent, Text::new("for everybody")),
+        (DisturbanceKind::Empty, Text::new("empty")),
+        (DisturbanceKind::ByteOrderMark, Text::new("marked")),
+        (DisturbanceKind::Untyped, Text::new("untyped")),
+        (DisturbanceKind::AudienceInEvent, private),
+        (DisturbanceKind::Old, Text::new("marker")),
+        (DisturbanceKind::AudienceInEvent, Text::new("for everybody")),
     ] {
         sandbox.disturb(Disturbance {
             only: Some(Kind::Content),
@@ -542,7 +542,7 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
         });
         sandbox.act(&conversation, Action::Text(said)).unwrap();
     }
-    sandbox.disturb(Disturbance::next(Trouble::NumbersAsText));
+    sandbox.disturb(Disturbance::next(DisturbanceKind::NumbersAsText));
     let read = Action::Receipt {
         status: AcceptStatus::Read,
         sequences: vec![0],

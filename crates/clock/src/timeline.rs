@@ -27,7 +27,7 @@ const AHEAD_US: i64 = 5_000_000;
 const USUAL_RATE: i64 = 100;
 
 /// 90 %: the clock nearly stops in a replica that is too far ahead, so that it is in line soon.
-const HASTY_RATE: i64 = 900;
+const FAST_RATE: i64 = 900;
 
 /// A measurement of the reference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -148,7 +148,7 @@ impl Timeline {
                 (go_on(behind, 0, USUAL_RATE), Correction::PutForward(behind))
             }
             Reference::Database if behind < -AHEAD_US => {
-                (go_on(0, behind, HASTY_RATE), Correction::Slewed(behind))
+                (go_on(0, behind, FAST_RATE), Correction::Slewed(behind))
             }
             Reference::Database | Reference::Machine => {
                 (go_on(0, behind, USUAL_RATE), Correction::Slewed(behind))

@@ -1,23 +1,23 @@
 //! The brand's side of a conversation: the actions of agents, bots and managers.
 
 mod action;
-mod casting;
 pub(super) mod control;
 mod opening;
 mod script;
+mod script_choice;
 
-pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, Speaker, Text};
+pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, SenderRole, Text};
 pub use opening::AgentOpening;
 pub use script::Script;
 
-pub(super) use script::{Hearing, listen};
+pub(super) use script::{AnswerQueues, listen};
 
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::conversations::{Conversation, Dialog, Publishing, Stage};
+use super::conversations::{Conversation, Dialog, NewEvent, Stage};
 use super::files::{self, File, Files};
 use super::participant::{Audience, Participant, Role};
 use super::{Sandbox, Shared, State};
@@ -27,7 +27,7 @@ const CLOSED_BY: &str = "AGENT";
 
 /// The reason that an action of the brand's side is refused.
 #[derive(Debug, thiserror::Error)]
-pub enum Refused {
+pub enum ActionError {
     /// There is no such conversation.
     #[error("there is no conversation `{0}`")]
     Unknown(String),
@@ -57,7 +57,7 @@ impl Sandbox {
     /// # Errors
     ///
     /// When the action is impossible. Nothing has changed then.
-    pub fn act(&self, conversation: &str, action: Action) -> Result<Option<usize>, Refused> {
+    pub fn act(&self, conversation: &str, action: Action) -> Result<Option<usize>, ActionError> {
         self.state().perform(self, conversation, action)
     }
 }
@@ -69,9 +69,9 @@ impl State {
         sandbox: &Sandbox,
         conversation: &str,
         action: Action,
-    ) -> Result<Option<usize>, Refused> {
-        let unknown = || Refused::Unknown(conversation.to_owned());
-        let acting = Acting {
+    ) -> Result<Option<usize>, ActionError> {
+        let unknown = || ActionError::Unknown(conversation.to_owned());
+        let acting = ActionContext {
             conversation: self.conversations.get(conversation).ok_or_else(unknown)?,
             files: &mut self.files,
             shared: &sandbox.0,
@@ -82,16 +82,16 @@ impl State {
 }
 
 /// An action in progress, with the state that it may change.
-struct Acting<'a> {
+struct ActionContext<'a> {
     conversation: &'a mut Conversation,
     files: &'a mut Files,
     shared: &'a Shared,
     now: DateTime<Utc>,
 }
 
-impl Acting<'_> {
-    fn perform(mut self, action: Action) -> Result<Option<usize>, Refused> {
-        action.check(self.dialog()?).map_err(Refused::Invalid)?;
+impl ActionContext<'_> {
+    fn perform(mut self, action: Action) -> Result<Option<usize>, ActionError> {
+        action.check(self.dialog()?).map_err(ActionError::Invalid)?;
         match action {
             Action::Join {} => {
                 self.agent();
@@ -104,7 +104,7 @@ impl Acting<'_> {
                     "message": text.text,
                 });
                 let originator = self.speaker(text.role);
-                let publishing = Publishing {
+                let publishing = NewEvent {
                     originator,
                     audience: if text.private {
                         Audience::AgentsAndManagers
@@ -167,11 +167,11 @@ impl Acting<'_> {
 
     /// Returns the dialog in which actions happen: the latest open one, which is the survey during
     /// a survey.
-    fn dialog(&mut self) -> Result<&mut Dialog, Refused> {
+    fn dialog(&mut self) -> Result<&mut Dialog, ActionError> {
         let mut dialogs = self.conversation.dialogs.iter_mut().rev();
         dialogs
             .find(|dialog| dialog.state == Stage::Open)
-            .ok_or_else(|| Refused::Closed(self.conversation.id.clone()))
+            .ok_or_else(|| ActionError::Closed(self.conversation.id.clone()))
     }
 
     /// Returns the assigned agent. An agent joins if there is none.
@@ -187,24 +187,24 @@ impl Acting<'_> {
         agent
     }
 
-    fn speaker(&mut self, speaker: Speaker) -> Participant {
+    fn speaker(&mut self, speaker: SenderRole) -> Participant {
         let role = match speaker {
-            Speaker::Agent => return self.agent(),
-            Speaker::Bot => Role::Agent,
-            Speaker::Manager => Role::Manager,
-            Speaker::Controller => Role::Controller,
+            SenderRole::Agent => return self.agent(),
+            SenderRole::Bot => Role::Agent,
+            SenderRole::Manager => Role::Manager,
+            SenderRole::Controller => Role::Controller,
         };
         Participant::of_brand(&self.conversation.consumer.account, role, "")
     }
 
     /// Publishes an event of the agent for all participants.
-    fn say(&mut self, event: Value, metadata: Option<Value>) -> Result<usize, Refused> {
+    fn say(&mut self, event: Value, metadata: Option<Value>) -> Result<usize, ActionError> {
         let publishing = self.by_agent(event, metadata);
         self.publish(publishing)
     }
 
-    fn by_agent(&mut self, event: Value, metadata: Option<Value>) -> Publishing {
-        Publishing {
+    fn by_agent(&mut self, event: Value, metadata: Option<Value>) -> NewEvent {
+        NewEvent {
             originator: self.agent(),
             audience: Audience::All,
             event,
@@ -213,7 +213,7 @@ impl Acting<'_> {
         }
     }
 
-    fn publish(&mut self, publishing: Publishing) -> Result<usize, Refused> {
+    fn publish(&mut self, publishing: NewEvent) -> Result<usize, ActionError> {
         let now = self.now;
         Ok(self.dialog()?.publish(publishing, now))
     }

@@ -15,18 +15,18 @@ use super::notification::{self, Notification, Times};
 
 /// The records of all conversations.
 #[derive(Debug, Default)]
-pub(super) struct Announcements(HashMap<String, Told>);
+pub(super) struct ReportedStates(HashMap<String, Reported>);
 
 #[derive(Debug)]
-struct Told {
+struct Reported {
     /// The last reported state in full.
     state: Option<Value>,
     times: Times,
-    dialogs: Vec<ToldDialog>,
+    dialogs: Vec<ReportedDialog>,
 }
 
 #[derive(Debug)]
-struct ToldDialog {
+struct ReportedDialog {
     state: Option<Value>,
     times: Times,
     /// The number of its events that were reported.
@@ -35,7 +35,7 @@ struct ToldDialog {
 
 /// The unreported changes of a conversation.
 #[derive(Debug)]
-pub(super) struct News<'a> {
+pub(super) struct Unreported<'a> {
     conversation: &'a Conversation,
     /// The state in full, if it differs from the reported one.
     state: Option<Value>,
@@ -43,20 +43,20 @@ pub(super) struct News<'a> {
     pub(super) events: Vec<(&'a Dialog, &'a Event)>,
 }
 
-impl Announcements {
+impl ReportedStates {
     /// Returns the unreported changes of a conversation, and records them as reported.
     pub(super) fn news<'a>(
         &mut self,
         conversation: &'a Conversation,
         now: DateTime<Utc>,
-    ) -> News<'a> {
+    ) -> Unreported<'a> {
         let told = self.0.entry(conversation.id.clone());
-        let told = told.or_insert_with(|| Told {
+        let told = told.or_insert_with(|| Reported {
             state: None,
             times: starting(conversation.opened_at),
             dialogs: Vec::new(),
         });
-        News {
+        Unreported {
             conversation,
             state: told.change(conversation, now),
             events: told.events(conversation),
@@ -64,7 +64,7 @@ impl Announcements {
     }
 }
 
-impl Told {
+impl Reported {
     /// Returns the state if it differs from the reported one, and records it as reported.
     fn change(&mut self, conversation: &Conversation, now: DateTime<Utc>) -> Option<Value> {
         // The time of the update grows with each change, even if the clock does not move. A
@@ -77,7 +77,7 @@ impl Told {
             now
         };
         self.dialogs
-            .resize_with(conversation.dialogs.len(), || ToldDialog {
+            .resize_with(conversation.dialogs.len(), || ReportedDialog {
                 state: None,
                 times: starting(started),
                 events: 0,
@@ -108,7 +108,7 @@ impl Told {
     }
 }
 
-impl News<'_> {
+impl Unreported<'_> {
     /// Returns the notifications in the Cloud's usual order: a conversation opens before anything
     /// is said in it, and closes afterwards.
     pub(super) fn notifications(&self) -> Vec<Notification> {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::Sandbox;
+use super::control_request::JsonBody;
 use super::faults::{read_status, write_status};
-use super::order::Order;
 
 /// The forms of the Cloud's answers for which its documents conflict or are silent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -157,7 +157,7 @@ async fn show(State(sandbox): State<Sandbox>) -> Json<Behaviour> {
 
 async fn choose(
     State(sandbox): State<Sandbox>,
-    Order(behaviour): Order<Behaviour>,
+    JsonBody(behaviour): JsonBody<Behaviour>,
 ) -> Json<Behaviour> {
     sandbox.set_behaviour(behaviour.clone());
     Json(behaviour)

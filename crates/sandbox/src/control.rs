@@ -8,12 +8,12 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
+use super::control_request::{BODY_LIMIT, JsonBody, expect_nothing_else, read_after};
 use super::operation::Operation;
-use super::order::{BODY_LIMIT, Order, expect_nothing_else, read_after};
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
 use super::{
-    Conversation, Sandbox, agent, behaviour, faults, hooks, storage, surveys, time, tokens, wire,
+    Conversation, Sandbox, agent, behaviour, faults, storage, surveys, time, tokens, webhooks, wire,
 };
 
 #[derive(Debug, Deserialize)]
@@ -37,7 +37,7 @@ pub(super) fn router() -> Router<Sandbox> {
         .merge(time::control())
         .merge(surveys::control())
         .merge(agent::control::router())
-        .merge(hooks::control::router())
+        .merge(webhooks::control::router())
         .merge(wire::router())
         .fallback(path_not_found)
         .method_not_allowed_fallback(another_method)
@@ -98,7 +98,7 @@ async fn forget_requests(State(sandbox): State<Sandbox>) -> StatusCode {
 async fn close(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Order(closing): Order<Closing>,
+    JsonBody(closing): JsonBody<Closing>,
 ) -> Result<StatusCode, Refusal> {
     if sandbox.close_conversation(&id, &closing.by) {
         Ok(StatusCode::NO_CONTENT)

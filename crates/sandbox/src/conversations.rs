@@ -128,7 +128,7 @@ pub struct Event {
 
 /// An event to publish.
 #[derive(Debug)]
-pub(super) struct Publishing {
+pub(super) struct NewEvent {
     pub(super) originator: Participant,
     pub(super) audience: Audience,
     pub(super) event: Value,
@@ -248,14 +248,14 @@ impl Dialog {
 
     /// Adds an event with the dialog's next sequence and returns that. All participants share one
     /// count.
-    pub(super) fn publish(&mut self, publishing: Publishing, at: DateTime<Utc>) -> usize {
+    pub(super) fn publish(&mut self, publishing: NewEvent, at: DateTime<Utc>) -> usize {
         let sequence = self.next_sequence();
         self.push(Some(sequence), publishing, at);
         sequence
     }
 
     /// Adds an event without a sequence.
-    pub(super) fn show(&mut self, publishing: Publishing, at: DateTime<Utc>) {
+    pub(super) fn show(&mut self, publishing: NewEvent, at: DateTime<Utc>) {
         self.push(None, publishing, at);
     }
 
@@ -264,7 +264,7 @@ impl Dialog {
         self.events.iter().filter(|e| e.sequence.is_some()).count()
     }
 
-    fn push(&mut self, sequence: Option<usize>, publishing: Publishing, at: DateTime<Utc>) {
+    fn push(&mut self, sequence: Option<usize>, publishing: NewEvent, at: DateTime<Utc>) {
         self.events.push(Event {
             sequence,
             at,

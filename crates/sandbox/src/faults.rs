@@ -18,14 +18,14 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Sandbox;
+use super::control_request::{JsonBody, read_times};
 use super::operation::Operation;
-use super::order::{Order, read_times};
 
 /// The name that stands for every operation.
 const ANY: &str = "any";
 
 /// The longest delay of an answer, in seconds.
-const LATEST: u32 = 3600;
+const MAX_DELAY_SECONDS: u32 = 3600;
 
 /// An instruction to answer requests differently from the Cloud.
 ///
@@ -217,7 +217,7 @@ async fn list(State(sandbox): State<Sandbox>) -> Json<Vec<Fault>> {
     Json(sandbox.faults())
 }
 
-async fn order(State(sandbox): State<Sandbox>, Order(fault): Order<Fault>) -> StatusCode {
+async fn order(State(sandbox): State<Sandbox>, JsonBody(fault): JsonBody<Fault>) -> StatusCode {
     sandbox.inject(fault);
     StatusCode::NO_CONTENT
 }
@@ -259,9 +259,9 @@ fn read_operation<'de, D: Deserializer<'de>>(
 
 fn read_delay<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
-        seconds @ 1..=LATEST => Ok(seconds),
+        seconds @ 1..=MAX_DELAY_SECONDS => Ok(seconds),
         seconds => {
-            let complaint = format!("a delay of {seconds} s, expected 1 to {LATEST}");
+            let complaint = format!("a delay of {seconds} s, expected 1 to {MAX_DELAY_SECONDS}");
             Err(D::Error::custom(complaint))
         }
     }

@@ -9,7 +9,7 @@
 //! fault if one was injected, and answered by the module of its service: `domains`, `sentinel`,
 //! `idp`, `messaging`, `monitoring` and `storage`. A new endpoint is a variant of [`Operation`] and
 //! a function beside these. All state is in memory, behind one lock that is never held across an
-//! `await`. Releasing the lock notifies subscribers ([`hooks`]) of the changes that its holder
+//! `await`. Releasing the lock notifies subscribers ([`webhooks`]) of the changes that its holder
 //! made. The surroundings of the Cloud, for people who watch a demo, are in [`stage`].
 
 pub mod agent;
@@ -17,21 +17,19 @@ mod announcements;
 mod authorization;
 mod behaviour;
 mod control;
+mod control_request;
 mod conversations;
 mod domains;
 mod faults;
 mod files;
 mod guard;
-mod held;
 mod hex;
-pub mod hooks;
 mod idp;
 mod messaging;
 mod monitoring;
 mod notification;
 mod operation;
 mod options;
-mod order;
 mod page;
 mod participant;
 mod recording;
@@ -44,11 +42,13 @@ mod schema;
 mod sentinel;
 mod server;
 pub mod stage;
+mod state_guard;
 mod storage;
 mod surveys;
 mod temp_urls;
 mod time;
 mod tokens;
+pub mod webhooks;
 mod wire;
 
 #[cfg(test)]
@@ -70,17 +70,17 @@ pub use participant::{Audience, Participant, Role};
 pub use recording::RecordedRequest;
 pub use tokens::Error;
 
-use agent::{Hearing, Script};
-use announcements::Announcements;
+use agent::{AnswerQueues, Script};
+use announcements::ReportedStates;
 use conversations::Conversations;
 use faults::Faults;
 use files::Files;
-use held::Held;
-use hooks::Hooks;
 use recording::Recording;
 use stage::channel::Callback;
+use state_guard::StateGuard;
 use temp_urls::TempUrls;
 use tokens::Tokens;
+use webhooks::Webhooks;
 use wire::Wire;
 
 /// A simulated Cloud. Clones share it.
@@ -95,7 +95,7 @@ struct Shared {
     options: Options,
     tokens: Tokens,
     temp_urls: TempUrls,
-    client: hooks::Client,
+    client: webhooks::Client,
     wire: Wire,
     callback: Callback,
     state: Mutex<State>,
@@ -111,11 +111,11 @@ struct State {
     faults: Faults,
     conversations: Conversations,
     files: Files,
-    announcements: Announcements,
-    hooks: Hooks,
+    announcements: ReportedStates,
+    hooks: Webhooks,
     /// The script by which the agent answers; `None` if no agent answers.
     script: Option<Arc<Script>>,
-    hearing: Hearing,
+    hearing: AnswerQueues,
 }
 
 impl Sandbox {
@@ -142,7 +142,7 @@ impl Sandbox {
             options,
             tokens: Tokens::generate()?,
             temp_urls: TempUrls::generate()?,
-            client: hooks::Client::new()?,
+            client: webhooks::Client::new()?,
             callback: Callback::default(),
             state: Mutex::new(state),
         })))
@@ -257,8 +257,8 @@ impl Sandbox {
 
     /// Locks the state. It stays consistent when a holder of the lock panics, since each change is
     /// a single step.
-    fn state(&self) -> Held<'_> {
+    fn state(&self) -> StateGuard<'_> {
         let state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
-        Held::new(state, self)
+        StateGuard::new(state, self)
     }
 }

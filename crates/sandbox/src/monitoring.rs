@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use super::conversations::{Consumer, Conversation};
-use super::operation::Place;
+use super::operation::PathParameters;
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 use super::schema::engagement::EngagementRequest;
@@ -16,7 +16,7 @@ use super::{Sandbox, idp, schema};
 /// Answers with a visitor's session and open conversation. No token is needed.
 pub(super) fn engagement(
     sandbox: &Sandbox,
-    place: &Place,
+    place: &PathParameters,
     request: &RecordedRequest,
 ) -> Result<Response, Refusal> {
     let bad_request = |complaint: &str| Refusal::plain(StatusCode::BAD_REQUEST, complaint);

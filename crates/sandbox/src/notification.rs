@@ -47,12 +47,12 @@ pub(super) struct Notification {
     /// True if a disturbance affects it.
     pub(super) struck: bool,
     pub(super) content: Content,
-    pub(super) writing: Writing,
+    pub(super) writing: BodyForm,
 }
 
 /// The form of a notification's body.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Writing {
+pub(super) enum BodyForm {
     Usual,
     /// Without `type` and `kind`.
     Untyped,
@@ -140,7 +140,7 @@ impl Notification {
             by: None,
             struck: false,
             content: Content::Changes(vec![change]),
-            writing: Writing::Usual,
+            writing: BodyForm::Usual,
         }
     }
 
@@ -196,7 +196,7 @@ impl Notification {
     }
 
     /// Sets the form of the body.
-    pub(super) fn written(self, writing: Writing) -> Self {
+    pub(super) fn written(self, writing: BodyForm) -> Self {
         Self { writing, ..self }
     }
 
@@ -258,9 +258,9 @@ impl Notification {
                     })
                 };
                 Bytes::from(match self.writing {
-                    Writing::Usual => typed().to_string(),
-                    Writing::Untyped => json!({"body": {"changes": changes}}).to_string(),
-                    Writing::ByteOrderMark => format!("\u{feff}{}", typed()),
+                    BodyForm::Usual => typed().to_string(),
+                    BodyForm::Untyped => json!({"body": {"changes": changes}}).to_string(),
+                    BodyForm::ByteOrderMark => format!("\u{feff}{}", typed()),
                 })
             }
             Content::Raw(bytes) => bytes.clone(),

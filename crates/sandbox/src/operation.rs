@@ -84,7 +84,7 @@ impl Operation {
 /// The parameters in the path of a request.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Place {
+pub(super) struct PathParameters {
     pub(super) account: String,
     pub(super) service: String,
     pub(super) app: String,

@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 
 use super::agent::Script;
 use super::behaviour::Behaviour;
-use super::hooks::Webhook;
 use super::stage::Stage;
+use super::webhooks::Webhook;
 use liveperson_bridge_web::cross_site::HostNames;
 
 /// The options with which a sandbox is created.

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 
 use super::faults::{self, Answer, Fault};
-use super::operation::{Operation, Place};
+use super::operation::{Operation, PathParameters};
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 use super::stage::channel;
-use super::wire::{Asked, Kind, Sample, SharedSample};
+use super::wire::{ExchangeRequest, Kind, Sample, SharedSample};
 use super::{
     Sandbox, control, domains, guard, idp, messaging, monitoring, page, sentinel, storage,
     temp_urls,
@@ -47,7 +47,9 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
         .merge(page::router())
         .layer(from_fn_with_state(sandbox.clone(), guard::guard));
     served
-        .fallback(|State(sandbox), request| receive(sandbox, None, Place::default(), request))
+        .fallback(|State(sandbox), request| {
+            receive(sandbox, None, PathParameters::default(), request)
+        })
         .merge(own)
         .with_state(sandbox.clone())
 }
@@ -55,7 +57,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
 async fn receive(
     sandbox: Sandbox,
     operation: Option<Operation>,
-    place: Place,
+    place: PathParameters,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -70,9 +72,9 @@ async fn receive(
         (state.recording.push(request), fault)
     };
     let sample = SharedSample::new(Sample::of(&body).into());
-    let asked = Asked {
+    let asked = ExchangeRequest {
         operation,
-        ..Asked::of(Kind::Cloud, &parts, sample)
+        ..ExchangeRequest::of(Kind::Cloud, &parts, sample)
     };
     let underway = sandbox.0.wire.begin(asked, fault.is_some());
     let apply = || {
@@ -115,7 +117,7 @@ async fn receive(
 fn apply(
     sandbox: &Sandbox,
     operation: Option<Operation>,
-    place: &Place,
+    place: &PathParameters,
     request: &RecordedRequest,
     body: &Bytes,
 ) -> Result<Response, Refusal> {

@@ -7,7 +7,7 @@ pub(super) mod channel;
 use secrecy::SecretString;
 use url::Url;
 
-use super::hooks::read_endpoint;
+use super::webhooks::read_endpoint;
 
 /// The surroundings of a sandbox; empty by default.
 #[derive(Debug, Clone, Default)]

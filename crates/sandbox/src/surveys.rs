@@ -11,8 +11,8 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::conversations::{Conversation, Dialog, DialogKind, Publishing, Stage};
-use super::order::Order;
+use super::control_request::JsonBody;
+use super::conversations::{Conversation, Dialog, DialogKind, NewEvent, Stage};
 use super::participant::{Audience, Participant, Role};
 use super::refusal::Refusal;
 use super::{Sandbox, Shared, State as Everything};
@@ -86,7 +86,7 @@ impl Sandbox {
         let mut state = self.state();
         let conversation = state.conversations.get(id)?;
         let bot = Participant::of_brand(&conversation.consumer.account, Role::Agent, "");
-        let publishing = Publishing {
+        let publishing = NewEvent {
             originator: bot,
             audience: Audience::All,
             event,
@@ -146,7 +146,7 @@ pub(super) fn control() -> Router<Sandbox> {
         .route("/conversations/{id}/survey/end", post(end))
 }
 
-async fn switch(State(sandbox): State<Sandbox>, Order(switch): Order<Switch>) -> StatusCode {
+async fn switch(State(sandbox): State<Sandbox>, JsonBody(switch): JsonBody<Switch>) -> StatusCode {
     sandbox.state().behaviour.surveys = switch.on;
     StatusCode::NO_CONTENT
 }
@@ -154,7 +154,7 @@ async fn switch(State(sandbox): State<Sandbox>, Order(switch): Order<Switch>) ->
 async fn close_main(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Order(closing): Order<Closing>,
+    JsonBody(closing): JsonBody<Closing>,
 ) -> Result<StatusCode, Refusal> {
     done(sandbox.close_main_dialog(&id, &closing.by), &id)
 }
@@ -162,7 +162,7 @@ async fn close_main(
 async fn ask(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Order(question): Order<Question>,
+    JsonBody(question): JsonBody<Question>,
 ) -> Result<Json<Value>, Refusal> {
     let sequence = sandbox.ask_survey(&id, question.event);
     let sequence = sequence.ok_or_else(|| no_open_dialog(&id))?;

@@ -4,7 +4,6 @@ mod agent;
 mod announcements;
 mod control;
 mod domains;
-mod hooks;
 mod opening;
 mod page;
 mod receiver;
@@ -14,6 +13,7 @@ mod storage;
 mod surveys;
 mod time;
 mod tokens;
+mod webhooks;
 mod wire;
 
 use std::sync::Arc;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Sandbox;
-use super::order::Order;
+use super::control_request::JsonBody;
 use super::refusal::Refusal;
 use liveperson_bridge_clock::{Clock as _, ShiftedClock};
 
@@ -57,7 +57,7 @@ async fn show(State(sandbox): State<Sandbox>) -> Json<Value> {
 
 async fn advance(
     State(sandbox): State<Sandbox>,
-    Order(moving): Order<Moving>,
+    JsonBody(moving): JsonBody<Moving>,
 ) -> Result<Json<Value>, Refusal> {
     if sandbox.advance(moving.advance) {
         return Ok(Json(sandbox.time()));

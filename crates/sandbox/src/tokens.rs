@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Sandbox;
-use super::order::Order;
+use super::control_request::JsonBody;
 
 /// The reason that a sandbox could not be created.
 #[derive(Debug, thiserror::Error)]
@@ -159,7 +159,7 @@ pub(super) fn control() -> Router<Sandbox> {
 
 async fn revoke(
     State(sandbox): State<Sandbox>,
-    Order(revocation): Order<Revocation>,
+    JsonBody(revocation): JsonBody<Revocation>,
 ) -> StatusCode {
     if revocation.app {
         sandbox.revoke_app_tokens();

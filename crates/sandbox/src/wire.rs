@@ -25,7 +25,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::operation::Operation;
-use body::Tapped;
+use body::SampledBody;
 pub(super) use body::{Sample, SharedSample, sampled};
 pub(super) use following::router;
 use liveperson_bridge_clock::SharedClock;
@@ -49,7 +49,7 @@ pub(super) enum Kind {
 
 /// A request as it was sent.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct ExchangeRequest {
     pub(super) kind: Kind,
     pub(super) operation: Option<Operation>,
     pub(super) method: String,
@@ -59,7 +59,7 @@ pub(super) struct Asked {
     pub(super) body: SharedSample,
 }
 
-impl Asked {
+impl ExchangeRequest {
     /// Creates the description of a request that arrived here.
     pub(super) fn of(kind: Kind, parts: &Parts, body: SharedSample) -> Self {
         Self {
@@ -117,7 +117,7 @@ struct Entry {
 #[derive(Debug)]
 struct Exchange {
     at: DateTime<Utc>,
-    asked: Asked,
+    asked: ExchangeRequest,
     fault: bool,
 }
 
@@ -139,8 +139,8 @@ impl Wire {
     }
 
     /// Begins an exchange. `fault` is true if an injected fault affects it.
-    pub(super) fn begin(&self, asked: Asked, fault: bool) -> Underway {
-        Underway {
+    pub(super) fn begin(&self, asked: ExchangeRequest, fault: bool) -> PendingExchange {
+        PendingExchange {
             wire: self.clone(),
             began: Instant::now(),
             exchange: Some(Exchange {
@@ -202,13 +202,13 @@ impl Wire {
 
 /// An exchange whose answer is pending. Dropping it records that no answer came.
 #[derive(Debug)]
-pub(super) struct Underway {
+pub(super) struct PendingExchange {
     wire: Wire,
     began: Instant,
     exchange: Option<Exchange>,
 }
 
-impl Underway {
+impl PendingExchange {
     /// Records the answer. Its body is sampled as it passes, and the exchange is stored when the
     /// body ends; that of an event stream is stored at once.
     pub(super) fn answered(self, response: Response) -> Response {
@@ -226,7 +226,7 @@ impl Underway {
             self.ended(answer);
             return Response::from_parts(parts, body);
         }
-        let body = Body::new(Tapped::new(body, move |body| {
+        let body = Body::new(SampledBody::new(body, move |body| {
             self.ended(Answer { body, ..answer });
         }));
         Response::from_parts(parts, body)
@@ -257,7 +257,7 @@ impl Underway {
     }
 }
 
-impl Drop for Underway {
+impl Drop for PendingExchange {
     fn drop(&mut self) {
         self.keep(None);
     }

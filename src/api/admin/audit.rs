@@ -14,7 +14,7 @@ use crate::types::ids::ChannelId;
 /// The query parameters of the audit log.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ListParameters {
     /// Only actions by this channel or on it; `None` for all actions.
     channel: Option<ChannelId>,
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(super) struct Entries {
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Query(Asked { channel, limit }): Query<Asked>,
+    Query(ListParameters { channel, limit }): Query<ListParameters>,
 ) -> Result<Body<Entries>, Problem> {
     let bridge = &admin.bridge;
     let entries = bridge.recorded_actions(channel.as_ref(), limit.0).await?;

@@ -13,15 +13,15 @@ use crate::api::problem::Problem;
 use crate::api::v1::deliveries::{AskedState, Callback, Replayed, check_interval};
 use crate::api::v1::events::{Limit, MaybeCursor};
 use crate::bridge::{Caller, Operator};
-use crate::types::delivery::{DeliveryState, RecentDelivery, Replay};
-use crate::types::event::{Cursor, NOBODY};
+use crate::types::delivery::{DeliveryState, RecentDelivery, ReplaySelection};
+use crate::types::event::{Cursor, SAMPLE_ID};
 use crate::types::ids::ChannelId;
 use crate::types::time::Moment;
 
 /// The query parameters of the list.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Asked {
+pub(super) struct ListParameters {
     channel: ChannelId,
     state: AskedState,
     /// The `next` of the previous page. If it is missing or empty, the list begins at the newest
@@ -51,11 +51,11 @@ struct DeliveryView {
     deliver_until: Option<DateTime<Utc>>,
     attempts: u32,
     failure: Option<String>,
-    last_try: Option<TryView>,
+    last_try: Option<AttemptView>,
 }
 
 #[derive(Debug, Serialize)]
-struct TryView {
+struct AttemptView {
     at: DateTime<Utc>,
     status: Option<u16>,
     error: Option<String>,
@@ -67,12 +67,12 @@ impl From<RecentDelivery> for DeliveryView {
         Self {
             event_id: delivery.id.to_string(),
             kind: delivery.kind,
-            user_id: user_id.map_or_else(|| NOBODY.to_owned(), |id| masking::user(id.as_str())),
+            user_id: user_id.map_or_else(|| SAMPLE_ID.to_owned(), |id| masking::user(id.as_str())),
             created_at: delivery.created_at,
             deliver_until: delivery.deliver_until,
             attempts: delivery.attempts,
             failure: delivery.failure,
-            last_try: last_try.map(|last| TryView {
+            last_try: last_try.map(|last| AttemptView {
                 at: last.at,
                 status: last.status,
                 error: last.error,
@@ -83,9 +83,9 @@ impl From<RecentDelivery> for DeliveryView {
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<ListParameters>,
 ) -> Result<Body<DeliveryPage>, Problem> {
-    let Asked {
+    let ListParameters {
         channel,
         state,
         before,
@@ -130,7 +130,7 @@ pub(super) async fn replay(
     let caller = caller(&admin, &operator, &request.channel)?;
     let (since, until) = (request.since.into(), request.until.map(Moment::into));
     check_interval(since, until)?;
-    let replay = Replay {
+    let replay = ReplaySelection {
         since,
         until,
         state: request.state.map(DeliveryState::from),
@@ -146,14 +146,14 @@ pub(super) async fn replay(
 /// The channel whose callback is paused or resumed.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct OfChannel {
+pub(super) struct ChannelRequest {
     channel: ChannelId,
 }
 
 pub(super) async fn pause(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    Json(OfChannel { channel }): Json<OfChannel>,
+    Json(ChannelRequest { channel }): Json<ChannelRequest>,
 ) -> Result<Body<Callback>, Problem> {
     let caller = caller(&admin, &operator, &channel)?;
     Ok(Body(admin.bridge.pause_callback(&caller).await?.into()))
@@ -162,7 +162,7 @@ pub(super) async fn pause(
 pub(super) async fn resume(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    Json(OfChannel { channel }): Json<OfChannel>,
+    Json(ChannelRequest { channel }): Json<ChannelRequest>,
 ) -> Result<Body<Callback>, Problem> {
     let caller = caller(&admin, &operator, &channel)?;
     Ok(Body(admin.bridge.resume_callback(&caller).await?.into()))

@@ -12,7 +12,7 @@ use super::{Admin, masking};
 use crate::api::extract::{EventPath, Json};
 use crate::api::problem::{Code, Problem};
 use crate::api::v1::deliveries::view::DeliveryView;
-use crate::bridge::{self, EventCase};
+use crate::bridge::{self, EventDetails};
 use crate::types::audit::Record;
 use crate::types::delivery::EventRecord;
 use crate::types::event::EventId;
@@ -40,9 +40,9 @@ pub(super) struct EventText {
 }
 
 /// The `event_id` of the path, for an event of any channel.
-pub(super) struct AnyEvent(EventId);
+pub(super) struct EventIdPath(EventId);
 
-impl FromRequestParts<Admin> for AnyEvent {
+impl FromRequestParts<Admin> for EventIdPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
@@ -55,12 +55,12 @@ impl FromRequestParts<Admin> for AnyEvent {
 /// An empty JSON object. The path says it all.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nothing {}
+pub(super) struct EmptyBody {}
 
-impl TryFrom<EventCase> for EventView {
+impl TryFrom<EventDetails> for EventView {
     type Error = Problem;
 
-    fn try_from(case: EventCase) -> Result<Self, Problem> {
+    fn try_from(case: EventDetails) -> Result<Self, Problem> {
         let event = parsed(&case.record)?;
         let traceparent = case.origin.traceparent;
         Ok(Self {
@@ -81,7 +81,7 @@ fn parsed(record: &EventRecord) -> Result<Map<String, Value>, Problem> {
 
 pub(super) async fn show(
     State(admin): State<Admin>,
-    AnyEvent(id): AnyEvent,
+    EventIdPath(id): EventIdPath,
 ) -> Result<Body<EventView>, Problem> {
     let case = admin.bridge.event_case(id).await.map_err(of_any_channel)?;
     Ok(Body(case.try_into()?))
@@ -90,8 +90,8 @@ pub(super) async fn show(
 pub(super) async fn retry(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    AnyEvent(id): AnyEvent,
-    Json(Nothing {}): Json<Nothing>,
+    EventIdPath(id): EventIdPath,
+    Json(EmptyBody {}): Json<EmptyBody>,
 ) -> Result<(StatusCode, Body<EventView>), Problem> {
     let bridge = &admin.bridge;
     let caller = bridge.caller_of_event(&operator, id).await;
@@ -104,8 +104,8 @@ pub(super) async fn retry(
 pub(super) async fn read(
     AuthOperator(operator): AuthOperator,
     State(admin): State<Admin>,
-    AnyEvent(id): AnyEvent,
-    Json(Nothing {}): Json<Nothing>,
+    EventIdPath(id): EventIdPath,
+    Json(EmptyBody {}): Json<EmptyBody>,
 ) -> Result<Body<EventText>, Problem> {
     let record = admin.bridge.read_event(&operator, id).await;
     let event = parsed(&record.map_err(of_any_channel)?)?;

@@ -17,8 +17,8 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::page;
 use crate::api::around::Next;
-use crate::api::envelope::{AnonymousLog, Envelope};
 use crate::api::problem::{Code, Problem};
+use crate::api::request_log::{AnonymousLog, RequestLog};
 use crate::clock::SharedClock;
 use crate::web::cross_site::{HostNames, Initiator, is_cross_site};
 
@@ -84,8 +84,8 @@ pub(super) async fn guard(
     match guard.check(&request) {
         Ok(()) => Ok(next.run(request).await),
         Err(problem) => {
-            let envelope = Envelope::open(&mut request, &*guard.clock);
-            Ok(envelope.seal_uncounted(problem.into_response(), &guard.anonymous))
+            let envelope = RequestLog::open(&mut request, &*guard.clock);
+            Ok(envelope.finish_uncounted(problem.into_response(), &guard.anonymous))
         }
     }
 }

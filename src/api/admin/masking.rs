@@ -7,7 +7,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::types::event::NOBODY;
+use crate::types::event::SAMPLE_ID;
 
 /// The placeholder for a masked value.
 const HIDDEN: &str = "hidden";
@@ -17,7 +17,7 @@ const LONGEST: usize = 128;
 
 /// 6 characters: the length from which the end of a user id is shown. Of a shorter id, two
 /// characters would reveal too much.
-const SHORTEST_TOLD: usize = 6;
+const MIN_SHOWN_LENGTH: usize = 6;
 
 /// The paths of the members that are shown. Items of a list have the path of the list.
 const SHOWN: [&str; 31] = [
@@ -65,9 +65,9 @@ pub(super) fn event(event: Map<String, Value>) -> Value {
 /// Masks a user id: only its last two characters are left.
 pub(super) fn user(id: &str) -> String {
     let length = id.chars().count();
-    if id == NOBODY {
+    if id == SAMPLE_ID {
         id.to_owned()
-    } else if length < SHORTEST_TOLD {
+    } else if length < MIN_SHOWN_LENGTH {
         "…".to_owned()
     } else {
         let end: String = id.chars().skip(length - 2).collect();
@@ -81,14 +81,14 @@ fn masked(value: Value, path: &str) -> Value {
         path => format!("{path}.{name}"),
     };
     match value {
-        Value::Object(members) if leads_on(path) => members
+        Value::Object(members) if has_shown_member(path) => members
             .into_iter()
             .map(|(name, value)| {
                 let masked = masked(value, &below(&name));
                 (name, masked)
             })
             .collect(),
-        Value::Array(items) if leads_on(path) || SHOWN.contains(&path) => {
+        Value::Array(items) if has_shown_member(path) || SHOWN.contains(&path) => {
             items.into_iter().map(|item| masked(item, path)).collect()
         }
         Value::Null => Value::Null,
@@ -100,7 +100,7 @@ fn masked(value: Value, path: &str) -> Value {
 }
 
 /// True if at least one member below the path is shown.
-fn leads_on(path: &str) -> bool {
+fn has_shown_member(path: &str) -> bool {
     let mut shown = SHOWN.iter();
     path.is_empty()
         || shown.any(|member| {

@@ -10,7 +10,7 @@ use super::{Admin, masking};
 use crate::api::problem::{Code, Problem};
 use crate::bridge;
 use crate::types::event::data::Failure;
-use crate::types::ownership::Origin;
+use crate::types::ownership::Owner;
 use crate::types::request::{Report, RequestState};
 use crate::types::trace::Trace;
 
@@ -75,15 +75,15 @@ pub(super) async fn show(
     // An id is opaque: a malformed one is treated as unknown.
     let Path(id) = id.map_err(|_| unknown())?;
     let id = id.parse().map_err(|_| unknown())?;
-    match admin.bridge.request_case(id).await {
+    match admin.bridge.request_details(id).await {
         Ok(case) => Ok(Body(case.into())),
         Err(bridge::Error::MessageNotFound) => Err(unknown()),
         Err(error) => Err(error.into()),
     }
 }
 
-impl From<(Origin, Report)> for MessageView {
-    fn from((origin, report): (Origin, Report)) -> Self {
+impl From<(Owner, Report)> for MessageView {
+    fn from((owner, report): (Owner, Report)) -> Self {
         let steps = report.timeline.into_iter().map(|step| StepView {
             at: step.at,
             what: step.what,
@@ -91,7 +91,7 @@ impl From<(Origin, Report)> for MessageView {
         });
         Self {
             id: report.id.to_string(),
-            channel: origin.channel_id.to_string(),
+            channel: owner.channel_id.to_string(),
             user_id: masking::user(report.user_id.as_str()),
             conversation_id: report.conversation_id.map(String::from),
             sequences: report.sequences,
@@ -105,7 +105,7 @@ impl From<(Origin, Report)> for MessageView {
             failure: report.failure.map(FailureView::from),
             created_at: report.created_at,
             file_type: report.file.map(|(_, kind)| kind.as_str().to_owned()),
-            trace_id: origin.traceparent.and_then(|it| Trace::id_in(&it)),
+            trace_id: owner.traceparent.and_then(|it| Trace::id_in(&it)),
             timeline: steps.collect(),
         }
     }

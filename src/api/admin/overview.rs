@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::Admin;
 use crate::bridge::{ChannelOverview, Overview};
-use crate::types::delivery::{DeliveryCounts, PROBED_FROM, Pause};
+use crate::types::delivery::{DeliveryCounts, PROBE_AFTER_FAILURES, Pause};
 use crate::types::rejection::Rejected;
 use crate::types::status::{Backlog, CloseBacklog, EngineKind, Health, Outage};
 
@@ -61,9 +61,9 @@ struct AccountView {
     id: String,
     /// The hosts of its services that have been looked up.
     hosts: Vec<HostView>,
-    hosts_away: Vec<AwayView>,
+    hosts_away: Vec<UnavailableHostView>,
     app_token: Option<TokenView>,
-    last_trouble: Option<TroubleView>,
+    last_trouble: Option<LastErrorView>,
     /// The pending closes of erased users' conversations.
     erasure_closes: WaitingView,
     /// The notifications that were rejected, the latest first.
@@ -78,7 +78,7 @@ struct HostView {
 }
 
 #[derive(Debug, Serialize)]
-struct AwayView {
+struct UnavailableHostView {
     host: String,
     failures: u32,
     error: &'static str,
@@ -96,7 +96,7 @@ struct TokenView {
 }
 
 #[derive(Debug, Serialize)]
-struct TroubleView {
+struct LastErrorView {
     at: DateTime<Utc>,
     operation: &'static str,
     error: &'static str,
@@ -235,7 +235,7 @@ impl AccountView {
             host: known.host,
             looked_up_at: known.looked_up_at,
         });
-        let away = health.away.into_iter().map(|away| AwayView {
+        let away = health.away.into_iter().map(|away| UnavailableHostView {
             host: away.host,
             failures: away.failures,
             error: away.error,
@@ -249,7 +249,7 @@ impl AccountView {
                 renew_at: times.renew_at,
                 expires_at: times.expires_at,
             }),
-            last_trouble: health.last_trouble.map(|trouble| TroubleView {
+            last_trouble: health.last_trouble.map(|trouble| LastErrorView {
                 at: trouble.at,
                 operation: trouble.operation,
                 error: trouble.error,
@@ -298,7 +298,7 @@ impl From<&Backlog> for CallbackView {
         let state = match failures {
             _ if pause.is_some() => CallbackState::Paused,
             0 => CallbackState::Active,
-            _ if failures < PROBED_FROM => CallbackState::Failing,
+            _ if failures < PROBE_AFTER_FAILURES => CallbackState::Failing,
             _ => CallbackState::Probed,
         };
         let by = |pause: Pause| {

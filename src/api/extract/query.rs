@@ -58,28 +58,31 @@ mod tests {
 
     #[derive(Debug, Deserialize, PartialEq)]
     #[serde(deny_unknown_fields)]
-    struct Asked {
+    struct Parameters {
         after: Option<Cursor>,
         kind: EventType,
     }
 
     #[test]
     fn query_parameters_are_percent_decoded_and_parsed() {
-        let read = |query| parse::<Asked>(query).ok();
+        let read = |query| parse::<Parameters>(query).ok();
 
         let kind = EventType::MessageSent;
         let after = Some(Cursor::behind(10));
-        assert_eq!(read("kind=message.sent"), Some(Asked { after: None, kind }));
+        assert_eq!(
+            read("kind=message.sent"),
+            Some(Parameters { after: None, kind })
+        );
         assert_eq!(
             read("after=%63a&kind=message%2Esent"),
-            Some(Asked { after, kind })
+            Some(Parameters { after, kind })
         );
     }
 
     #[test]
     fn a_query_that_is_not_utf_8_is_malformed() {
         for query in ["kind=%ff", "%C3=1", "kind=message.sent&after=%ED%A0%80"] {
-            let problem = parse::<Asked>(query).unwrap_err();
+            let problem = parse::<Parameters>(query).unwrap_err();
 
             assert_eq!(problem.code(), Code::MalformedRequest, "{query}");
         }
@@ -102,7 +105,7 @@ mod tests {
                 "unknown parameter",
             ),
         ] {
-            let problem = format!("{:?}", parse::<Asked>(query).unwrap_err());
+            let problem = format!("{:?}", parse::<Parameters>(query).unwrap_err());
 
             assert!(
                 problem.contains(&format!("pointer: \"/{name}\"")),

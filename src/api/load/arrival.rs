@@ -9,9 +9,9 @@ use http_body::{Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{Held, Place, no_room_for_body};
+use super::{Permit, PermitKind, body_limit_problem};
 use crate::api::problem::{Code, Problem};
-use crate::bounds::Exhausted;
+use crate::bounds::LimitReached;
 
 /// The speed at which a body must arrive.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Pace {
     /// The problem for a body that is cut because the service stops.
     stopped: fn() -> Problem,
     /// The problem for a body that does not fit.
-    pub(super) no_room: fn(Exhausted) -> Problem,
+    pub(super) no_room: fn(LimitReached) -> Problem,
 }
 
 /// The pace of channels' JSON bodies. Most are below 1 KiB and arrive with the head of the request.
@@ -38,7 +38,7 @@ pub(super) static REQUESTS: Pace = Pace {
     too_slow: "The body must arrive within 5 s plus 1 s for each KiB; nothing was done.",
     grace_at_stop: Duration::from_secs(5),
     stopped: stopped_request,
-    no_room: no_room_for_body,
+    no_room: body_limit_problem,
 };
 
 /// The pace of forms with users' files. They also have a time limit for the whole form.
@@ -79,7 +79,7 @@ fn stopped_request() -> Problem {
 /// The body of a request that holds a permit, while it arrives.
 pub(super) struct Arrival {
     body: Body,
-    place: Place,
+    place: Permit,
     begun: Instant,
     bytes: usize,
     /// Set once the body has to be waited for. Nearly all bodies are complete at once.
@@ -96,7 +96,7 @@ struct Waiting {
 }
 
 impl Arrival {
-    pub(super) fn new(body: Body, place: Place) -> Self {
+    pub(super) fn new(body: Body, place: Permit) -> Self {
         Self {
             body,
             place,
@@ -107,8 +107,8 @@ impl Arrival {
     }
 
     /// Returns pending until the body has taken too long.
-    fn poll_too_late(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
-        let Held::Request(request) = &*self.place.0 else {
+    fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
+        let PermitKind::Request(request) = &*self.place.0 else {
             return Poll::Pending;
         };
         let pace = request.pace;
@@ -142,7 +142,7 @@ impl Arrival {
 
     /// Cuts the body.
     fn cut(&self, why: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let Held::Request(request) = &*self.place.0 {
+        if let PermitKind::Request(request) = &*self.place.0 {
             request.cut.get_or_init(|| why);
         }
         Poll::Ready(Some(Err(axum::Error::new("the body was cut"))))
@@ -160,13 +160,13 @@ impl http_body::Body for Arrival {
         let frame = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let why = ready!(self.poll_too_late(context));
+                let why = ready!(self.poll_timeout(context));
                 return self.cut(why);
             }
         };
         if let Some(Ok(frame)) = &frame {
             self.bytes += frame.data_ref().map_or(0, Bytes::len);
-            if let Err(why) = self.place.book(self.bytes) {
+            if let Err(why) = self.place.count_bytes(self.bytes) {
                 return self.cut(why);
             }
         }

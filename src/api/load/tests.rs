@@ -8,7 +8,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::time::{Instant, sleep};
 
 use super::super::bounds::JSON_LIMIT;
-use super::super::extract::{self, Unread};
+use super::super::extract::{self, ReadError};
 use super::*;
 
 const MESSAGES: &str = "/v1/users/{user_id}/messages";
@@ -34,7 +34,7 @@ fn load() -> (Load, CancellationToken) {
 
 /// Takes permits until none is left; returns them with the problem of the first request without
 /// one.
-fn fill(load: &Load, holder: Holder<'_>) -> (Vec<Place>, Problem) {
+fn fill(load: &Load, holder: Holder<'_>) -> (Vec<Permit>, Problem) {
     let mut places = Vec::new();
     loop {
         match load.admit(holder, MESSAGES) {
@@ -60,7 +60,7 @@ fn trickling(pause: Duration) -> Body {
 }
 
 /// Reads a request's body for as long as it arrives.
-async fn read(place: &Place, body: Body) {
+async fn read(place: &Permit, body: Body) {
     let arriving = place.arriving(body);
     let reading = extract::whole(arriving, JSON_LIMIT);
     // The missing end of the body is not waited for.
@@ -138,7 +138,7 @@ async fn request_bodies_count_by_the_bytes_received() {
 
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
     let one_more = extract::whole(place.arriving("x".into()), JSON_LIMIT).await;
-    assert_eq!(one_more, Err(Unread::Broken));
+    assert_eq!(one_more, Err(ReadError::Broken));
     says(
         &place.cut().unwrap(),
         "overloaded",
@@ -171,7 +171,7 @@ async fn notification_bodies_count_by_the_bytes_received() {
         }
     }
 
-    let refused = arriving.iter().filter_map(Place::cut);
+    let refused = arriving.iter().filter_map(Permit::cut);
     for problem in refused.clone() {
         says(&problem, "too-many-notifications", "");
     }
@@ -200,7 +200,7 @@ async fn a_body_that_arrives_too_slowly_is_cut_off() {
 
         let read = extract::whole(place.arriving(body), JSON_LIMIT).await;
 
-        assert_eq!(read, Err(Unread::Broken));
+        assert_eq!(read, Err(ReadError::Broken));
         let took = begun.elapsed();
         assert!(
             took >= after && took < after + second,
@@ -248,7 +248,7 @@ async fn a_stop_cuts_off_bodies_that_still_arrive() {
 
         let (read, ()) = tokio::join!(extract::whole(arriving, JSON_LIMIT), stop);
 
-        assert_eq!(read, Err(Unread::Broken));
+        assert_eq!(read, Err(ReadError::Broken));
         assert_eq!(begun.elapsed().as_secs(), (second + after).as_secs());
         let code = if is_notification {
             "too-many-notifications"
@@ -264,7 +264,7 @@ async fn a_response_keeps_its_permit_until_it_is_written() {
     let (load, _) = load();
     let place = load.admit(SMS, MESSAGES).unwrap().unwrap();
 
-    let answer = place.held_by("ok".into_response());
+    let answer = place.with_permit("ok".into_response());
 
     assert_eq!(load.0.requests.held(), 1);
     assert_eq!(answer.body().size_hint().exact(), Some(2));
@@ -282,21 +282,21 @@ fn event_pages_count_by_their_bytes_and_have_shares() {
     let of_mallory = pages(MALLORY);
     assert_eq!(of_mallory.len(), PAGES_OF_USER / PAGE);
     says(
-        &no_room_for_page(load.page(MALLORY, 1).unwrap_err()),
+        &page_limit_problem(load.page(MALLORY, 1).unwrap_err()),
         "overloaded",
         "for this user",
     );
     let of_sms = pages(SMS);
     assert_eq!(of_mallory.len() + of_sms.len(), BYTES / PAGE * 3 / 4);
     says(
-        &no_room_for_page(load.page(SMS, 1).unwrap_err()),
+        &page_limit_problem(load.page(SMS, 1).unwrap_err()),
         "overloaded",
         "of this channel",
     );
     let of_app = pages(APP);
     assert_eq!(of_app.len(), BYTES / PAGE / 4);
     says(
-        &no_room_for_page(load.page(APP, 1).unwrap_err()),
+        &page_limit_problem(load.page(APP, 1).unwrap_err()),
         "overloaded",
         "to readers.",
     );

@@ -15,7 +15,9 @@ use crate::api::auth::AuthChannel;
 use crate::api::extract::{EventPath, Json, Query};
 use crate::api::problem::Problem;
 use crate::bridge::Bridge;
-use crate::types::delivery::{DeliveryState, Outlook, PROBED_FROM, Replay};
+use crate::types::delivery::{
+    CallbackSchedule, DeliveryState, PROBE_AFTER_FAILURES, ReplaySelection,
+};
 use crate::types::event::{Event, EventType};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::links;
@@ -25,7 +27,7 @@ use view::{DeliveryItem, DeliveryList, EventView};
 /// The query parameters of the list of deliveries.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Asked {
+pub(super) struct ListParameters {
     /// The state of the deliveries to list.
     state: AskedState,
     /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
@@ -68,17 +70,17 @@ impl From<AskedState> for DeliveryState {
     path = "/v1/deliveries",
     tag = "deliveries",
     operation_id = "listDeliveries",
-    params(Asked),
+    params(ListParameters),
     responses((status = 200, description = "The deliveries", body = DeliveryList)),
 )]
 pub(super) async fn list(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
-    Query(Asked {
+    Query(ListParameters {
         state,
         after: MaybeCursor(after),
         limit,
-    }): Query<Asked>,
+    }): Query<ListParameters>,
 ) -> Result<Body<DeliveryList>, Problem> {
     let state = DeliveryState::from(state);
     let page = bridge.deliveries(&caller, state, after, limit.0).await?;
@@ -167,7 +169,7 @@ pub(super) async fn replay(
 ) -> Result<Body<Replayed>, Problem> {
     let (since, until) = (request.since.into(), request.until.map(Moment::into));
     check_interval(since, until)?;
-    let replay = Replay {
+    let replay = ReplaySelection {
         since,
         until,
         state: request.state.map(DeliveryState::from),
@@ -218,11 +220,11 @@ enum CallbackState {
     Paused,
 }
 
-impl From<Outlook> for Callback {
-    fn from(outlook: Outlook) -> Self {
+impl From<CallbackSchedule> for Callback {
+    fn from(outlook: CallbackSchedule) -> Self {
         let state = if outlook.paused {
             CallbackState::Paused
-        } else if outlook.failures >= PROBED_FROM {
+        } else if outlook.failures >= PROBE_AFTER_FAILURES {
             CallbackState::Probed
         } else {
             CallbackState::Active

@@ -16,7 +16,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::api::auth::AuthChannel;
 use crate::api::extract::Query;
-use crate::api::load::{Load, no_room_for_page};
+use crate::api::load::{Load, page_limit_problem};
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
 use crate::types::event::{Cursor, Event};
@@ -32,7 +32,7 @@ const LAST_EVENT_ID_PARAMETER: &str = "lastEventId";
 /// The query parameters of the events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(super) struct Asked {
+pub(super) struct ListParameters {
     /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
     /// stored event.
     #[serde(default)]
@@ -184,7 +184,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
     path = "/v1/events",
     tag = "events",
     operation_id = "listEvents",
-    params(Asked, LastEventId),
+    params(ListParameters, LastEventId),
     responses((
         status = 200,
         description = "The events. If `Accept` prefers `text/event-stream` to `application/json`, the response is a stream of \
@@ -202,7 +202,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
 pub(super) async fn list(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
-    Query(asked): Query<Asked>,
+    Query(asked): Query<ListParameters>,
     LastEventId(last_seen): LastEventId,
     State(load): State<Load>,
     headers: HeaderMap,
@@ -238,9 +238,9 @@ pub(super) async fn list(
     let wait = Duration::from_secs(asked.wait.0.into());
     let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
     let place = load.page(caller.holder(), page.bytes());
-    let place = place.map_err(no_room_for_page)?;
+    let place = place.map_err(page_limit_problem)?;
     let page = Body(EventList::try_from(page)?).into_response();
-    Ok(place.held_by(page))
+    Ok(place.with_permit(page))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

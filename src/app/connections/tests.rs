@@ -17,14 +17,14 @@ const LONG: Duration = Duration::from_secs(20);
 /// Serves "ok" on at most `at_once` connections; returns the address.
 async fn serve(at_once: usize, silence: Duration) -> SocketAddr {
     let router = Router::new().route("/", get(|| async { "ok" }));
-    let patience = Patience {
+    let patience = IdleLimits {
         silence,
-        ..Patience::default()
+        ..IdleLimits::default()
     };
     serve_router(router, at_once, patience).await
 }
 
-async fn serve_router(router: Router, at_once: usize, patience: Patience) -> SocketAddr {
+async fn serve_router(router: Router, at_once: usize, patience: IdleLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let connections = Connections::new(listener, at_once, patience, std::future::pending());
@@ -90,9 +90,9 @@ const LENGTH: usize = 16 * 1024 * 1024;
 #[tokio::test]
 async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
     let unread = Duration::from_millis(500);
-    let patience = Patience {
+    let patience = IdleLimits {
         unread,
-        ..Patience::default()
+        ..IdleLimits::default()
     };
     let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
     let address = serve_router(router, 2, patience).await;
@@ -129,7 +129,7 @@ async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
 /// Serves "ok" on a listener with an immediate stop; returns when it has stopped.
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
-    let connections = Connections::new(listener, 2, Patience::default(), std::future::ready(()));
+    let connections = Connections::new(listener, 2, IdleLimits::default(), std::future::ready(()));
     serving::serve(connections, router, None, LONG).await;
 }
 

@@ -9,7 +9,7 @@
 //! describe its line and its members in `docs/first-day.md`; and add a row to
 //! `tests/it/doctor_conversation.rs` in which it alone fails.
 
-mod asking;
+mod calls;
 mod closing;
 mod echo;
 mod opening;
@@ -36,7 +36,7 @@ use crate::types::conversation::Features;
 use crate::types::ids::ConversationId;
 use crate::types::trace::Trace;
 
-use asking::{AS_IT_SAYS, Asked, Failure};
+use calls::{CallResult, Failure, HINT_SEE_ANSWER};
 pub(super) use options::Options;
 
 /// Checks all accounts that the options name. Returns the report's section about the run itself.

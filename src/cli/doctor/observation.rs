@@ -1,9 +1,9 @@
 //! The Cloud's notifications of the doctor's own conversations, as the installation stores them.
 //!
-//! The bridge stores changes of conversations that it does not know (`early_changes`), whichever
-//! replica gets them. The doctor reads them there. While no service runs on this machine, the
-//! doctor listens in its place, with the same components and into the same database. Notifications
-//! of real conversations that arrive meanwhile are stored for the service.
+//! The bridge stores changes of conversations that it does not know (`unmatched_changes`),
+//! whichever replica gets them. The doctor reads them there. While no service runs on this machine,
+//! the doctor listens in its place, with the same components and into the same database.
+//! Notifications of real conversations that arrive meanwhile are stored for the service.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -21,7 +21,7 @@ use crate::bridge;
 use crate::clock::{Clock, SharedClock};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
-use crate::store::{self, KeptChange, Store, Survey};
+use crate::store::{self, DatabaseInfo, KeptChange, Store};
 use crate::types::audit::Actor;
 use crate::types::ids::{AccountId, ConversationId};
 use crate::types::rejection::Rejection;
@@ -63,7 +63,7 @@ impl Notifications {
     ) -> anyhow::Result<Self> {
         let location = app::location(&config.database);
         let store = match Store::connect(&location).await {
-            Err(store::Error::InUse { .. }) => Store::connect_beside(&location).await,
+            Err(store::Error::InUse { .. }) => Store::connect_read_only(&location).await,
             connected => connected,
         }
         .context("the database cannot be opened")?;
@@ -82,7 +82,7 @@ impl Notifications {
         clock: &SharedClock,
         life: &Lifecycle,
     ) -> anyhow::Result<Self> {
-        let survey = store.survey().await?;
+        let survey = store.inspect().await?;
         make_ready(store, &survey, &**clock).await?;
         let listener = if survey.is_beside {
             None
@@ -245,7 +245,7 @@ impl Arrived {
 
 /// Creates the schema in a new database, as the first start of the service does. A schema that is
 /// out of date is left to the operator.
-async fn make_ready(store: &Store, survey: &Survey, clock: &dyn Clock) -> anyhow::Result<()> {
+async fn make_ready(store: &Store, survey: &DatabaseInfo, clock: &dyn Clock) -> anyhow::Result<()> {
     if survey.pending == 0 {
         return Ok(());
     }

@@ -264,8 +264,8 @@ fn codes_40104_and_40105_are_treated_alike() {
             &json!({"code": 401, "body": {"title": "missing", "errorCode": error_code}}),
         );
         let error = error.unwrap_err();
-        assert!(!error.is_transient() && error.blames_consumer_token());
-        let error = error.under_new_tokens();
+        assert!(!error.is_transient() && error.may_be_consumer_token());
+        let error = error.after_token_renewal();
         assert!(
             is_refused(&error, 401, Some(&error_code.to_string())),
             "{error:?}"
@@ -277,17 +277,17 @@ fn codes_40104_and_40105_are_treated_alike() {
 fn a_401_naming_no_token_is_a_refusal_only_under_new_tokens() {
     let body = json!({"code": "UNAUTHORIZED", "body": {"msg": "no"}, "reqId": ID});
     let error = of(401, &body).unwrap_err();
-    assert!(error.blames_consumer_token() && !error.is_transient());
+    assert!(error.may_be_consumer_token() && !error.is_transient());
     assert!(is_refused(
-        &error.under_new_tokens(),
+        &error.after_token_renewal(),
         401,
         Some("UNAUTHORIZED")
     ));
 
     for bare in ["", "<html>", r#"{"error":"Unauthorized"}"#] {
         let error = of_text(401, bare);
-        assert!(error.blames_consumer_token(), "{bare}");
-        let error = error.under_new_tokens();
+        assert!(error.may_be_consumer_token(), "{bare}");
+        let error = error.after_token_renewal();
         assert!(
             matches!(error, Error::Unauthorized { is_bare: true, .. }),
             "{bare}: {error:?}"

@@ -17,7 +17,7 @@ struct Setup {
     cache: Cache<u32>,
     clock: ManualClock,
     requests: std::sync::Mutex<Vec<Option<oneshot::Sender<Answer>>>>,
-    repeats: std::sync::Mutex<Vec<Repeat>>,
+    repeats: std::sync::Mutex<Vec<RetryPolicy>>,
 }
 
 impl Setup {
@@ -38,7 +38,7 @@ impl Setup {
         setup
     }
 
-    fn request(&self, repeat: Repeat) -> Request<u32> {
+    fn request(&self, repeat: RetryPolicy) -> Request<u32> {
         let (sender, receiver) = oneshot::channel();
         self.requests.lock().unwrap().push(Some(sender));
         self.repeats.lock().unwrap().push(repeat);
@@ -134,7 +134,7 @@ async fn a_value_is_not_renewed_before_its_renewal_time() {
     assert_eq!(renewed.unwrap(), 2);
     assert_eq!(
         *setup.repeats.lock().unwrap(),
-        [Repeat::Freely, Repeat::Never]
+        [RetryPolicy::Freely, RetryPolicy::Never]
     );
 }
 
@@ -196,7 +196,7 @@ async fn a_request_abandoned_long_ago_is_replaced_by_a_new_one() {
     let setup = Setup::new();
     let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
     assert!(gone.await.is_err());
-    setup.advance(LEFT_BEHIND_MS);
+    setup.advance(ABANDONED_AFTER_MS);
 
     let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
 

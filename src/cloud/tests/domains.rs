@@ -184,7 +184,7 @@ async fn an_unreachable_host_means_that_nothing_was_sent() {
     // By now the circuit breaker is open.
     for _ in 0..3 {
         let error = cloud.publish().await.unwrap_err();
-        let is_left_alone = matches!(error, Error::NotBegun(_) | Error::Unreachable(_));
+        let is_left_alone = matches!(error, Error::NotAttempted(_) | Error::Unreachable(_));
         assert!(is_left_alone, "{error:?}");
         assert!(error.is_transient() && !error.outcome_unknown());
     }
@@ -210,7 +210,7 @@ async fn a_failed_host_lookup_means_that_no_message_was_sent() {
 
     let error = cloud.publish().await.unwrap_err();
 
-    assert!(matches!(error, Error::NotBegun(_)), "{error:?}");
+    assert!(matches!(error, Error::NotAttempted(_)), "{error:?}");
     assert!(error.is_transient() && !error.outcome_unknown());
     assert_eq!(look_ups(&cloud).await, 3, "no retry within a retry");
 }

@@ -61,7 +61,7 @@ async fn a_sequence_may_be_text_and_a_success_may_lack_one() {
 
         match sequence {
             Some(sequence) => assert_eq!(published.unwrap(), sequence, "{body}"),
-            None => assert!(matches!(published, Err(Error::Unnumbered)), "{body}"),
+            None => assert!(matches!(published, Err(Error::MissingSequence)), "{body}"),
         }
         assert_eq!(cloud.requests_to(SEND).await.len(), 1);
     }

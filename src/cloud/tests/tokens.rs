@@ -267,7 +267,7 @@ async fn an_empty_app_jwt_is_not_accepted() {
 
     let error = check(&cloud).await.unwrap_err();
 
-    assert!(matches!(error, Error::NotBegun(_)), "{error:?}");
+    assert!(matches!(error, Error::NotAttempted(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -425,6 +425,6 @@ async fn a_token_timeout_leaves_no_outcome_unknown() {
 
     let error = cloud.publish().await.unwrap_err();
 
-    assert!(matches!(error, Error::NotBegun(_)), "{error:?}");
+    assert!(matches!(error, Error::NotAttempted(_)), "{error:?}");
     assert!(error.is_transient() && !error.outcome_unknown());
 }

@@ -22,7 +22,7 @@ pub(in crate::cloud) struct DownloadUrl<'a> {
 
 /// The characters that end or change a value in a query. `%` is not among them, so that an encoded
 /// value stays as it is.
-const MISUNDERSTOOD: AsciiSet = CONTROLS.add(b'+').add(b' ').add(b'&').add(b'#');
+const QUERY_ESCAPES: AsciiSet = CONTROLS.add(b'+').add(b' ').add(b'&').add(b'#');
 
 /// The answer to either request.
 #[derive(Deserialize)]
@@ -38,7 +38,7 @@ impl TemporaryUrl {
     pub(in crate::cloud) fn query(&self) -> String {
         let pairs = self.query_params.iter().map(|(name, value)| {
             let value = match value {
-                Value::String(text) => utf8_percent_encode(text, &MISUNDERSTOOD).to_string(),
+                Value::String(text) => utf8_percent_encode(text, &QUERY_ESCAPES).to_string(),
                 other => other.to_string(),
             };
             format!("{name}={value}")

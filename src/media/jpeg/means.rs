@@ -10,7 +10,7 @@ use image::RgbImage;
 use super::huffman::{Bits, Table};
 use super::segments::{Segment, Segments, marker};
 use crate::media::Error;
-use crate::media::reduction::{Every, Reduction, Rgba};
+use crate::media::reduction::{Reduction, Rgba, Stride};
 
 /// 11 bits: the maximum for a difference of means, for samples of 8 bits. Source: ITU-T T.81, table
 /// F.1.
@@ -123,7 +123,7 @@ impl Means {
                 }
                 self.colours.of(values)
             });
-            reduction.add(y, Every::ONE, pixels);
+            reduction.add(y, Stride::ONE, pixels);
         }
         reduction.finish()
     }
@@ -277,17 +277,19 @@ impl Colours {
         let over_black = |value: u8| clamped(i32::from(value) * i32::from(black) / 255);
         let [r, g, b] = match self {
             Self::Grey => [first; 3],
-            Self::YCbCr => light(first, second, third),
+            Self::YCbCr => ycbcr_to_rgb(first, second, third),
             Self::Rgb => [first, second, third],
             Self::Cmyk => [first, second, third].map(over_black),
-            Self::Ycck => light(first, second, third).map(|value| over_black(u8::MAX - value)),
+            Self::Ycck => {
+                ycbcr_to_rgb(first, second, third).map(|value| over_black(u8::MAX - value))
+            }
         };
         [r, g, b, u8::MAX]
     }
 }
 
 /// Converts `YCbCr` to RGB. Source: ITU-T T.871, section 7, in units of 1/65,536.
-fn light(y: u8, cb: u8, cr: u8) -> [u8; 3] {
+fn ycbcr_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
     let y = i32::from(y) << 16;
     let (cb, cr) = (i32::from(cb) - 128, i32::from(cr) - 128);
     let rounded = |value: i32| clamped((value + (1 << 15)) >> 16);
@@ -300,7 +302,7 @@ fn light(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 
 /// The part of each mean that a scan contains.
 #[derive(Clone, Copy)]
-enum Addition {
+enum ScanContent {
     /// The whole mean, followed by details that are skipped.
     MeanAndDetails,
     /// The mean without this number of its lowest bits.
@@ -325,7 +327,7 @@ struct Part<'a> {
 /// A scan that is being decoded.
 struct Scan<'a> {
     parts: Vec<Part<'a>>,
-    addition: Addition,
+    addition: ScanContent,
     /// The number of units across and down.
     units: (u32, u32),
     bits: Bits<'a>,
@@ -345,9 +347,9 @@ impl<'a> Scan<'a> {
         };
         let missing_bits = (approximation & 0xf).into();
         let addition = match (frame.is_progressive, first_coefficient, approximation >> 4) {
-            (false, _, _) => Addition::MeanAndDetails,
-            (true, 0, 0) => Addition::Mean { missing_bits },
-            (true, 0, _) => Addition::Bit { missing_bits },
+            (false, _, _) => ScanContent::MeanAndDetails,
+            (true, 0, 0) => ScanContent::Mean { missing_bits },
+            (true, 0, _) => ScanContent::Bit { missing_bits },
             (true, _, _) => return Ok(None),
         };
         let (selectors, _) = selectors.as_chunks();
@@ -442,20 +444,20 @@ impl<'a> Part<'a> {
     fn read_block(
         &mut self,
         bits: &mut Bits<'_>,
-        addition: Addition,
+        addition: ScanContent,
         mean: i16,
     ) -> Result<i16, Error> {
         match addition {
-            Addition::MeanAndDetails => {
+            ScanContent::MeanAndDetails => {
                 self.read_mean(bits)?;
                 pass_details(self.details.ok_or(Error::Unreadable)?, bits)?;
                 Ok(self.former)
             }
-            Addition::Mean { missing_bits } => {
+            ScanContent::Mean { missing_bits } => {
                 self.read_mean(bits)?;
                 Ok(self.former.wrapping_shl(missing_bits))
             }
-            Addition::Bit { missing_bits } => {
+            ScanContent::Bit { missing_bits } => {
                 let bit = i16::from(bits.take(1) == 1);
                 Ok(mean | bit.wrapping_shl(missing_bits))
             }

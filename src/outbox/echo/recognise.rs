@@ -11,7 +11,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::store::{Echo, Flight};
+use crate::store::{Echo, InFlight};
 use crate::types::message::Sequence;
 use crate::types::sketch::Sketch;
 
@@ -21,7 +21,7 @@ const USUAL_SKEW: TimeDelta = TimeDelta::seconds(5);
 
 /// An echo that was found for a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::outbox) struct Sighting {
+pub(in crate::outbox) struct FoundEcho {
     /// The sequence that the Cloud gave the message.
     pub(in crate::outbox) sequence: Sequence,
     /// True if the content is exactly the same and the time fits.
@@ -33,23 +33,23 @@ pub(in crate::outbox) struct Sighting {
 /// `text` is the text that was sent, or `None` for a file: a file's echo has the same path, or it
 /// is of another file. `others` are sequences that are known to belong to other messages.
 pub(super) fn recognise(
-    flight: &Flight,
+    in_flight: &InFlight,
     text: Option<&str>,
     echoes: &[(Echo, DateTime<Utc>)],
     others: &[Sequence],
-) -> Option<Sighting> {
+) -> Option<FoundEcho> {
     let open = || {
         let open = echoes.iter();
         open.filter(|(echo, _)| !others.contains(&echo.sequence))
     };
-    let says_the_same = |echo: &Echo| echo.digest == flight.digest;
+    let says_the_same = |echo: &Echo| echo.digest == in_flight.digest;
     let is_in_time = |echo: &Echo| {
         let sent_at = echo.sent_at;
-        sent_at.is_none_or(|at| at >= flight.begun_at - USUAL_SKEW)
+        sent_at.is_none_or(|at| at >= in_flight.begun_at - USUAL_SKEW)
     };
     let certain = open().find(|(echo, _)| says_the_same(echo) && is_in_time(echo));
     if let Some((echo, _)) = certain {
-        return Some(Sighting {
+        return Some(FoundEcho {
             sequence: echo.sequence,
             is_certain: true,
         });
@@ -60,12 +60,12 @@ pub(super) fn recognise(
         sketches.is_some_and(|(told, sent)| told.may_be_altered_from(sent))
     };
     // An echo that came before the attempt is of an older message, which may be similar.
-    let late = || open().filter(|(_, heard_at)| *heard_at >= flight.begun_at);
+    let late = || open().filter(|(_, received_at)| *received_at >= in_flight.begun_at);
     // The latest of several: the others are of older messages.
     let likely = late()
         .rfind(|(echo, _)| says_the_same(echo))
         .or_else(|| late().rfind(|(echo, _)| is_in_time(echo) && is_altered(echo)));
-    likely.map(|(echo, _)| Sighting {
+    likely.map(|(echo, _)| FoundEcho {
         sequence: echo.sequence,
         is_certain: false,
     })
@@ -84,8 +84,8 @@ mod tests {
     }
 
     /// Returns an attempt that began at 100 s.
-    fn flight(digest: Digest) -> Flight {
-        Flight {
+    fn in_flight(digest: Digest) -> InFlight {
+        InFlight {
             conversation_id: "c1".parse().unwrap(),
             dialog_id: "c1".to_owned(),
             digest: digest.into(),
@@ -110,8 +110,8 @@ mod tests {
     }
 
     fn find(text: &str, echoes: &[Echo], others: &[Sequence]) -> Option<(Sequence, bool)> {
-        let flight = flight(Digest::of_text(text));
-        let found = recognise(&flight, Some(text), &heard(echoes), others);
+        let in_flight = in_flight(Digest::of_text(text));
+        let found = recognise(&in_flight, Some(text), &heard(echoes), others);
         found.map(|it| (it.sequence, it.is_certain))
     }
 
@@ -147,16 +147,16 @@ mod tests {
 
     #[test]
     fn an_altered_echo_of_an_older_message_does_not_match() {
-        let flight = flight(Digest::of_text(CARD));
+        let in_flight = in_flight(Digest::of_text(CARD));
         let at_99 = [(echo(3, MASKED, 99), at(99))];
 
-        assert_eq!(recognise(&flight, Some(CARD), &at_99, &[]), None);
+        assert_eq!(recognise(&in_flight, Some(CARD), &at_99, &[]), None);
         assert_eq!(find(CARD, &[echo(3, MASKED, 94)], &[]), None);
     }
 
     #[test]
     fn the_echo_of_a_file_is_recognized_only_by_its_path() {
-        let flight = flight(Digest::of_file("/v1/a"));
+        let in_flight = in_flight(Digest::of_file("/v1/a"));
         let other = Echo {
             digest: Digest::of_file("/v1/b").into(),
             sketch: None,
@@ -169,8 +169,8 @@ mod tests {
         };
 
         let others = heard(&[other.clone(), echo(5, "***", 101)]);
-        assert_eq!(recognise(&flight, None, &others, &[]), None);
-        let found = recognise(&flight, None, &heard(&[other, own]), &[]).unwrap();
+        assert_eq!(recognise(&in_flight, None, &others, &[]), None);
+        let found = recognise(&in_flight, None, &heard(&[other, own]), &[]).unwrap();
         assert_eq!((found.sequence, found.is_certain), (4, true));
     }
 }

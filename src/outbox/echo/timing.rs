@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::store::Hearing;
+use crate::store::NotificationLag;
 
 /// 10 s: the time that an echo may take. The echo is missing once the Cloud has reported an event
 /// from this long after the attempt, and has reported no old event for this long.
@@ -33,18 +33,18 @@ const LISTEN: TimeDelta = TimeDelta::seconds(2);
 /// reports old events.
 pub(super) fn next_look(
     begun_at: DateTime<Utc>,
-    hearing: Option<Hearing>,
+    lag: Option<NotificationLag>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
-    let told_at = hearing.and_then(|hearing| hearing.told_at);
-    let behind_at = hearing.and_then(|hearing| hearing.behind_at);
+    let oldest_change_at = lag.and_then(|lag| lag.oldest_change_at);
+    let last_late_at = lag.and_then(|lag| lag.last_late_at);
     let patient = begun_at + ECHO;
-    let caught_up = behind_at.map_or(begun_at, |at| at.max(begun_at)) + ECHO;
-    let heard_at = hearing.map_or(begun_at, |hearing| hearing.heard_at.max(begun_at));
-    let given_up = match told_at {
-        Some(told_at) if told_at >= patient => caught_up,
-        Some(told_at) if told_at >= begun_at + NEWER => heard_at + ECHO,
-        _ => heard_at + ECHO_IN_SILENCE,
+    let caught_up = last_late_at.map_or(begun_at, |at| at.max(begun_at)) + ECHO;
+    let last_notified_at = lag.map_or(begun_at, |lag| lag.last_notified_at.max(begun_at));
+    let given_up = match oldest_change_at {
+        Some(oldest_change_at) if oldest_change_at >= patient => caught_up,
+        Some(oldest_change_at) if oldest_change_at >= begun_at + NEWER => last_notified_at + ECHO,
+        _ => last_notified_at + ECHO_IN_SILENCE,
     };
     let given_up = given_up.min(begun_at + ECHO_AT_MOST);
     if now >= given_up {
@@ -68,16 +68,18 @@ mod tests {
     #[test]
     fn an_echo_is_missing_after_later_notifications_or_long_silence() {
         let at = |seconds| DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds);
-        let heard_behind = |heard_at, told_at, behind_at: Option<i64>| {
-            Some(Hearing {
-                heard_at: at(heard_at),
-                told_at: Some(at(told_at)),
-                behind_at: behind_at.map(at),
+        let lag_with_late = |last_notified_at, oldest_change_at, last_late_at: Option<i64>| {
+            Some(NotificationLag {
+                last_notified_at: at(last_notified_at),
+                oldest_change_at: Some(at(oldest_change_at)),
+                last_late_at: last_late_at.map(at),
             })
         };
-        let heard = |heard_at, told_at| heard_behind(heard_at, told_at, None);
+        let heard = |last_notified_at, oldest_change_at| {
+            lag_with_late(last_notified_at, oldest_change_at, None)
+        };
         // The attempt begins at 100.
-        for (hearing, now, look) in [
+        for (lag, now, look) in [
             (None, 101, Some(110)),
             (None, 110, Some(112)),
             (None, 129, Some(130)),
@@ -103,14 +105,14 @@ mod tests {
             (heard(398, 99), 399, Some(400)),
             (heard(399, 99), 400, None),
             // It was behind a while ago, perhaps in other users' notifications.
-            (heard_behind(111, 110, Some(95)), 111, None),
-            (heard_behind(115, 114, Some(106)), 115, Some(116)),
-            (heard_behind(116, 114, Some(106)), 116, None),
-            (heard_behind(399, 398, Some(398)), 399, Some(400)),
-            (heard_behind(399, 398, Some(398)), 400, None),
+            (lag_with_late(111, 110, Some(95)), 111, None),
+            (lag_with_late(115, 114, Some(106)), 115, Some(116)),
+            (lag_with_late(116, 114, Some(106)), 116, None),
+            (lag_with_late(399, 398, Some(398)), 399, Some(400)),
+            (lag_with_late(399, 398, Some(398)), 400, None),
         ] {
-            let found = next_look(at(100), hearing, at(now));
-            assert_eq!(found, look.map(at), "{hearing:?} at {now}");
+            let found = next_look(at(100), lag, at(now));
+            assert_eq!(found, look.map(at), "{lag:?} at {now}");
         }
     }
 }

@@ -9,18 +9,22 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::adoption::{
-    Newcomer, Newcomers, Outcome, PutOff, Takeover, Unknown, applicants, read_put_off,
+    Adoption, AdoptionCandidate, Newcomers, Outcome, PostponedChange, Unknown, applicants,
+    read_postponed,
 };
 use super::applying::{apply, ensure_file, reload};
-use super::keeping::{Withheld, keep, keep_withheld};
-use super::matching::{KeptRow, KnownPlaces, look_up, see, take_kept};
-use super::ordering::{Candidate, Matter, in_turn, opening_first};
-use super::withholding::{Dialogs, Standing};
-use super::{Admission, Arrival, Change, Fate, Known, News, Place, Stranger, Translation};
+use super::matching::{KeptRow, KnownSubjects, look_up, record_seen, take_kept};
+use super::ordering::{Candidate, Content, in_turn, opening_first};
+use super::unmatched::{Withheld, keep, keep_withheld};
+use super::withholding::{Dialogs, Visibility};
+use super::{
+    Admission, Arrival, Change, Fate, Input, KnownConversation, Subject, Translation,
+    UnknownConversation,
+};
 use crate::store::engine::tx::Tx;
 use crate::store::locks::hold;
 use crate::store::log::append;
-use crate::store::requests::hear_echoes;
+use crate::store::requests::store_echoes;
 use crate::store::{Echo, Error, HostedFile, NewEvent, Store, UserRef};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserKey};
@@ -38,30 +42,30 @@ pub struct ChangesTx<'a>(Box<Work<'a>>);
 
 struct Work<'a> {
     store: &'a Store,
-    news: News<'a>,
+    news: Input<'a>,
     now: DateTime<Utc>,
     /// The number of times that it may begin, including this one.
     beginnings: u32,
     tx: Tx,
     /// The indexes of the arrivals that are not duplicates.
     fresh: Vec<usize>,
-    put_off_rows: Vec<PutOff>,
-    places: KnownPlaces,
-    conversations: HashMap<String, Known>,
+    postponed_rows: Vec<PostponedChange>,
+    subjects: KnownSubjects,
+    conversations: HashMap<String, KnownConversation>,
     /// Changes that may describe an unknown conversation.
     unknown: Vec<Unknown>,
     /// The kinds of unknown conversations, by the index of the arrival.
-    strangers: HashMap<usize, Stranger>,
+    strangers: HashMap<usize, UnknownConversation>,
     /// The changes in the order of their arrival, followed by the unmatched changes of adopted
     /// conversations.
     changes: Vec<Candidate<'a>>,
     /// The conversations that are still to be processed, with the indexes of their changes.
     groups: VecDeque<(String, Vec<usize>)>,
     current: Option<Current>,
-    newcomers: VecDeque<Newcomer>,
+    newcomers: VecDeque<AdoptionCandidate>,
     /// The indexes of changes of unknown conversations.
     unmatched: Vec<usize>,
-    put_off: HashSet<Place>,
+    postponed: HashSet<Subject>,
     dialogs: Dialogs,
     withheld: Vec<Withheld>,
     echoes: Vec<(UserRef, Echo)>,
@@ -75,7 +79,7 @@ struct Work<'a> {
 
 /// The conversation whose changes are being translated.
 struct Current {
-    known: Known,
+    known: KnownConversation,
     /// The indexes of its changes.
     orders: Vec<usize>,
     /// The indexes of the changes still to be translated, in the order of translation.
@@ -88,7 +92,7 @@ struct Current {
 
 /// A conversation that was adopted for its user.
 struct Adopted {
-    place: Place,
+    subject: Subject,
     /// The change that caused it.
     cause: Option<usize>,
 }
@@ -103,7 +107,7 @@ enum Step {
         file: Option<FileId>,
         times: u32,
     },
-    Newcomer(Box<Takeover>),
+    AdoptionCandidate(Box<Adoption>),
     /// Still to be determined.
     Next,
 }
@@ -120,18 +124,18 @@ pub enum ToTranslate<'a> {
         /// The change.
         change: Change<'a>,
         /// The state of its conversation.
-        known: &'a Known,
+        known: &'a KnownConversation,
         /// The id of its file.
         file: Option<FileId>,
     },
     /// A conversation that an agent may have opened with a user.
-    Newcomer {
+    AdoptionCandidate {
         /// The user.
         user: &'a UserKey,
         /// The channel of the user's latest conversation.
         latest: Option<&'a ChannelId>,
         /// The conversation that ends because this one replaces it, and the time of its end.
-        replaced: Option<(&'a Known, DateTime<Utc>)>,
+        replaced: Option<(&'a KnownConversation, DateTime<Utc>)>,
     },
 }
 
@@ -139,7 +143,7 @@ pub enum ToTranslate<'a> {
 #[derive(Debug)]
 pub enum Translated {
     /// The kind of each change's conversation.
-    Strangers(Vec<Stranger>),
+    Strangers(Vec<UnknownConversation>),
     /// The file in the change, with the id that it gets if it is not stored yet.
     File(Option<(FileId, HostedFile)>),
     /// The result of a change.
@@ -150,7 +154,7 @@ pub enum Translated {
         echo: Option<Echo>,
     },
     /// The decision about a conversation.
-    Newcomer {
+    AdoptionCandidate {
         /// Its channel.
         channel_id: Option<ChannelId>,
         /// The event for the channel of the replaced conversation.
@@ -161,7 +165,7 @@ pub enum Translated {
 impl<'a> ChangesTx<'a> {
     pub(super) async fn begin(
         store: &'a Store,
-        news: News<'a>,
+        news: Input<'a>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         let work = Box::pin(Work::begin(store, news, now, BEGINNINGS));
@@ -200,27 +204,27 @@ impl<'a> ChangesTx<'a> {
 impl<'a> Work<'a> {
     async fn begin(
         store: &'a Store,
-        news: News<'a>,
+        news: Input<'a>,
         now: DateTime<Utc>,
         beginnings: u32,
     ) -> Result<Box<Self>, Error> {
-        let News {
+        let Input {
             arrivals, appeared, ..
         } = news;
         let mut tx = store.begin().await?;
-        let unseen = see(&mut tx, arrivals, now).await?;
+        let unseen = record_seen(&mut tx, arrivals, now).await?;
         let fresh = || {
             (0..)
                 .zip(arrivals)
                 .filter(|(index, _)| unseen.contains(index))
         };
         let wanted = fresh()
-            .map(|(_, arrival)| &arrival.place)
+            .map(|(_, arrival)| &arrival.subject)
             .chain(appeared)
             .collect::<HashSet<_>>();
-        let (places, conversations) = look_up(&mut tx, &wanted).await?;
-        let put_off_rows = read_put_off(&mut tx, news.put_off).await?;
-        let unknown = Unknown::among(&put_off_rows, fresh(), &places);
+        let (subjects, conversations) = look_up(&mut tx, &wanted).await?;
+        let postponed_rows = read_postponed(&mut tx, news.postponed).await?;
+        let unknown = Unknown::among(&postponed_rows, fresh(), &subjects);
         let fresh: Vec<_> = fresh().map(|(index, _)| index).collect();
         Ok(Box::new(Self {
             store,
@@ -229,8 +233,8 @@ impl<'a> Work<'a> {
             beginnings,
             tx,
             fresh,
-            put_off_rows,
-            places,
+            postponed_rows,
+            subjects,
             conversations,
             unknown,
             strangers: HashMap::new(),
@@ -239,7 +243,7 @@ impl<'a> Work<'a> {
             current: None,
             newcomers: VecDeque::new(),
             unmatched: Vec::new(),
-            put_off: HashSet::new(),
+            postponed: HashSet::new(),
             dialogs: Dialogs::default(),
             withheld: Vec::new(),
             echoes: Vec::new(),
@@ -259,22 +263,23 @@ impl<'a> Work<'a> {
         }
         Ok(match &self.step {
             Step::Strangers => {
-                let (rows, arrivals) = (&self.put_off_rows, self.news.arrivals);
+                let (rows, arrivals) = (&self.postponed_rows, self.news.arrivals);
                 let unknown = self.unknown.iter();
                 let changes = unknown.filter_map(|it| it.change(rows, arrivals));
                 Some(ToTranslate::Strangers(changes.collect()))
             }
             Step::File => self
-                .told_now()
+                .current_change()
                 .map(|(_, change)| ToTranslate::File(change.change())),
             Step::Change { file, .. } => {
-                self.told_now().map(|(known, change)| ToTranslate::Change {
-                    change: change.change(),
-                    known,
-                    file: *file,
-                })
+                self.current_change()
+                    .map(|(known, change)| ToTranslate::Change {
+                        change: change.change(),
+                        known,
+                        file: *file,
+                    })
             }
-            Step::Newcomer(takeover) => Some(takeover.to_translate()),
+            Step::AdoptionCandidate(takeover) => Some(takeover.to_translate()),
             Step::Next => None,
         })
     }
@@ -289,14 +294,18 @@ impl<'a> Work<'a> {
                 self.change(file, times, translation, echo).await?;
             }
             (
-                Step::Newcomer(takeover),
-                Translated::Newcomer {
+                Step::AdoptionCandidate(takeover),
+                Translated::AdoptionCandidate {
                     channel_id,
                     replaced,
                 },
             ) => self.adopt(*takeover, channel_id, replaced).await?,
             (
-                Step::Strangers | Step::File | Step::Change { .. } | Step::Newcomer(_) | Step::Next,
+                Step::Strangers
+                | Step::File
+                | Step::Change { .. }
+                | Step::AdoptionCandidate(_)
+                | Step::Next,
                 _,
             ) => {
                 let text = "the translation does not match the lookup";
@@ -316,7 +325,7 @@ impl<'a> Work<'a> {
         let arrivals = self.news.arrivals;
         let events = self.events.into_values().flatten();
         let events: Vec<_> = events.chain(self.later).collect();
-        hear_echoes(&mut tx, &self.echoes, now).await?;
+        store_echoes(&mut tx, &self.echoes, now).await?;
         append(&mut tx, &events, now).await?;
         let changes = &self.changes;
         let unmatched = self.unmatched.iter();
@@ -326,13 +335,13 @@ impl<'a> Work<'a> {
             &mut tx,
             arrivals,
             &unmatched,
-            &self.put_off,
+            &self.postponed,
             &mut admission,
             now,
         )
         .await?;
         keep_withheld(&mut tx, self.withheld, &mut admission, now).await?;
-        admission.tell_other_connectors_apart(arrivals, &self.strangers);
+        admission.mark_other_connectors(arrivals, &self.strangers);
         tx.commit().await?;
         Ok(admission)
     }
@@ -341,19 +350,19 @@ impl<'a> Work<'a> {
     /// conversation that was unknown.
     async fn match_changes(
         mut self: Box<Self>,
-        strangers: Vec<Stranger>,
+        strangers: Vec<UnknownConversation>,
     ) -> Result<Box<Self>, Error> {
         let tx = &mut self.tx;
         let arrivals = self.news.arrivals;
         let told = || self.unknown.iter().zip(&strangers);
         let of_arrivals = told().filter_map(|(unknown, stranger)| match unknown {
             Unknown::Arrived(index) => Some((*index, *stranger)),
-            Unknown::PutOff(_) => None,
+            Unknown::PostponedChange(_) => None,
         });
         self.strangers = of_arrivals.collect();
-        let applicants = applicants(told(), &self.put_off_rows, arrivals, &self.places);
+        let applicants = applicants(told(), &self.postponed_rows, arrivals, &self.subjects);
         let mut newcomers = Newcomers::find(tx, applicants, self.now).await?;
-        let kept = take_kept(tx, &self.places.with_kept).await?;
+        let kept = take_kept(tx, &self.subjects.with_kept).await?;
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
             || kept.iter().any(KeptRow::is_of_state);
 
@@ -374,12 +383,12 @@ impl<'a> Work<'a> {
 
         let mut of_conversation = BTreeMap::<&str, Vec<usize>>::new();
         for (order, candidate) in self.changes.iter().enumerate() {
-            let id = self.places.get(&candidate.account_id, &candidate.place);
+            let id = self.subjects.get(&candidate.account_id, &candidate.subject);
             match (id, &candidate.matter) {
                 (Some(id), _) => of_conversation.entry(id).or_default().push(order),
-                (None, Matter::Arrived(_)) => self.unmatched.push(order),
+                (None, Content::Arrived(_)) => self.unmatched.push(order),
                 // A change of another account than the conversation's belongs to nobody.
-                (None, Matter::Kept { .. }) => {}
+                (None, Content::Kept { .. }) => {}
             }
         }
         // Conversations are processed in the same order everywhere, so that two transactions never
@@ -387,7 +396,7 @@ impl<'a> Work<'a> {
         let groups = of_conversation.into_iter();
         self.groups = groups.map(|(id, orders)| (id.to_owned(), orders)).collect();
         self.newcomers = newcomers.all.into();
-        self.put_off = newcomers.put_off;
+        self.postponed = newcomers.postponed;
         Ok(self)
     }
 
@@ -413,20 +422,20 @@ impl<'a> Work<'a> {
         loop {
             if let Some(current) = &mut self.current {
                 if let Some(order) = current.turn.front() {
-                    let standing = self.changes.get(*order).map(|candidate| {
-                        if self.places.private().contains(&*candidate.place) {
-                            Standing::Private
+                    let user_state = self.changes.get(*order).map(|candidate| {
+                        if self.subjects.private().contains(&*candidate.subject) {
+                            Visibility::Private
                         } else {
                             let id = current.known.conversation_id.as_str();
-                            self.dialogs.standing(candidate, id)
+                            self.dialogs.user_state(candidate, id)
                         }
                     });
-                    match standing {
-                        Some(Standing::Open) => {
+                    match user_state {
+                        Some(Visibility::Open) => {
                             self.step = Step::File;
                             return Ok(());
                         }
-                        Some(standing) => self.pass_over(standing),
+                        Some(user_state) => self.pass_over(user_state),
                         None => self.told(Vec::new()),
                     }
                 } else {
@@ -437,14 +446,14 @@ impl<'a> Work<'a> {
                     self.current = Some(Current::new(known, orders, &self.changes));
                 }
             } else if let Some(newcomer) = self.newcomers.pop_front() {
-                let place = newcomer.applicant.key();
+                let subject = newcomer.applicant.key();
                 match newcomer.find_user(&mut self.tx, self.now).await? {
-                    Outcome::Takeover(takeover) => {
-                        self.step = Step::Newcomer(takeover);
+                    Outcome::Adoption(takeover) => {
+                        self.step = Step::AdoptionCandidate(takeover);
                         return Ok(());
                     }
-                    Outcome::PutOff => {
-                        self.put_off.insert(place);
+                    Outcome::PostponedChange => {
+                        self.postponed.insert(subject);
                     }
                     Outcome::Left => {}
                 }
@@ -455,7 +464,7 @@ impl<'a> Work<'a> {
     }
 
     /// Returns the change that is being translated, and the state of its conversation.
-    fn told_now(&self) -> Option<(&Known, &Candidate<'a>)> {
+    fn current_change(&self) -> Option<(&KnownConversation, &Candidate<'a>)> {
         let current = self.current.as_ref()?;
         let candidate = self.changes.get(*current.turn.front()?)?;
         Some((&current.known, candidate))
@@ -470,9 +479,9 @@ impl<'a> Work<'a> {
     }
 
     /// Skips a change: its dialog is among agents, or not known yet.
-    fn pass_over(&mut self, standing: Standing) {
-        if let Some((known, candidate)) = self.told_now() {
-            if standing == Standing::Unknown {
+    fn pass_over(&mut self, user_state: Visibility) {
+        if let Some((known, candidate)) = self.current_change() {
+            if user_state == Visibility::Unknown {
                 let id = known.conversation_id.as_str();
                 let withheld = Withheld::of(candidate, self.news.arrivals, id);
                 let arrived = candidate.arrived();
@@ -532,7 +541,9 @@ impl<'a> Work<'a> {
                 self.admission.look_again.push(dialog.as_str().to_owned());
             }
         }
-        let arrived = self.told_now().and_then(|(_, change)| change.arrived());
+        let arrived = self
+            .current_change()
+            .and_then(|(_, change)| change.arrived());
         let fate = Fate::Taken(translation.events.len());
         self.admission.take(arrived, fate);
         self.told(translation.events);
@@ -542,11 +553,11 @@ impl<'a> Work<'a> {
     /// Adopts a conversation for its user, with its unmatched changes and its arrivals.
     async fn adopt(
         &mut self,
-        takeover: Takeover,
+        takeover: Adoption,
         channel_id: Option<ChannelId>,
         replaced: Option<NewEvent>,
     ) -> Result<(), Error> {
-        let place = takeover.applicant.key();
+        let subject = takeover.applicant.key();
         let Some(known) = takeover
             .take_over(&mut self.tx, channel_id, self.now)
             .await?
@@ -554,8 +565,8 @@ impl<'a> Work<'a> {
             return Ok(());
         };
         self.later.extend(replaced);
-        let kept = take_kept(&mut self.tx, std::slice::from_ref(&place.1)).await?;
-        let is_its = |candidate: &Candidate<'_>| candidate.is_of(&place);
+        let kept = take_kept(&mut self.tx, std::slice::from_ref(&subject.1)).await?;
+        let is_its = |candidate: &Candidate<'_>| candidate.is_of(&subject);
         let first = self.changes.len();
         self.changes.extend(kept.into_iter().map(Candidate::kept));
         let orders = (first..self.changes.len()).chain(self.unmatched.iter().copied());
@@ -564,7 +575,7 @@ impl<'a> Work<'a> {
         let orders = opening_first(orders.collect(), changes);
         let adopted = Adopted {
             cause: orders.first().copied(),
-            place,
+            subject,
         };
         let mut current = Current::new(known, orders, changes);
         current.adopted = Some(adopted);
@@ -591,15 +602,15 @@ impl<'a> Work<'a> {
         self.unmatched.retain(|order| {
             !changes
                 .get(*order)
-                .is_some_and(|it| it.is_of(&adopted.place))
+                .is_some_and(|it| it.is_of(&adopted.subject))
         });
         // Another replica may have stored changes of it meanwhile.
-        self.admission.look_again.push(adopted.place.1);
+        self.admission.look_again.push(adopted.subject.1);
     }
 }
 
 impl Current {
-    fn new(known: Known, orders: Vec<usize>, changes: &[Candidate<'_>]) -> Self {
+    fn new(known: KnownConversation, orders: Vec<usize>, changes: &[Candidate<'_>]) -> Self {
         Self {
             known,
             turn: in_turn(&orders, changes).into(),
@@ -634,15 +645,15 @@ impl Admission {
     }
 
     /// Marks the arrivals of unknown conversations that belong to another connector.
-    fn tell_other_connectors_apart(
+    fn mark_other_connectors(
         &mut self,
         arrivals: &[Arrival],
-        strangers: &HashMap<usize, Stranger>,
+        strangers: &HashMap<usize, UnknownConversation>,
     ) {
         for (index, (arrival, fate)) in arrivals.iter().zip(&mut self.fates).enumerate() {
             if *fate == Fate::Early
                 && arrival.open.is_some()
-                && strangers.get(&index) == Some(&Stranger::OfOtherConnector)
+                && strangers.get(&index) == Some(&UnknownConversation::OfOtherConnector)
             {
                 *fate = Fate::OfOtherConnector;
             }

@@ -18,11 +18,11 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, SqliteConnection};
 
 use super::announcement::{announced, time};
-use super::keeping::erased_among;
-use super::matching::{KnownPlaces, look_up};
-use super::{Arrival, Change, Known, Place, Stranger, ToTranslate};
+use super::matching::{KnownSubjects, look_up};
+use super::unmatched::erased_among;
+use super::{Arrival, Change, KnownConversation, Subject, ToTranslate, UnknownConversation};
 use crate::store::conversations::{END_OPENING, NewConversation, close, insert};
-use crate::store::engine::tx::{Side, Tx, left, on};
+use crate::store::engine::tx::{EngineTx, Tx, left, on};
 use crate::store::openings::pending;
 use crate::store::rows::batch;
 use crate::store::rows::key;
@@ -41,8 +41,8 @@ const OTHER_CLOCK: TimeDelta = TimeDelta::minutes(1);
 
 /// Each consumer is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size
 /// it expects the table to have.
-const FIND_IN_POSTGRES: &str = "SELECT a.place - 1, u.*
-     FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS a (account_id, consumer_id, place)
+const FIND_IN_POSTGRES: &str = "SELECT a.ordinal - 1, u.*
+     FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS a (account_id, consumer_id, ordinal)
      CROSS JOIN LATERAL (SELECT id, opening_until, lease_until FROM users
                          WHERE account_id = a.account_id AND consumer_id = a.consumer_id OFFSET 0) AS u";
 
@@ -53,19 +53,19 @@ const FIND_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
 
 /// An unknown conversation, as its first change describes it.
 #[derive(Debug)]
-pub(super) struct Applicant {
+pub(super) struct Unadopted {
     account_id: String,
     /// The id of the conversation.
-    place: String,
+    subject: String,
     consumer_id: String,
     began_at: Option<DateTime<Utc>>,
 }
 
 /// The row of a postponed change.
 #[derive(sqlx::FromRow)]
-pub(super) struct PutOff {
+pub(super) struct PostponedChange {
     account_id: String,
-    place: String,
+    subject: String,
     consumer_id: String,
     kind: String,
     body: String,
@@ -73,8 +73,8 @@ pub(super) struct PutOff {
 
 /// An unknown conversation with the users that it may belong to.
 #[derive(Debug)]
-pub(super) struct Newcomer {
-    pub(super) applicant: Applicant,
+pub(super) struct AdoptionCandidate {
+    pub(super) applicant: Unadopted,
     users: Vec<UserRef>,
 }
 
@@ -82,15 +82,15 @@ pub(super) struct Newcomer {
 #[derive(Debug, Default)]
 pub(super) struct Newcomers {
     /// Those of known users, in the order in which they began.
-    pub(super) all: Vec<Newcomer>,
+    pub(super) all: Vec<AdoptionCandidate>,
     /// Those that the bridge may just be opening.
-    pub(super) put_off: HashSet<Place>,
+    pub(super) postponed: HashSet<Subject>,
 }
 
 /// A change that may describe an unknown conversation.
 pub(super) enum Unknown {
     /// The postponed change with this index.
-    PutOff(usize),
+    PostponedChange(usize),
     /// The arrival with this index.
     Arrived(usize),
 }
@@ -98,18 +98,18 @@ pub(super) enum Unknown {
 impl Unknown {
     /// Finds the changes of unknown conversations, among the postponed changes and the arrivals.
     pub(super) fn among<'a>(
-        put_off: &[PutOff],
+        postponed: &[PostponedChange],
         arrivals: impl Iterator<Item = (usize, &'a Arrival)>,
-        places: &KnownPlaces,
+        subjects: &KnownSubjects,
     ) -> Vec<Self> {
         let rows = (0..)
-            .zip(put_off)
-            .filter(|(_, row)| !places.has(&row.place));
+            .zip(postponed)
+            .filter(|(_, row)| !subjects.has(&row.subject));
         let arrivals = arrivals.filter(|(_, arrival)| {
             let account = arrival.account_id.as_str();
-            arrival.open.is_some() && places.get(account, &arrival.place).is_none()
+            arrival.open.is_some() && subjects.get(account, &arrival.subject).is_none()
         });
-        let rows = rows.map(|(index, _)| Self::PutOff(index));
+        let rows = rows.map(|(index, _)| Self::PostponedChange(index));
         rows.chain(arrivals.map(|(index, _)| Self::Arrived(index)))
             .collect()
     }
@@ -117,12 +117,12 @@ impl Unknown {
     /// Returns the change with its account.
     pub(super) fn change<'a>(
         &self,
-        put_off: &'a [PutOff],
+        postponed: &'a [PostponedChange],
         arrivals: &'a [Arrival],
     ) -> Option<(&'a str, Change<'a>)> {
         match self {
-            Self::PutOff(index) => {
-                let row = put_off.get(*index)?;
+            Self::PostponedChange(index) => {
+                let row = postponed.get(*index)?;
                 let change = Change::Kept {
                     kind: &row.kind,
                     body: &row.body,
@@ -140,38 +140,38 @@ impl Unknown {
     /// Returns the account, the conversation and the consumer that it names.
     fn names<'a>(
         &self,
-        put_off: &'a [PutOff],
+        postponed: &'a [PostponedChange],
         arrivals: &'a [Arrival],
     ) -> Option<(&'a str, &'a str, &'a str)> {
         match self {
-            Self::PutOff(index) => {
-                let row = put_off.get(*index)?;
-                Some((&row.account_id, &row.place, &row.consumer_id))
+            Self::PostponedChange(index) => {
+                let row = postponed.get(*index)?;
+                Some((&row.account_id, &row.subject, &row.consumer_id))
             }
             Self::Arrived(index) => {
                 let arrival = arrivals.get(*index)?;
                 let consumer_id = arrival.consumer_id.as_deref().unwrap_or_default();
-                Some((arrival.account_id.as_str(), &arrival.place, consumer_id))
+                Some((arrival.account_id.as_str(), &arrival.subject, consumer_id))
             }
         }
     }
 }
 
 /// A conversation that can become a user's open one, once its channel is known.
-pub(super) struct Takeover {
-    pub(super) applicant: Applicant,
+pub(super) struct Adoption {
+    pub(super) applicant: Unadopted,
     user: User,
     /// The previous conversation and the time of its end, if its channel is still to be notified of
     /// that end.
-    replaced: Option<(Known, DateTime<Utc>)>,
+    replaced: Option<(KnownConversation, DateTime<Utc>)>,
 }
 
 /// The decision about an unknown conversation.
 pub(super) enum Outcome {
     /// It may be adopted for its user.
-    Takeover(Box<Takeover>),
+    Adoption(Box<Adoption>),
     /// The bridge may be opening it; the decision is postponed.
-    PutOff,
+    PostponedChange,
     /// It is older than the user's latest one, or has no user. It is not adopted.
     Left,
 }
@@ -219,18 +219,21 @@ struct Latest {
 }
 
 /// Reads the postponed changes of these conversations.
-pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<PutOff>, Error> {
-    if places.is_empty() {
+pub(super) async fn read_postponed(
+    tx: &mut Tx,
+    subjects: &[String],
+) -> Result<Vec<PostponedChange>, Error> {
+    if subjects.is_empty() {
         return Ok(Vec::new());
     }
     Ok(on!(tx, |db| {
         sqlx::query_as(
-            "SELECT account_id, place, consumer_id, kind, body FROM early_changes
-             WHERE place IN (SELECT value ->> 'place' FROM json_each($1)) AND put_off_at IS NOT NULL
+            "SELECT account_id, subject, consumer_id, kind, body FROM unmatched_changes
+             WHERE subject IN (SELECT value ->> 'subject' FROM json_each($1)) AND postponed_at IS NOT NULL
                AND consumer_id IS NOT NULL
              ORDER BY id",
         )
-        .bind(batch(places.iter().map(|place| json!({"place": place}))))
+        .bind(batch(subjects.iter().map(|subject| json!({"subject": subject}))))
         .fetch_all(db)
         .await?
     }))
@@ -238,28 +241,28 @@ pub(super) async fn read_put_off(tx: &mut Tx, places: &[String]) -> Result<Vec<P
 
 /// Returns the unknown conversations that were open according to their first change.
 pub(super) fn applicants<'a>(
-    told: impl Iterator<Item = (&'a Unknown, &'a Stranger)>,
-    put_off: &[PutOff],
+    told: impl Iterator<Item = (&'a Unknown, &'a UnknownConversation)>,
+    postponed: &[PostponedChange],
     arrivals: &[Arrival],
-    places: &KnownPlaces,
-) -> Vec<Applicant> {
+    subjects: &KnownSubjects,
+) -> Vec<Unadopted> {
     let mut heard = HashSet::new();
     let applicants = told.filter_map(|(unknown, stranger)| {
-        let (account_id, place, consumer_id) = unknown.names(put_off, arrivals)?;
+        let (account_id, subject, consumer_id) = unknown.names(postponed, arrivals)?;
         // Only the first change counts, so that the end of a conversation is not taken for its
         // beginning.
-        let is_first = !places.has(place) && heard.insert((account_id, place));
+        let is_first = !subjects.has(subject) && heard.insert((account_id, subject));
         if !is_first || consumer_id.is_empty() {
             return None;
         }
         match *stranger {
-            Stranger::Open { began_at } => Some(Applicant {
+            UnknownConversation::Open { began_at } => Some(Unadopted {
                 account_id: account_id.to_owned(),
-                place: place.to_owned(),
+                subject: subject.to_owned(),
                 consumer_id: consumer_id.to_owned(),
                 began_at,
             }),
-            Stranger::OfOtherConnector | Stranger::Ended => None,
+            UnknownConversation::OfOtherConnector | UnknownConversation::Ended => None,
         }
     });
     applicants.collect()
@@ -269,7 +272,7 @@ impl Newcomers {
     /// Finds the users of unknown conversations, with one statement for all.
     pub(super) async fn find(
         tx: &mut Tx,
-        applicants: Vec<Applicant>,
+        applicants: Vec<Unadopted>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
         if applicants.is_empty() {
@@ -281,14 +284,14 @@ impl Newcomers {
             .map(|it| it.consumer_id.as_str())
             .collect();
         let rows: Vec<(i64, i64, Option<i64>, Option<i64>)> = match &mut tx.side {
-            Side::Postgres(lent) => {
+            EngineTx::Postgres(pooled) => {
                 let rows = sqlx::query_as(FIND_IN_POSTGRES)
                     .bind(accounts)
                     .bind(consumers);
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-                lent.ask(left(tx.until), rows).await?
+                pooled.ask(left(tx.until), rows).await?
             }
-            Side::Sqlite(writing) => {
+            EngineTx::Sqlite(writing) => {
                 let pairs: Vec<_> = accounts.into_iter().zip(consumers).collect();
                 let rows = sqlx::query_as(FIND_IN_SQLITE).bind(Json(pairs));
                 let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
@@ -296,21 +299,21 @@ impl Newcomers {
             }
         };
         let mut users = HashMap::<usize, (Vec<UserRef>, bool)>::new();
-        for (place, user, opening_until, lease_until) in rows {
-            let place = usize::try_from(place).unwrap_or(usize::MAX);
-            let (users, is_busy) = users.entry(place).or_default();
+        for (ordinal, user, opening_until, lease_until) in rows {
+            let index = usize::try_from(ordinal).unwrap_or(usize::MAX);
+            let (users, is_busy) = users.entry(index).or_default();
             users.push(UserRef(user));
             *is_busy |= is_busy_until(opening_until, now) || is_busy_until(lease_until, now);
         }
         let mut found = Self::default();
-        for (place, applicant) in applicants.into_iter().enumerate() {
-            match users.remove(&place) {
+        for (index, applicant) in applicants.into_iter().enumerate() {
+            match users.remove(&index) {
                 None => {}
                 // A busy user needs no lock: it is already clear that the decision must wait.
                 Some((_, true)) => {
-                    found.put_off.insert(applicant.key());
+                    found.postponed.insert(applicant.key());
                 }
-                Some((users, false)) => found.all.push(Newcomer { applicant, users }),
+                Some((users, false)) => found.all.push(AdoptionCandidate { applicant, users }),
             }
         }
         found.all.sort_by_key(|it| it.applicant.began_at);
@@ -328,7 +331,7 @@ impl Newcomers {
         let ids: Vec<_> = self
             .all
             .iter()
-            .map(|it| it.applicant.place.clone())
+            .map(|it| it.applicant.subject.clone())
             .collect();
         let (known, _) = look_up(tx, &ids.iter().collect()).await?;
         if ids.iter().any(|id| known.has(id)) {
@@ -336,24 +339,24 @@ impl Newcomers {
         }
         let erased = erased_among(tx, ids.iter().map(String::as_str)).await?;
         self.all
-            .retain(|newcomer| !erased.contains(newcomer.applicant.place.as_str()));
+            .retain(|newcomer| !erased.contains(newcomer.applicant.subject.as_str()));
         Ok(true)
     }
 }
 
-impl Applicant {
-    pub(super) fn key(&self) -> Place {
-        (self.account_id.clone(), self.place.clone())
+impl Unadopted {
+    pub(super) fn key(&self) -> Subject {
+        (self.account_id.clone(), self.subject.clone())
     }
 
     /// True if the first state that was stored of this conversation is its end.
     async fn had_ended(&self, tx: &mut Tx) -> Result<bool, Error> {
         let states: Vec<(i64, String)> = on!(tx, |db| {
             sqlx::query_as(
-                "SELECT id, state FROM early_changes WHERE account_id = $1 AND place = $2 AND state IS NOT NULL",
+                "SELECT id, state FROM unmatched_changes WHERE account_id = $1 AND subject = $2 AND state IS NOT NULL",
             )
             .bind(&self.account_id)
-            .bind(&self.place)
+            .bind(&self.subject)
             .fetch_all(db)
             .await?
         });
@@ -367,7 +370,7 @@ impl Applicant {
     }
 }
 
-impl Newcomer {
+impl AdoptionCandidate {
     /// Chooses the user among the possible ones, and decides about the adoption. The caller has
     /// locked these users.
     pub(super) async fn find_user(self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Outcome, Error> {
@@ -379,7 +382,7 @@ impl Newcomer {
             users.extend(read_user(tx, *user, now).await?);
         }
         if users.iter().any(|user| user.is_busy) {
-            return Ok(Outcome::PutOff);
+            return Ok(Outcome::PostponedChange);
         }
         let Some(chosen) = choose(&users, &self.applicant, now) else {
             return Ok(Outcome::Left);
@@ -394,8 +397,8 @@ impl Newcomer {
             return Ok(Outcome::Left);
         }
         let former = user.former();
-        let replaced = former.and_then(|former| former.untold(&user, began_at.min(now)));
-        Ok(Outcome::Takeover(Box::new(Takeover {
+        let replaced = former.and_then(|former| former.unannounced_end(&user, began_at.min(now)));
+        Ok(Outcome::Adoption(Box::new(Adoption {
             applicant: self.applicant,
             replaced,
             user,
@@ -403,10 +406,10 @@ impl Newcomer {
     }
 }
 
-impl Takeover {
+impl Adoption {
     pub(super) fn to_translate(&self) -> ToTranslate<'_> {
         let replaced = self.replaced.as_ref();
-        ToTranslate::Newcomer {
+        ToTranslate::AdoptionCandidate {
             user: &self.user.key,
             latest: self.user.latest.as_ref().map(|latest| &latest.channel_id),
             replaced: replaced.map(|(known, at)| (known, *at)),
@@ -421,7 +424,7 @@ impl Takeover {
         tx: &mut Tx,
         channel_id: Option<ChannelId>,
         now: DateTime<Utc>,
-    ) -> Result<Option<Known>, Error> {
+    ) -> Result<Option<KnownConversation>, Error> {
         let user = &self.user;
         let own = user.own(&self.applicant, now);
         let channel_id = own.map(|own| own.channel_id.clone()).or(channel_id);
@@ -429,7 +432,7 @@ impl Takeover {
             return Ok(None);
         };
         let began_at = self.applicant.began_at(now).min(now);
-        let id = self.applicant.place.as_str();
+        let id = self.applicant.subject.as_str();
         if let Some(former) = user.former() {
             former.end(tx, began_at).await?;
         }
@@ -464,7 +467,7 @@ impl Takeover {
             ?opened_by,
             "an unknown conversation was assigned to its user"
         );
-        Ok(Some(Known {
+        Ok(Some(KnownConversation {
             conversation_id: id.parse().map_err(|_| Error::Unreadable {
                 what: "conversation id",
             })?,
@@ -482,13 +485,13 @@ impl Takeover {
 
 /// Chooses the user of a conversation: the one for whom the bridge may have opened it, or else the
 /// one with the newest conversation.
-fn choose(users: &[User], applicant: &Applicant, now: DateTime<Utc>) -> Option<usize> {
+fn choose(users: &[User], applicant: &Unadopted, now: DateTime<Utc>) -> Option<usize> {
     let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
         let is_own = user.own(applicant, now).is_some();
         let opened_at = user.latest.as_ref().map(|latest| latest.opened_at);
         (is_own, opened_at, user.row.0)
     });
-    ranked.map(|(place, _)| place)
+    ranked.map(|(index, _)| index)
 }
 
 impl User {
@@ -500,9 +503,9 @@ impl User {
     }
 
     /// Returns the bridge's own opening that may have created the conversation.
-    fn own(&self, applicant: &Applicant, now: DateTime<Utc>) -> Option<&PendingOpening> {
+    fn own(&self, applicant: &Unadopted, now: DateTime<Utc>) -> Option<&PendingOpening> {
         let opening = self.opening.as_ref()?;
-        let is_own = opening.is_open_question(now) && opening.may_have_begun(applicant.began_at);
+        let is_own = opening.outcome_matters(now) && opening.may_have_begun(applicant.began_at);
         is_own.then_some(opening)
     }
 
@@ -556,11 +559,15 @@ impl Latest {
 
     /// Returns the conversation and the time of its end, unless its channel was already notified of
     /// the end.
-    fn untold(&self, user: &User, began_at: DateTime<Utc>) -> Option<(Known, DateTime<Utc>)> {
+    fn unannounced_end(
+        &self,
+        user: &User,
+        began_at: DateTime<Utc>,
+    ) -> Option<(KnownConversation, DateTime<Utc>)> {
         if self.announced == Some(Announced::Closed) {
             return None;
         }
-        let known = Known {
+        let known = KnownConversation {
             conversation_id: self.id.clone(),
             channel_id: self.channel_id.clone(),
             user: user.row,
@@ -667,14 +674,14 @@ mod tests {
             features: Features::default(),
             profile: None,
             since: at(tried),
-            tried_at: at(tried),
+            attempted_at: at(tried),
         }
     }
 
-    fn applicant(began: i64) -> Applicant {
-        Applicant {
+    fn applicant(began: i64) -> Unadopted {
+        Unadopted {
             account_id: "1".to_owned(),
-            place: "c2".to_owned(),
+            subject: "c2".to_owned(),
             consumer_id: "consumer-1".to_owned(),
             began_at: Some(at(began)),
         }
@@ -722,7 +729,7 @@ mod tests {
         let (sms, app) = ("sms".parse().unwrap(), "app".parse().unwrap());
         let user = user(1, Some(latest(10, None)), None);
 
-        assert!(user.features(None, &sms).allow_survey());
+        assert!(user.features(None, &sms).allows_survey());
         assert!(user.features(None, &app).is_empty());
         assert!(user.features(Some(&opening(1)), &sms).is_empty());
     }

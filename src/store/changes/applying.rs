@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::Known;
+use super::KnownConversation;
 use super::announcement::{announced, as_str, time};
 use super::withholding::keep_side_dialogs;
 use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
@@ -39,7 +39,7 @@ pub(super) async fn ensure_file(
 /// was read.
 pub(super) async fn apply(
     tx: &mut Tx,
-    known: &mut Known,
+    known: &mut KnownConversation,
     change: &ConversationChange,
 ) -> Result<bool, Error> {
     let id = known.conversation_id.as_str();
@@ -108,7 +108,7 @@ pub(super) async fn apply(
 }
 
 /// Reads the parts of the state again that another replica may have changed.
-pub(super) async fn reload(tx: &mut Tx, known: &mut Known) -> Result<(), Error> {
+pub(super) async fn reload(tx: &mut Tx, known: &mut KnownConversation) -> Result<(), Error> {
     let row: Option<(Option<String>, Option<i64>, Option<String>)> = on!(tx, |db| {
         sqlx::query_as("SELECT announced, updated_at, fingerprint FROM conversations WHERE id = $1")
             .bind(known.conversation_id.as_str())

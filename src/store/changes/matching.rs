@@ -9,18 +9,18 @@ use sqlx::types::Json;
 use sqlx::{PgConnection, SqliteConnection};
 
 use super::announcement::{announced, time};
-use super::{Arrival, Known, Turn};
+use super::{Arrival, DialogPosition, KnownConversation};
 use crate::store::conversations::opened_by;
-use crate::store::engine::tx::{Side, Tx, left, on};
-use crate::store::parent::ParentRow;
+use crate::store::engine::tx::{EngineTx, Tx, left, on};
 use crate::store::rows::batch;
+use crate::store::trace_context::ParentRow;
 use crate::store::{Error, UserRef};
 
 #[derive(sqlx::FromRow)]
 pub(super) struct KeptRow {
     pub(super) id: i64,
     pub(super) account_id: String,
-    pub(super) place: String,
+    pub(super) subject: String,
     consumer_id: Option<String>,
     dialog_id: Option<String>,
     sequence: Option<i64>,
@@ -49,8 +49,8 @@ impl KeptRow {
         dialog.filter(|_| self.consumer_id.is_none())
     }
 
-    pub(super) fn turn(&self) -> Option<Turn> {
-        Some(Turn {
+    pub(super) fn turn(&self) -> Option<DialogPosition> {
+        Some(DialogPosition {
             dialog_id: self.dialog_id.clone()?,
             sequence: self.sequence?.unsigned_abs(),
         })
@@ -79,10 +79,10 @@ type KnownRow = (
 /// changes. With a subquery that has a `LIMIT`, it does not.
 macro_rules! columns {
     () => {
-        "p.place, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.opened_by, c.announced,
+        "p.subject, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.opened_by, c.announced,
          c.updated_at,
          c.fingerprint, d.is_private,
-         (SELECT e.id FROM early_changes e WHERE e.place = p.place LIMIT 1) IS NOT NULL"
+         (SELECT e.id FROM unmatched_changes e WHERE e.subject = p.subject LIMIT 1) IS NOT NULL"
     };
 }
 
@@ -93,10 +93,10 @@ macro_rules! in_postgres {
         concat!(
             "SELECT ",
             columns!(),
-            " FROM unnest((SELECT $1::text[])) AS p (place)
+            " FROM unnest((SELECT $1::text[])) AS p (subject)
       CROSS JOIN LATERAL (SELECT conversation_id AS id, ",
             $dialogs,
-            " WHERE id = p.place OFFSET 0) AS d
+            " WHERE id = p.subject OFFSET 0) AS d
       CROSS JOIN LATERAL (SELECT * FROM conversations WHERE id = d.id OFFSET 0) AS c
       CROSS JOIN LATERAL (SELECT * FROM users WHERE id = c.user_ref OFFSET 0) AS u"
         )
@@ -108,10 +108,10 @@ macro_rules! in_sqlite {
         concat!(
             "SELECT ",
             columns!(),
-            " FROM (SELECT value AS place FROM json_each($1)) AS p
+            " FROM (SELECT value AS subject FROM json_each($1)) AS p
       CROSS JOIN (SELECT id, conversation_id, ",
             $dialogs,
-            ") AS d ON d.id = p.place
+            ") AS d ON d.id = p.subject
       JOIN conversations AS c ON c.id = d.conversation_id
       JOIN users AS u ON u.id = c.user_ref"
         )
@@ -137,7 +137,7 @@ const SEE_IN_SQLITE: &str =
      ON CONFLICT DO NOTHING RETURNING key";
 
 /// Records the keys of the arrivals as seen, and returns the indexes of the arrivals that are new.
-pub(super) async fn see(
+pub(super) async fn record_seen(
     tx: &mut Tx,
     arrivals: &[Arrival],
     now: DateTime<Utc>,
@@ -150,12 +150,12 @@ pub(super) async fn see(
     if !keys.is_empty() {
         let seen_at = now.timestamp_millis();
         let rows: Vec<String> = match &mut tx.side {
-            Side::Postgres(lent) => {
+            EngineTx::Postgres(pooled) => {
                 let rows = sqlx::query_scalar(SEE_IN_POSTGRES).bind(keys).bind(seen_at);
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-                lent.ask(left(tx.until), rows).await?
+                pooled.ask(left(tx.until), rows).await?
             }
-            Side::Sqlite(writing) => {
+            EngineTx::Sqlite(writing) => {
                 let rows = sqlx::query_scalar(SEE_IN_SQLITE)
                     .bind(Json(keys))
                     .bind(seen_at);
@@ -174,16 +174,16 @@ pub(super) async fn see(
 
 /// Takes out the unmatched changes of known conversations and dialogs, in the order of their
 /// arrival.
-pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<KeptRow>, Error> {
-    if places.is_empty() {
+pub(super) async fn take_kept(tx: &mut Tx, subjects: &[String]) -> Result<Vec<KeptRow>, Error> {
+    if subjects.is_empty() {
         return Ok(Vec::new());
     }
     let mut rows: Vec<KeptRow> = on!(tx, |db| {
         sqlx::query_as(
-            "DELETE FROM early_changes WHERE place IN (SELECT value ->> 'place' FROM json_each($1))
-             RETURNING id, account_id, place, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate",
+            "DELETE FROM unmatched_changes WHERE subject IN (SELECT value ->> 'subject' FROM json_each($1))
+             RETURNING id, account_id, subject, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate",
         )
-        .bind(batch(places.iter().map(|place| json!({"place": place}))))
+        .bind(batch(subjects.iter().map(|subject| json!({"subject": subject}))))
         .fetch_all(db)
         .await?
     });
@@ -193,7 +193,7 @@ pub(super) async fn take_kept(tx: &mut Tx, places: &[String]) -> Result<Vec<Kept
 
 /// The conversations and dialogs that are known.
 #[derive(Default)]
-pub(super) struct KnownPlaces {
+pub(super) struct KnownSubjects {
     /// The account and the conversation by dialog id. A dialog belongs to one account.
     at: HashMap<String, (String, String)>,
     /// The dialogs among agents.
@@ -205,24 +205,24 @@ pub(super) struct KnownPlaces {
 /// Looks up the conversations of these ids and their state.
 pub(super) async fn look_up(
     tx: &mut Tx,
-    places: &HashSet<&String>,
-) -> Result<(KnownPlaces, HashMap<String, Known>), Error> {
-    let (mut known, mut conversations) = (KnownPlaces::default(), HashMap::new());
-    if places.is_empty() {
+    subjects: &HashSet<&String>,
+) -> Result<(KnownSubjects, HashMap<String, KnownConversation>), Error> {
+    let (mut known, mut conversations) = (KnownSubjects::default(), HashMap::new());
+    if subjects.is_empty() {
         return Ok((known, conversations));
     }
-    let mut places: Vec<_> = places.iter().map(|place| place.as_str()).collect();
-    let mut rows = rows_of(tx, IN_DIALOGS, &places).await?;
+    let mut subjects: Vec<_> = subjects.iter().map(|subject| subject.as_str()).collect();
+    let mut rows = rows_of(tx, IN_DIALOGS, &subjects).await?;
     // A change in a side dialog is rare, and so is an unknown conversation; so the second lookup is
     // rare.
     let found: HashSet<_> = rows.iter().map(|row| row.0.clone()).collect();
-    places.retain(|place| !found.contains(*place));
-    if !places.is_empty() {
-        rows.extend(rows_of(tx, IN_SIDE_DIALOGS, &places).await?);
+    subjects.retain(|subject| !found.contains(*subject));
+    if !subjects.is_empty() {
+        rows.extend(rows_of(tx, IN_SIDE_DIALOGS, &subjects).await?);
     }
     for row in rows {
         let (
-            place,
+            subject,
             account_id,
             id,
             channel_id,
@@ -237,7 +237,7 @@ pub(super) async fn look_up(
             has_kept,
         ) = row;
         let unreadable = |what| move |_| Error::Unreadable { what };
-        let conversation = Known {
+        let conversation = KnownConversation {
             conversation_id: id.parse().map_err(unreadable("conversation id"))?,
             channel_id: channel_id.parse().map_err(unreadable("channel id"))?,
             user: UserRef(user_ref),
@@ -251,9 +251,9 @@ pub(super) async fn look_up(
         conversations.insert(id.clone(), conversation);
         known
             .private
-            .extend((is_private != 0).then(|| place.clone()));
-        known.with_kept.extend(has_kept.then(|| place.clone()));
-        known.at.insert(place, (account_id, id));
+            .extend((is_private != 0).then(|| subject.clone()));
+        known.with_kept.extend(has_kept.then(|| subject.clone()));
+        known.at.insert(subject, (account_id, id));
     }
     Ok((known, conversations))
 }
@@ -261,36 +261,36 @@ pub(super) async fn look_up(
 async fn rows_of(
     tx: &mut Tx,
     [in_postgres, in_sqlite]: [&'static str; 2],
-    places: &[&str],
+    subjects: &[&str],
 ) -> Result<Vec<KnownRow>, Error> {
     match &mut tx.side {
-        Side::Postgres(lent) => {
-            let rows = sqlx::query_as(in_postgres).bind(places);
+        EngineTx::Postgres(pooled) => {
+            let rows = sqlx::query_as(in_postgres).bind(subjects);
             let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-            lent.ask(left(tx.until), rows).await
+            pooled.ask(left(tx.until), rows).await
         }
-        Side::Sqlite(writing) => {
-            let rows = sqlx::query_as(in_sqlite).bind(Json(places));
+        EngineTx::Sqlite(writing) => {
+            let rows = sqlx::query_as(in_sqlite).bind(Json(subjects));
             let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
             writing.ask(rows).await
         }
     }
 }
 
-impl KnownPlaces {
+impl KnownSubjects {
     /// Returns the dialogs among agents.
     pub(super) fn private(&self) -> &HashSet<String> {
         &self.private
     }
 
     /// True if the id belongs to a conversation of any account.
-    pub(super) fn has(&self, place: &str) -> bool {
-        self.at.contains_key(place)
+    pub(super) fn has(&self, subject: &str) -> bool {
+        self.at.contains_key(subject)
     }
 
     /// Returns the conversation of an id; `None` if it belongs to another account.
-    pub(super) fn get(&self, account: &str, place: &str) -> Option<&str> {
-        let (of, id) = self.at.get(place)?;
+    pub(super) fn get(&self, account: &str, subject: &str) -> Option<&str> {
+        let (of, id) = self.at.get(subject)?;
         (of == account).then_some(id)
     }
 }

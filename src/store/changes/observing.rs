@@ -36,8 +36,8 @@ impl Store {
     ) -> Result<Vec<KeptChange>, Error> {
         let rows: Vec<(String, String, Option<String>, i64)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT kind, body, signed, received_at FROM early_changes
-                 WHERE place = $1 AND account_id = $2 ORDER BY id LIMIT $3",
+                "SELECT kind, body, signed, received_at FROM unmatched_changes
+                 WHERE subject = $1 AND account_id = $2 ORDER BY id LIMIT $3",
             )
             .bind(conversation_id.as_str())
             .bind(account_id.as_str())
@@ -68,9 +68,9 @@ impl Store {
     ) -> Result<Vec<ConversationId>, Error> {
         let rows: Vec<(String,)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT place FROM early_changes WHERE account_id = $1 AND consumer_id = $2 AND state IS NOT NULL
-                 GROUP BY place HAVING MAX(CASE WHEN state = 'closed' THEN 1 ELSE 0 END) = 0
-                 ORDER BY place LIMIT $3",
+                "SELECT subject FROM unmatched_changes WHERE account_id = $1 AND consumer_id = $2 AND state IS NOT NULL
+                 GROUP BY subject HAVING MAX(CASE WHEN state = 'closed' THEN 1 ELSE 0 END) = 0
+                 ORDER BY subject LIMIT $3",
             )
             .bind(account_id.as_str())
             .bind(consumer_id)
@@ -80,7 +80,7 @@ impl Store {
         });
         Ok(rows
             .into_iter()
-            .filter_map(|(place,)| place.parse().ok())
+            .filter_map(|(subject,)| subject.parse().ok())
             .collect())
     }
 
@@ -95,7 +95,7 @@ impl Store {
         conversation_id: &ConversationId,
     ) -> Result<u64, Error> {
         Ok(run!(self, writer, |db| {
-            sqlx::query("DELETE FROM early_changes WHERE place = $1 AND account_id = $2")
+            sqlx::query("DELETE FROM unmatched_changes WHERE subject = $1 AND account_id = $2")
                 .bind(conversation_id.as_str())
                 .bind(account_id.as_str())
                 .execute(db)

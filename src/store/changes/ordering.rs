@@ -4,30 +4,30 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::matching::KeptRow;
-use super::{Arrival, Change, Place, Turn};
-use crate::types::trace::Parent;
+use super::{Arrival, Change, DialogPosition, Subject};
+use crate::types::trace::TraceContext;
 
 /// A change with the properties that decide its position in the order.
 pub(super) struct Candidate<'a> {
     pub(super) account_id: Cow<'a, str>,
-    pub(super) place: Cow<'a, str>,
+    pub(super) subject: Cow<'a, str>,
     /// The dialog that it names in addition to the conversation.
     pub(super) side: Option<Cow<'a, str>>,
-    pub(super) turn: Option<Turn>,
+    pub(super) turn: Option<DialogPosition>,
     /// True if it says that the conversation is open.
     opens: bool,
-    pub(super) matter: Matter,
+    pub(super) matter: Content,
 }
 
 /// The location of a change's content.
-pub(super) enum Matter {
+pub(super) enum Content {
     /// Among the arrivals, with this index.
     Arrived(usize),
     /// Here: it was stored as an unmatched change.
     Kept {
         kind: String,
         body: String,
-        parent: Option<Parent>,
+        parent: Option<TraceContext>,
     },
 }
 
@@ -38,8 +38,8 @@ impl<'a> Candidate<'a> {
             turn: row.turn(),
             opens: row.opens(),
             account_id: row.account_id.into(),
-            place: row.place.into(),
-            matter: Matter::Kept {
+            subject: row.subject.into(),
+            matter: Content::Kept {
                 kind: row.kind,
                 body: row.body,
                 parent: row.parent.0,
@@ -50,19 +50,19 @@ impl<'a> Candidate<'a> {
     pub(super) fn fresh(index: usize, arrival: &'a Arrival) -> Self {
         Self {
             account_id: arrival.account_id.as_str().into(),
-            place: arrival.place.as_str().into(),
+            subject: arrival.subject.as_str().into(),
             side: arrival.side.as_deref().map(Cow::Borrowed),
             turn: arrival.turn.clone(),
             opens: arrival.open == Some(true),
-            matter: Matter::Arrived(index),
+            matter: Content::Arrived(index),
         }
     }
 
     /// Returns the change for translation.
     pub(super) fn change(&self) -> Change<'_> {
         match &self.matter {
-            Matter::Arrived(index) => Change::Arrived(*index),
-            Matter::Kept { kind, body, parent } => Change::Kept {
+            Content::Arrived(index) => Change::Arrived(*index),
+            Content::Kept { kind, body, parent } => Change::Kept {
                 kind,
                 body,
                 parent: parent.as_ref(),
@@ -73,14 +73,14 @@ impl<'a> Candidate<'a> {
     /// Returns its index among the arrivals; `None` for an unmatched change from earlier.
     pub(super) fn arrived(&self) -> Option<usize> {
         match self.matter {
-            Matter::Arrived(index) => Some(index),
-            Matter::Kept { .. } => None,
+            Content::Arrived(index) => Some(index),
+            Content::Kept { .. } => None,
         }
     }
 
     /// True if it is about this conversation or dialog of this account.
-    pub(super) fn is_of(&self, (account_id, place): &Place) -> bool {
-        self.account_id == *account_id && self.place == *place
+    pub(super) fn is_of(&self, (account_id, subject): &Subject) -> bool {
+        self.account_id == *account_id && self.subject == *subject
     }
 
     fn dialog(&self) -> Option<&str> {
@@ -91,8 +91,8 @@ impl<'a> Candidate<'a> {
 /// Moves the first change that opens an unknown conversation ahead of the changes that overtook it.
 pub(super) fn opening_first(mut orders: Vec<usize>, changes: &[Candidate<'_>]) -> Vec<usize> {
     let opens = |order: &usize| changes.get(*order).is_some_and(|candidate| candidate.opens);
-    if let Some(place) = orders.iter().position(opens) {
-        let opening = orders.remove(place);
+    if let Some(subject) = orders.iter().position(opens) {
+        let opening = orders.remove(subject);
         orders.insert(0, opening);
     }
     orders

@@ -35,7 +35,7 @@ pub(super) struct Dialogs(HashMap<String, bool>);
 
 /// The visibility of a change in a dialog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum Visibility {
     /// The user may see it.
     Open,
     /// It must not reach the user.
@@ -80,14 +80,14 @@ impl Dialogs {
     }
 
     /// Returns the visibility of a change of a conversation.
-    pub(super) fn standing(&self, candidate: &Candidate<'_>, conversation: &str) -> Standing {
+    pub(super) fn user_state(&self, candidate: &Candidate<'_>, conversation: &str) -> Visibility {
         let side = candidate.side.as_deref();
         match side.filter(|dialog| *dialog != conversation) {
-            None => Standing::Open,
+            None => Visibility::Open,
             Some(dialog) => match self.0.get(dialog) {
-                Some(false) => Standing::Open,
-                Some(true) => Standing::Private,
-                None => Standing::Unknown,
+                Some(false) => Visibility::Open,
+                Some(true) => Visibility::Private,
+                None => Visibility::Unknown,
             },
         }
     }
@@ -123,7 +123,7 @@ impl Store {
     pub async fn release_withheld(&self, before: DateTime<Utc>) -> Result<Vec<String>, Error> {
         let waiting: Vec<(String,)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT DISTINCT place FROM early_changes
+                "SELECT DISTINCT subject FROM unmatched_changes
                  WHERE withheld_of IS NOT NULL AND received_at < $1 LIMIT $2",
             )
             .bind(before.timestamp_millis())
@@ -134,21 +134,21 @@ impl Store {
         if waiting.is_empty() {
             return Ok(Vec::new());
         }
-        let places = batch(waiting.iter().map(|(place,)| json!({"place": place})));
+        let subjects = batch(waiting.iter().map(|(subject,)| json!({"subject": subject})));
         run!(self, writer, |db| {
             sqlx::query(
                 "INSERT INTO side_dialogs (id, conversation_id, is_private)
-                 SELECT DISTINCT e.place, c.id, 0
-                 FROM early_changes e JOIN conversations c ON c.id = e.withheld_of
-                 WHERE e.place IN (SELECT value ->> 'place' FROM json_each($1))
+                 SELECT DISTINCT e.subject, c.id, 0
+                 FROM unmatched_changes e JOIN conversations c ON c.id = e.withheld_of
+                 WHERE e.subject IN (SELECT value ->> 'subject' FROM json_each($1))
                  ORDER BY 1
                  ON CONFLICT DO NOTHING",
             )
-            .bind(places)
+            .bind(subjects)
             .execute(db)
             .await?
             .rows_affected()
         });
-        Ok(waiting.into_iter().map(|(place,)| place).collect())
+        Ok(waiting.into_iter().map(|(subject,)| subject).collect())
     }
 }

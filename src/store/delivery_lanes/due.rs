@@ -5,11 +5,11 @@ use sqlx::SqliteConnection;
 
 use super::Lane;
 use crate::store::deliveries::time;
-use crate::store::engine::batching::{Question, by_place};
-use crate::store::parent::ParentRow;
+use crate::store::engine::batching::{BatchedQuery, by_index};
+use crate::store::trace_context::ParentRow;
 use crate::store::{Engine, Error, Store};
 use crate::types::ids::ChannelId;
-use crate::types::trace::Parent;
+use crate::types::trace::TraceContext;
 
 /// 2 KiB: the estimated size of an event.
 const BYTES_OF_EVENT: usize = 2048;
@@ -36,15 +36,15 @@ macro_rules! due_in {
 /// The inner `SELECT`s hide the array lengths from the PostgreSQL planner. Otherwise it would make
 /// a plan for each length.
 const IN_POSTGRES: &str = concat!(
-    "SELECT k.place - 1 AS place, e.*
-     FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[])) WITH ORDINALITY AS k (channel_id, user_ref, place)
+    "SELECT k.ordinal - 1 AS ordinal, e.*
+     FROM unnest((SELECT $1::text[]), (SELECT $2::bigint[])) WITH ORDINALITY AS k (channel_id, user_ref, ordinal)
      CROSS JOIN LATERAL (",
     due_in!("k.channel_id", "k.user_ref", "$3"),
-    ") e ORDER BY k.place, e.position"
+    ") e ORDER BY k.ordinal, e.position"
 );
 
 const IN_SQLITE: &str = concat!(
-    "SELECT 0 AS place, e.* FROM (",
+    "SELECT 0 AS ordinal, e.* FROM (",
     due_in!("$1", "$2", "$3"),
     ") e ORDER BY e.position"
 );
@@ -60,7 +60,7 @@ pub struct DueEvent {
     /// The event as it is delivered.
     pub body: String,
     /// The trace context of its cause.
-    pub parent: Option<Parent>,
+    pub parent: Option<TraceContext>,
     /// The time when it was stored.
     pub created_at: DateTime<Utc>,
     /// The number of delivery attempts.
@@ -71,7 +71,7 @@ pub struct DueEvent {
 
 /// A batched query for the first events of a lane.
 #[derive(Debug)]
-pub(in crate::store) struct Due {
+pub(in crate::store) struct DueEventsQuery {
     channel_id: ChannelId,
     user: i64,
     limit: u32,
@@ -79,7 +79,7 @@ pub(in crate::store) struct Due {
 
 #[derive(Debug, sqlx::FromRow)]
 pub(in crate::store) struct DueRow {
-    place: i64,
+    ordinal: i64,
     position: i64,
     id: String,
     kind: String,
@@ -98,7 +98,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn due_events(&self, lane: &Lane, limit: u32) -> Result<Vec<DueEvent>, Error> {
-        let due = Due {
+        let due = DueEventsQuery {
             channel_id: lane.channel_id.clone(),
             user: lane.user,
             limit,
@@ -108,7 +108,7 @@ impl Store {
     }
 }
 
-impl Question for Due {
+impl BatchedQuery for DueEventsQuery {
     type Answer = Vec<DueRow>;
 
     /// The estimated size of the answer, so that a batch does not read too many events of users
@@ -142,8 +142,8 @@ impl Question for Due {
             .bind(i64::from(longest.unwrap_or_default()));
         let rows = postgres.run(async |db| rows.fetch_all(db).await);
         let rows: Vec<DueRow> = rows.await?;
-        let rows = rows.into_iter().map(|row| (row.place, row));
-        let mut found = by_place(questions.len(), rows, |found: &mut Vec<_>, row| {
+        let rows = rows.into_iter().map(|row| (row.ordinal, row));
+        let mut found = by_index(questions.len(), rows, |found: &mut Vec<_>, row| {
             found.push(row);
         });
         for (rows, question) in found.iter_mut().zip(questions) {

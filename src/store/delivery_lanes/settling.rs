@@ -11,7 +11,7 @@ use serde::Serialize;
 use sqlx::types::Json;
 
 use super::{DueEvent, Lane};
-use crate::store::engine::batching::Question;
+use crate::store::engine::batching::BatchedQuery;
 use crate::store::engine::tx::{Tx, on};
 use crate::store::{Engine, Error, Store};
 use crate::types::delivery::DeliveryState;
@@ -23,7 +23,7 @@ pub(super) const TOO_OLD: &str = "too old";
 
 /// An attempt to deliver an event, to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Tried {
+pub struct DeliveryAttempt {
     /// The start of the attempt.
     pub at: DateTime<Utc>,
     /// The duration in milliseconds.
@@ -36,7 +36,7 @@ pub struct Tried {
 
 /// The outcome for an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Settlement<'a> {
+pub enum DeliveryOutcome<'a> {
     /// The channel has accepted it.
     Delivered,
     /// It is given up for this reason. If it is a message, the agent is notified.
@@ -49,7 +49,7 @@ pub enum Settlement<'a> {
 
 /// The next state of a lane after one of its events was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LaneFate {
+pub enum LaneUpdate {
     /// The holder continues, with a lease until this time.
     Held(DateTime<Utc>),
     /// It is released as empty. If another event has arrived since it was claimed, it is due again.
@@ -61,7 +61,7 @@ pub enum LaneFate {
 /// A batched settlement, written if the lane is still held. Its serialized fields are the columns
 /// of the recordset in the PostgreSQL statement.
 #[derive(Debug, Serialize)]
-pub(in crate::store) struct Settle {
+pub(in crate::store) struct SettleDelivery {
     #[serde(skip)]
     channel_id: ChannelId,
     #[serde(skip)]
@@ -83,7 +83,7 @@ pub(in crate::store) struct Settle {
     failure: Option<String>,
     now: i64,
     /// `None` if the event was not sent.
-    tried_at: Option<i64>,
+    attempted_at: Option<i64>,
     duration_ms: Option<i64>,
     status: Option<u16>,
     error: Option<String>,
@@ -136,18 +136,18 @@ const IN_POSTGRES: &str = concat!(
      held AS MATERIALIZED (
          SELECT k.* FROM jsonb_to_recordset($1) AS k (
              lane_id BIGINT, lease_id TEXT, due_at BIGINT, failures BIGINT, next_lease_id TEXT, emptied_at BIGINT,
-             event_id TEXT, state TEXT, failure TEXT, now BIGINT, tried_at BIGINT, duration_ms BIGINT, status BIGINT,
+             event_id TEXT, state TEXT, failure TEXT, now BIGINT, attempted_at BIGINT, duration_ms BIGINT, status BIGINT,
              error TEXT)
          WHERE (lane_id, lease_id) IN (SELECT id, lease_id FROM lanes)
            AND (event_id IS NULL OR event_id IN (SELECT id FROM known))),
      settled AS (
-         UPDATE events AS e SET attempts = e.attempts + CASE WHEN k.tried_at IS NULL THEN 0 ELSE 1 END, ",
+         UPDATE events AS e SET attempts = e.attempts + CASE WHEN k.attempted_at IS NULL THEN 0 ELSE 1 END, ",
     settled!("k.state", "k.failure", "k.now", "$4"),
     " FROM held AS k WHERE e.id = k.event_id
-         RETURNING e.id, e.attempts, k.tried_at, k.duration_ms, k.status, k.error),
+         RETURNING e.id, e.attempts, k.attempted_at, k.duration_ms, k.status, k.error),
      tries AS (
          INSERT INTO attempts (event_id, number, at, duration_ms, status, error)
-         SELECT id, attempts, tried_at, duration_ms, status, error FROM settled WHERE tried_at IS NOT NULL)
+         SELECT id, attempts, attempted_at, duration_ms, status, error FROM settled WHERE attempted_at IS NOT NULL)
      UPDATE delivery_lanes AS l
      SET due_at = CASE WHEN l.arrivals = k.emptied_at THEN NULL ELSE k.due_at END, failures = k.failures,
          lease_id = k.next_lease_id
@@ -180,26 +180,27 @@ impl Store {
         &self,
         lane: &Lane,
         event: &DueEvent,
-        tried: Option<&Tried>,
-        settlement: Settlement<'_>,
-        fate: LaneFate,
+        tried: Option<&DeliveryAttempt>,
+        settlement: DeliveryOutcome<'_>,
+        fate: LaneUpdate,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let failure = match settlement {
-            Settlement::Failed(reason) => Some(reason.to_owned()),
+            DeliveryOutcome::Failed(reason) => Some(reason.to_owned()),
             _ => None,
         };
-        let duration = |tried: &Tried| i64::try_from(tried.duration_ms).unwrap_or(i64::MAX);
-        self.ask(Settle {
+        let duration =
+            |tried: &DeliveryAttempt| i64::try_from(tried.duration_ms).unwrap_or(i64::MAX);
+        self.ask(SettleDelivery {
             position: event.position,
             event_id: Some(event.id.clone()),
             state: settlement.state().as_str(),
             failure,
-            tried_at: tried.map(|tried| tried.at.timestamp_millis()),
+            attempted_at: tried.map(|tried| tried.at.timestamp_millis()),
             duration_ms: tried.map(duration),
             status: tried.and_then(|tried| tried.status),
             error: tried.and_then(|tried| tried.error.clone()),
-            ..Settle::lane(lane, fate, now)
+            ..SettleDelivery::lane(lane, fate, now)
         })
         .await
     }
@@ -211,7 +212,7 @@ impl Store {
     ///
     /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn release_emptied_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
-        let settle = Settle::lane(lane, LaneFate::Emptied, now);
+        let settle = SettleDelivery::lane(lane, LaneUpdate::Emptied, now);
         self.ask(settle).await.map(|_is_held| ())
     }
 
@@ -220,19 +221,19 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. The lane is free once the lease has expired.
-    pub async fn hand_back_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
-        let settle = Settle::lane(lane, LaneFate::Waiting(now, lane.failures), now);
+    pub async fn release_lane_due_now(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
+        let settle = SettleDelivery::lane(lane, LaneUpdate::Waiting(now, lane.failures), now);
         self.ask(settle).await.map(|_is_held| ())
     }
 }
 
-impl Settle {
+impl SettleDelivery {
     /// Settles a lane without an event.
-    fn lane(lane: &Lane, fate: LaneFate, now: DateTime<Utc>) -> Self {
+    fn lane(lane: &Lane, fate: LaneUpdate, now: DateTime<Utc>) -> Self {
         let (due_at, failures, next_lease_id, emptied_at) = match fate {
-            LaneFate::Held(until) => (until, 0, Some(lane.lease_id.clone()), None),
-            LaneFate::Emptied => (now, 0, None, Some(lane.arrivals)),
-            LaneFate::Waiting(until, failures) => (until, failures, None, None),
+            LaneUpdate::Held(until) => (until, 0, Some(lane.lease_id.clone()), None),
+            LaneUpdate::Emptied => (now, 0, None, Some(lane.arrivals)),
+            LaneUpdate::Waiting(until, failures) => (until, failures, None, None),
         };
         Self {
             channel_id: lane.channel_id.clone(),
@@ -248,7 +249,7 @@ impl Settle {
             state: DeliveryState::Pending.as_str(),
             failure: None,
             now: now.timestamp_millis(),
-            tried_at: None,
+            attempted_at: None,
             duration_ms: None,
             status: None,
             error: None,
@@ -262,7 +263,7 @@ impl Settle {
             let number: Option<(i64,)> = on!(tx, |db| {
                 sqlx::query_as(EVENT)
                     .bind(id)
-                    .bind(i64::from(self.tried_at.is_some()))
+                    .bind(i64::from(self.attempted_at.is_some()))
                     .bind(self.state)
                     .bind(&self.failure)
                     .bind(self.lane_id)
@@ -275,12 +276,12 @@ impl Settle {
             let Some((number,)) = number else {
                 return Ok(false);
             };
-            if self.tried_at.is_some() {
+            if self.attempted_at.is_some() {
                 on!(tx, |db| {
                     sqlx::query(ATTEMPT)
                         .bind(id)
                         .bind(number)
-                        .bind(self.tried_at)
+                        .bind(self.attempted_at)
                         .bind(self.duration_ms)
                         .bind(self.status.map(i64::from))
                         .bind(&self.error)
@@ -306,7 +307,7 @@ impl Settle {
     }
 }
 
-impl Question for Settle {
+impl BatchedQuery for SettleDelivery {
     /// True if the lane was still held. Otherwise nothing was written.
     type Answer = bool;
 
@@ -340,7 +341,7 @@ impl Question for Settle {
     }
 }
 
-impl Settlement<'_> {
+impl DeliveryOutcome<'_> {
     /// Returns the settlement of an event of this type that is too old.
     #[must_use]
     pub fn too_old(kind: &str) -> Self {

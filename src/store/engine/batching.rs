@@ -19,10 +19,10 @@ use crate::store::{Error, Store};
 
 /// 256: the maximum number of operations in a batch. More would gain little, and the first one
 /// waits until the last one is answered.
-const TOGETHER: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// 1 MiB: the maximum total size of the operations in a batch.
-const BYTES: usize = 1024 * 1024;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// 20 ms: the time after which a statement counts as slow, for example because of a lock or the
 /// network. Later operations do not wait for it; they are sent beside it.
@@ -30,14 +30,14 @@ const SLOW: Duration = Duration::from_millis(20);
 
 /// 4: the maximum number of statements of one kind in flight when some are slow. Each holds a
 /// connection.
-const AT_ONCE: usize = 4;
+const MAX_IN_FLIGHT: usize = 4;
 
 /// 16: the maximum number of polls of the sockets while further operations keep arriving. They take
 /// about a millisecond with one core under load.
-const LOOKS: u32 = 16;
+const MAX_POLLS: u32 = 16;
 
 /// An operation that is batched with others of its kind.
-pub(in crate::store) trait Question:
+pub(in crate::store) trait BatchedQuery:
     Debug + Send + Sync + Sized + 'static
 {
     /// The result of one operation.
@@ -58,12 +58,12 @@ pub(in crate::store) trait Question:
 
 /// The waiting operations of one kind. The store has one batcher for each kind (`batchers.rs`).
 #[derive(Debug)]
-pub(in crate::store) struct Batcher<Q: Question>(Mutex<Waiting<Q>>);
+pub(in crate::store) struct Batcher<Q: BatchedQuery>(Mutex<Queue<Q>>);
 
 #[derive(Debug)]
-struct Waiting<Q: Question> {
+struct Queue<Q: BatchedQuery> {
     /// The waiting operations in the order of their arrival.
-    asked: VecDeque<Asked<Q>>,
+    asked: VecDeque<Pending<Q>>,
     /// The number of tasks that send batches.
     tasks: usize,
     /// The time at which a task last took a batch.
@@ -71,14 +71,14 @@ struct Waiting<Q: Question> {
 }
 
 #[derive(Debug)]
-struct Asked<Q: Question> {
+struct Pending<Q: BatchedQuery> {
     question: Q,
     answer: oneshot::Sender<Result<Q::Answer, Error>>,
 }
 
-impl<Q: Question> Default for Batcher<Q> {
+impl<Q: BatchedQuery> Default for Batcher<Q> {
     fn default() -> Self {
-        Self(Mutex::new(Waiting {
+        Self(Mutex::new(Queue {
             asked: VecDeque::new(),
             tasks: 0,
             taken_at: Instant::now(),
@@ -89,12 +89,15 @@ impl<Q: Question> Default for Batcher<Q> {
 impl Store {
     /// Runs an operation, batched with concurrent ones of its kind. Once submitted it is completed,
     /// even if the caller is cancelled.
-    pub(in crate::store) async fn ask<Q: Question>(&self, question: Q) -> Result<Q::Answer, Error>
+    pub(in crate::store) async fn ask<Q: BatchedQuery>(
+        &self,
+        question: Q,
+    ) -> Result<Q::Answer, Error>
     where
         Self: AsRef<Batcher<Q>>,
     {
         let (answer, answered) = oneshot::channel();
-        if self.as_ref().add(Asked { question, answer }) {
+        if self.as_ref().add(Pending { question, answer }) {
             let store = self.clone();
             // The task ends when nothing is waiting, and each of its waits has a limit.
             Handle::current().spawn(async move { store.as_ref().ask(&store).await });
@@ -106,14 +109,14 @@ impl Store {
     }
 }
 
-impl<Q: Question> Batcher<Q> {
+impl<Q: BatchedQuery> Batcher<Q> {
     /// Queues an operation. Returns true if another task is needed to send it.
-    fn add(&self, asked: Asked<Q>) -> bool {
+    fn add(&self, asked: Pending<Q>) -> bool {
         let mut waiting = self.lock();
         waiting.asked.push_back(asked);
         let another = match waiting.tasks {
             0 => true,
-            AT_ONCE.. => false,
+            MAX_IN_FLIGHT.. => false,
             _ => waiting.taken_at.elapsed() > SLOW,
         };
         if another {
@@ -124,12 +127,12 @@ impl<Q: Question> Batcher<Q> {
     }
 
     /// Takes the next batch. If it is empty, the task that sends batches ends.
-    fn take(&self) -> Vec<Asked<Q>> {
+    fn take(&self) -> Vec<Pending<Q>> {
         let mut waiting = self.lock();
         let mut bytes = 0;
-        let fit = waiting.asked.iter().take(TOGETHER).take_while(|asked| {
+        let fit = waiting.asked.iter().take(MAX_BATCH).take_while(|asked| {
             bytes += asked.question.bytes();
-            bytes <= BYTES
+            bytes <= MAX_BATCH_BYTES
         });
         // One operation is always taken, whatever its size.
         let count = fit.count().max(1).min(waiting.asked.len());
@@ -141,7 +144,7 @@ impl<Q: Question> Batcher<Q> {
     /// Sends batches until nothing is waiting.
     async fn ask(&self, store: &Store) {
         loop {
-            gather(TOGETHER, || self.lock().asked.len()).await;
+            gather(MAX_BATCH, || self.lock().asked.len()).await;
             let asked = self.take();
             if asked.is_empty() {
                 return;
@@ -157,13 +160,13 @@ impl<Q: Question> Batcher<Q> {
                     answer(all, std::iter::repeat_with(|| Err(error.clone())));
                 }
                 // An error that one operation causes must not fail the others.
-                Err(_) if asked.len() > 1 => one_by_one(store, asked).await,
+                Err(_) if asked.len() > 1 => run_individually(store, asked).await,
                 Err(error) => answer(asked, std::iter::once(Err(error))),
             }
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Waiting<Q>> {
+    fn lock(&self) -> MutexGuard<'_, Queue<Q>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -177,7 +180,7 @@ impl<Q: Question> Batcher<Q> {
 /// instead of 52 µs and 52 instead of 59 µs. A single operation waits no longer than before.
 pub async fn gather(enough: usize, count: impl Fn() -> usize) {
     let mut before = 0;
-    for _ in 0..LOOKS {
+    for _ in 0..MAX_POLLS {
         // Continues once the runtime has polled the sockets and the tasks woken by that have run.
         yield_now().await;
         let now = count();
@@ -188,7 +191,7 @@ pub async fn gather(enough: usize, count: impl Fn() -> usize) {
     }
 }
 
-async fn one_by_one<Q: Question>(store: &Store, asked: Vec<Asked<Q>>) {
+async fn run_individually<Q: BatchedQuery>(store: &Store, asked: Vec<Pending<Q>>) {
     for asked in asked {
         let answers = Q::ask(store, &[&asked.question]).await;
         let own = answers.and_then(|answers| answers.into_iter().next().ok_or(Error::Contended));
@@ -197,8 +200,8 @@ async fn one_by_one<Q: Question>(store: &Store, asked: Vec<Asked<Q>>) {
 }
 
 /// Sends each caller its answer.
-fn answer<Q: Question>(
-    asked: Vec<Asked<Q>>,
+fn answer<Q: BatchedQuery>(
+    asked: Vec<Pending<Q>>,
     answers: impl Iterator<Item = Result<Q::Answer, Error>>,
 ) {
     for (asked, answer) in asked.into_iter().zip(answers) {
@@ -208,15 +211,15 @@ fn answer<Q: Question>(
 }
 
 /// Distributes rows to `count` answers. Each row has the index of the operation that it answers.
-pub(in crate::store) fn by_place<R, A: Default>(
+pub(in crate::store) fn by_index<R, A: Default>(
     count: usize,
     rows: impl IntoIterator<Item = (i64, R)>,
     add: impl Fn(&mut A, R),
 ) -> Vec<A> {
     let mut answers: Vec<A> = std::iter::repeat_with(A::default).take(count).collect();
-    for (place, row) in rows {
-        let place = usize::try_from(place).ok();
-        if let Some(answer) = place.and_then(|place| answers.get_mut(place)) {
+    for (index, row) in rows {
+        let index = usize::try_from(index).ok();
+        if let Some(answer) = index.and_then(|index| answers.get_mut(index)) {
             add(answer, row);
         }
     }
@@ -227,7 +230,7 @@ pub(in crate::store) fn by_place<R, A: Default>(
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use super::{LOOKS, gather};
+    use super::{MAX_POLLS, gather};
 
     /// Returns the number of polls when `each` operations arrive per poll, until there are `until`.
     async fn looks(enough: usize, until: usize, each: usize) -> usize {
@@ -245,6 +248,6 @@ mod tests {
         assert_eq!(looks(256, 12, 8).await, 3, "for a dozen");
         assert_eq!(looks(3, 256, 1).await, 3, "until there are enough");
         let endless = looks(usize::MAX, usize::MAX, 1).await;
-        assert_eq!(endless, usize::try_from(LOOKS).unwrap(), "for a time");
+        assert_eq!(endless, usize::try_from(MAX_POLLS).unwrap(), "for a time");
     }
 }

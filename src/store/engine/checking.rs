@@ -14,11 +14,11 @@ use crate::store::{Error, Store};
 use crate::types::status::Outage;
 
 /// 5 s: the time for which one successful write counts as proof.
-const WRITTEN: Duration = Duration::from_secs(5);
+const WRITE_VALID_FOR: Duration = Duration::from_secs(5);
 
 /// 2 s: the time for which a refused write counts. It is short because a disk that is almost full
 /// may accept a small write and refuse a large one.
-const REFUSED: Duration = Duration::from_secs(2);
+const REFUSAL_VALID_FOR: Duration = Duration::from_secs(2);
 
 /// The write checks of this replica: writes that only show that writing is possible.
 #[derive(Debug)]
@@ -83,12 +83,12 @@ impl Store {
 
     /// Makes a write check, unless one succeeded a moment ago.
     async fn has_written(&self, now: DateTime<Utc>) -> Result<(), Error> {
-        if let Some(refusal) = self.health.refusal(REFUSED) {
+        if let Some(refusal) = self.health.refusal(REFUSAL_VALID_FOR) {
             return Err(refusal);
         }
         // Concurrent checks share one write and its result.
         let mut written_at = self.checks.written_at.lock().await;
-        if written_at.is_none_or(|at| at.elapsed() >= WRITTEN) {
+        if written_at.is_none_or(|at| at.elapsed() >= WRITE_VALID_FOR) {
             self.write(now).await?;
             *written_at = Some(Instant::now());
         }
@@ -118,7 +118,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn look_after(&self, now: DateTime<Utc>) -> Result<(), Error> {
+    pub async fn maintain(&self, now: DateTime<Utc>) -> Result<(), Error> {
         if self.health.refusal(Duration::MAX).is_some() {
             self.write(now).await?;
         }

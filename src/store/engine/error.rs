@@ -99,10 +99,10 @@ impl From<sqlx::migrate::MigrateError> for Error {
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
-        match Sort::of(&error) {
-            Sort::Outage => Self::Unavailable(Arc::new(error)),
-            Sort::Busy => Self::Busy(Arc::new(error)),
-            Sort::Fault => Self::Rejected(Arc::new(error)),
+        match Class::of(&error) {
+            Class::Outage => Self::Unavailable(Arc::new(error)),
+            Class::Busy => Self::Busy(Arc::new(error)),
+            Class::Fault => Self::Rejected(Arc::new(error)),
         }
     }
 }
@@ -124,7 +124,7 @@ pub(in crate::store) fn is_full(error: &sqlx::Error) -> bool {
 
 /// True if the database is unavailable, or if this connection does not lead to it.
 pub(in crate::store) fn is_outage(error: &sqlx::Error) -> bool {
-    Sort::of(error) == Sort::Outage
+    Class::of(error) == Class::Outage
 }
 
 /// True if the database refused to write, although it may still answer reads: its disk is full or
@@ -132,7 +132,7 @@ pub(in crate::store) fn is_outage(error: &sqlx::Error) -> bool {
 pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
     let is_embedded = |error: &dyn DatabaseError| {
         error.try_downcast_ref::<SqliteError>().is_some()
-            && Sort::of_database(error) == Sort::Outage
+            && Class::of_database(error) == Class::Outage
     };
     only_reads(error)
         || is_full(error)
@@ -141,7 +141,7 @@ pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
 
 /// The class of an error: its meaning for the caller, and for the connection that it came over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sort {
+enum Class {
     /// The database is unavailable for now, or this connection does not lead to it.
     Outage,
     /// The database is available, but this statement met a conflict or a limit.
@@ -150,7 +150,7 @@ enum Sort {
     Fault,
 }
 
-impl Sort {
+impl Class {
     fn of(error: &sqlx::Error) -> Self {
         use sqlx::Error;
         match error {
@@ -226,53 +226,53 @@ mod tests {
     #[test]
     fn transient_postgres_errors_are_distinguished_from_faults() {
         for (code, sort) in [
-            ("08006", Sort::Outage),
-            ("25006", Sort::Outage),
-            ("25P03", Sort::Outage),
-            ("26000", Sort::Outage),
-            ("28P01", Sort::Outage),
-            ("3D000", Sort::Outage),
-            ("53300", Sort::Outage),
-            ("57P01", Sort::Outage),
-            ("57P02", Sort::Outage),
-            ("57P03", Sort::Outage),
-            ("58030", Sort::Outage),
-            ("XX000", Sort::Outage),
-            ("", Sort::Outage),
-            ("40001", Sort::Busy),
-            ("40P01", Sort::Busy),
-            ("53100", Sort::Outage),
-            ("55P03", Sort::Busy),
-            ("57014", Sort::Busy),
-            ("23503", Sort::Busy),
-            ("22P02", Sort::Fault),
-            ("23505", Sort::Fault),
-            ("42P01", Sort::Fault),
-            ("42601", Sort::Fault),
+            ("08006", Class::Outage),
+            ("25006", Class::Outage),
+            ("25P03", Class::Outage),
+            ("26000", Class::Outage),
+            ("28P01", Class::Outage),
+            ("3D000", Class::Outage),
+            ("53300", Class::Outage),
+            ("57P01", Class::Outage),
+            ("57P02", Class::Outage),
+            ("57P03", Class::Outage),
+            ("58030", Class::Outage),
+            ("XX000", Class::Outage),
+            ("", Class::Outage),
+            ("40001", Class::Busy),
+            ("40P01", Class::Busy),
+            ("53100", Class::Outage),
+            ("55P03", Class::Busy),
+            ("57014", Class::Busy),
+            ("23503", Class::Busy),
+            ("22P02", Class::Fault),
+            ("23505", Class::Fault),
+            ("42P01", Class::Fault),
+            ("42601", Class::Fault),
         ] {
-            assert_eq!(Sort::of_sqlstate(code), sort, "{code}");
+            assert_eq!(Class::of_sqlstate(code), sort, "{code}");
         }
     }
 
     #[test]
     fn sqlite_errors_are_classified_by_the_last_byte_of_their_code() {
         for (code, sort) in [
-            (5, Sort::Busy),
-            (261, Sort::Busy),
-            (517, Sort::Busy),
-            (787, Sort::Busy),
-            (10, Sort::Outage),
-            (778, Sort::Outage),
-            (13, Sort::Outage),
-            (7, Sort::Outage),
-            (8, Sort::Outage),
-            (11, Sort::Outage),
-            (14, Sort::Outage),
-            (26, Sort::Outage),
-            (1, Sort::Fault),
-            (2067, Sort::Fault),
+            (5, Class::Busy),
+            (261, Class::Busy),
+            (517, Class::Busy),
+            (787, Class::Busy),
+            (10, Class::Outage),
+            (778, Class::Outage),
+            (13, Class::Outage),
+            (7, Class::Outage),
+            (8, Class::Outage),
+            (11, Class::Outage),
+            (14, Class::Outage),
+            (26, Class::Outage),
+            (1, Class::Fault),
+            (2067, Class::Fault),
         ] {
-            assert_eq!(Sort::of_sqlite(code), sort, "{code}");
+            assert_eq!(Class::of_sqlite(code), sort, "{code}");
         }
     }
 

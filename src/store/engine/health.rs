@@ -15,19 +15,19 @@ use std::time::{Duration, Instant};
 use crate::store::Error;
 
 /// 1 minute: the minimum time between two log lines about a database that comes and goes.
-const TELL_AGAIN: Duration = Duration::from_mins(1);
+const LOG_INTERVAL: Duration = Duration::from_mins(1);
 
 /// 1 s: if a connection that was made after the others were distrusted turns out to be read-only
 /// within this time, the server itself is read-only. Replacing connections again would only cause a
 /// storm of new ones.
-const STORM: Duration = Duration::from_secs(1);
+const RECONNECT_LIMIT: Duration = Duration::from_secs(1);
 
 /// The state of the database as this replica sees it. Clones share it.
 #[derive(Debug, Clone)]
-pub(in crate::store) struct Health(Arc<Known>);
+pub(in crate::store) struct Health(Arc<State>);
 
 #[derive(Debug)]
-struct Known {
+struct State {
     begun: Instant,
     /// The time at which connections were last found to be unusable; zero if they never were.
     distrusted_at: AtomicU64,
@@ -36,7 +36,7 @@ struct Known {
     refusal: Mutex<Option<(Instant, Error)>>,
     /// True if `refusal` is set.
     has_refused: AtomicBool,
-    told: Mutex<Told>,
+    told: Mutex<OutageLog>,
 }
 
 /// Microseconds since the store was created.
@@ -45,7 +45,7 @@ pub(in crate::store) struct Moment(u64);
 
 /// The state of the outage log.
 #[derive(Debug, Default)]
-struct Told {
+struct OutageLog {
     /// The time at which an outage was last logged.
     at: Option<Instant>,
     /// The start of the current outage, as logged.
@@ -54,7 +54,7 @@ struct Told {
 
 impl Default for Health {
     fn default() -> Self {
-        Self(Arc::new(Known {
+        Self(Arc::new(State {
             begun: Instant::now(),
             distrusted_at: AtomicU64::new(0),
             is_away: AtomicBool::new(false),
@@ -134,7 +134,7 @@ impl Health {
             return true;
         }
         let last = self.0.distrusted_at.load(Ordering::Relaxed);
-        if last > 0 && self.since(Moment(last)) < STORM && super::error::only_reads(why) {
+        if last > 0 && self.since(Moment(last)) < RECONNECT_LIMIT && super::error::only_reads(why) {
             return false;
         }
         self.0
@@ -162,7 +162,7 @@ impl Health {
         let now = Instant::now();
         if told
             .at
-            .is_some_and(|at| now.duration_since(at) < TELL_AGAIN)
+            .is_some_and(|at| now.duration_since(at) < LOG_INTERVAL)
         {
             return;
         }

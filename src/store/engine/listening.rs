@@ -6,16 +6,16 @@ use std::time::Duration;
 use sqlx::postgres::PgListener;
 use tokio::time::{sleep, timeout};
 
-use super::bells::name;
 use super::postgres::{self, Postgres};
+use super::wakeups::name;
 use super::{Engine, limits};
 use crate::store::{Error, Store};
 
 /// 1 s: the pause before the listening connection is made again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RECONNECT_DELAY: Duration = Duration::from_secs(1);
 
 /// 10 s: the silence after which the server is pinged.
-const SILENCE: Duration = Duration::from_secs(10);
+const PING_AFTER: Duration = Duration::from_secs(10);
 
 impl Store {
     /// Receives wake-ups from other replicas, until the future is dropped.
@@ -26,7 +26,7 @@ impl Store {
         // An outage is logged once, not at each attempt.
         let mut is_told = false;
         loop {
-            if let Err(error) = Box::pin(self.hear(postgres, &mut is_told)).await
+            if let Err(error) = Box::pin(self.receive(postgres, &mut is_told)).await
                 && !is_told
             {
                 is_told = true;
@@ -35,14 +35,14 @@ impl Store {
                     "new events are noticed with a delay until the connection to the database is back"
                 );
             }
-            sleep(AGAIN).await;
+            sleep(RECONNECT_DELAY).await;
         }
     }
 
     /// Receives wake-ups until the connection is lost. The connection is outside the pool, because
     /// it is never returned and its loss may go unnoticed for long.
-    async fn hear(&self, postgres: &Postgres, is_told: &mut bool) -> Result<(), Error> {
-        let own = postgres::apart(postgres.options());
+    async fn receive(&self, postgres: &Postgres, is_told: &mut bool) -> Result<(), Error> {
+        let own = postgres::separate_pool(postgres.options());
         let mut listener = PgListener::connect_with(&own).await?;
         listener.eager_reconnect(false);
         let name = sqlx::query_scalar(concat!("SELECT ", name!())).fetch_one(&mut listener);
@@ -50,9 +50,9 @@ impl Store {
         limits::within(limits::STATEMENT, listener.listen(&name)).await?;
         *is_told = false;
         // Covers the wake-ups that were missed while nothing listened.
-        self.bells.ring_all();
+        self.wakeups.wake_all();
         loop {
-            let Ok(heard) = timeout(SILENCE, listener.try_recv()).await else {
+            let Ok(heard) = timeout(PING_AFTER, listener.try_recv()).await else {
                 // A dead connection cannot be told from an idle one, so ping the server.
                 let answer = sqlx::query("SELECT 1").execute(&mut listener);
                 limits::within(limits::STATEMENT, answer).await?;
@@ -62,7 +62,7 @@ impl Store {
                 return Err(sqlx::Error::from(std::io::Error::from(UnexpectedEof)).into());
             };
             if let Ok(channel_id) = told.payload().parse() {
-                self.bells.ring(&channel_id);
+                self.wakeups.wake(&channel_id);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The PostgreSQL engine: connecting, limits and migrations.
 
-mod lent;
-mod spares;
+mod idle_connections;
+mod pooled_connection;
 mod stepwise;
 
 use std::str::FromStr;
@@ -18,8 +18,8 @@ use super::limits;
 use crate::store::Error;
 use crate::types::ids::SchemaName;
 
-pub(in crate::store) use lent::Lent;
-use spares::Spares;
+use idle_connections::IdleConnections;
+pub(in crate::store) use pooled_connection::PooledConnection;
 use stepwise::Stepwise;
 
 /// 1 s: the pause before a migration that gave way to a lock is attempted again.
@@ -34,14 +34,14 @@ const MIGRATE_TRIES: u32 = 30;
 pub(in crate::store) struct Postgres {
     pool: PgPool,
     schema: Option<SchemaName>,
-    spares: Spares,
+    idle_connections: IdleConnections,
     health: Health,
 }
 
 impl Postgres {
     /// Takes an idle connection or makes a new one.
-    pub(in crate::store) async fn lend(&self) -> Result<Lent, Error> {
-        Lent::take(self).await
+    pub(in crate::store) async fn acquire(&self) -> Result<PooledConnection, Error> {
+        PooledConnection::take(self).await
     }
 
     /// Runs one statement on a connection of its own, within the limit for statements.
@@ -49,7 +49,7 @@ impl Postgres {
         &self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        self.lend().await?.run(statement).await
+        self.acquire().await?.run(statement).await
     }
 
     /// Returns the options with which connections are made.
@@ -69,7 +69,7 @@ impl Postgres {
 
     /// Returns the number of idle connections.
     pub(in crate::store) fn idle(&self) -> usize {
-        self.pool.num_idle() + self.spares.len()
+        self.pool.num_idle() + self.idle_connections.len()
     }
 
     pub(in crate::store) async fn migrate(&self) -> Result<(), Error> {
@@ -78,7 +78,7 @@ impl Postgres {
 
     /// Closes all connections.
     pub(in crate::store) async fn close(&self) {
-        self.spares.close();
+        self.idle_connections.close();
         self.pool.close().await;
     }
 }
@@ -131,7 +131,7 @@ pub(in crate::store) async fn connect(
     Ok(Postgres {
         pool,
         schema,
-        spares: Spares::default(),
+        idle_connections: IdleConnections::default(),
         health,
     })
 }
@@ -164,7 +164,7 @@ fn limited(options: PgConnectOptions) -> PgConnectOptions {
 }
 
 /// Makes a separate pool, of one connection that is made at its first use.
-pub(in crate::store) fn apart(options: PgConnectOptions) -> PgPool {
+pub(in crate::store) fn separate_pool(options: PgConnectOptions) -> PgPool {
     PgPoolOptions::new()
         .max_connections(1)
         .acquire_timeout(limits::CONNECTION)
@@ -186,7 +186,7 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
     let options = options.clone().options(limits::OF_SERVER_FOR_MIGRATIONS);
     let mut tries = 0;
     loop {
-        let own = apart(options.clone());
+        let own = separate_pool(options.clone());
         let outcome = migrate_once(&migrator, &own).await;
         // Closing the connection releases the advisory lock that other replicas wait for.
         own.close().await;

@@ -1,14 +1,14 @@
 //! The SQLite engine: one file that one process owns, with one writer and several readers.
 //!
-//! Every statement runs through a [`Side`] and every transaction through a [`Writing`]. Both check
-//! the files before and after, and neither reuses a connection that SQLite has left in an uncertain
-//! state.
+//! Every statement runs through a [`CheckedPool`] and every transaction through a [`WriteTx`]. Both
+//! check the files before and after, and neither reuses a connection that SQLite has left in an
+//! uncertain state.
 
+mod checked_pool;
 mod files;
-mod look_ups;
-mod side;
+mod lookups;
 mod wiping;
-mod writing;
+mod write_tx;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use sqlx::{ConnectOptions, SqliteConnection};
 
 use super::health::Health;
 use crate::store::Error;
+pub(in crate::store) use checked_pool::CheckedPool;
 use files::Files;
-use look_ups::LookUps;
-pub(in crate::store) use side::Side;
+use lookups::LookupConnection;
 use wiping::Wiping;
-pub(in crate::store) use writing::Writing;
+pub(in crate::store) use write_tx::WriteTx;
 
 /// 5 s: longer than any write of the bridge takes. Past it a statement fails instead of waiting for
 /// SQLite's lock.
@@ -52,9 +52,9 @@ const WRITER_CACHE: &str = "-1024";
 pub(in crate::store) struct Sqlite {
     /// One connection: SQLite allows one writer at a time, and the pool's queue is fairer than
     /// SQLite's lock.
-    writer: Side,
-    readers: Side,
-    look_ups: Arc<LookUps>,
+    writer: CheckedPool,
+    readers: CheckedPool,
+    look_ups: Arc<LookupConnection>,
     /// The files that this process owns; `None` if another process owns them and they are only
     /// read.
     files: Option<Arc<Files>>,
@@ -84,11 +84,11 @@ impl Sqlite {
             .await?;
         let files = Arc::new(files.seal()?);
         let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
-        let look_ups = LookUps::open(reading(LOOK_UP_CACHE), Some(Arc::clone(&files)));
+        let look_ups = LookupConnection::open(reading(LOOK_UP_CACHE), Some(Arc::clone(&files)));
         let files = Some(files);
         Ok(Self {
-            writer: Side::new(writer, files.clone(), health.clone()),
-            readers: Side::new(readers, files.clone(), health),
+            writer: CheckedPool::new(writer, files.clone(), health.clone()),
+            readers: CheckedPool::new(readers, files.clone(), health),
             look_ups: Arc::new(look_ups.await?),
             files,
             wiping: Arc::new(Wiping::new(options, data_dir)),
@@ -97,7 +97,7 @@ impl Sqlite {
 
     /// Opens the file of another process for reading, which WAL allows beside its owner. Every
     /// statement that writes fails.
-    pub(in crate::store) async fn open_beside(
+    pub(in crate::store) async fn open_read_only(
         data_dir: &Path,
         health: Health,
     ) -> Result<Self, Error> {
@@ -107,11 +107,11 @@ impl Sqlite {
             .busy_timeout(BUSY_LIMIT)
             .disable_statement_logging();
         let pool = pool(1).connect_with(options.clone()).await?;
-        let side = Side::new(pool, None, health);
+        let side = CheckedPool::new(pool, None, health);
         Ok(Self {
             writer: side.clone(),
             readers: side,
-            look_ups: Arc::new(LookUps::open(options.clone(), None).await?),
+            look_ups: Arc::new(LookupConnection::open(options.clone(), None).await?),
             files: None,
             wiping: Arc::new(Wiping::new(options, data_dir)),
         })
@@ -131,11 +131,11 @@ impl Sqlite {
         files::check(self.files.as_deref())
     }
 
-    pub(in crate::store) fn writer(&self) -> &Side {
+    pub(in crate::store) fn writer(&self) -> &CheckedPool {
         &self.writer
     }
 
-    pub(in crate::store) fn readers(&self) -> &Side {
+    pub(in crate::store) fn readers(&self) -> &CheckedPool {
         &self.readers
     }
 
@@ -153,8 +153,8 @@ impl Sqlite {
     }
 
     /// Begins a transaction that writes.
-    pub(in crate::store) async fn begin(&self) -> Result<Writing, Error> {
-        Writing::begin(&self.writer).await
+    pub(in crate::store) async fn begin(&self) -> Result<WriteTx, Error> {
+        WriteTx::begin(&self.writer).await
     }
 
     /// Records that a user was erased, so that their data is wiped from the disk soon.
@@ -198,5 +198,5 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .after_release(|connection, _| Box::pin(writing::is_over(connection)))
+        .after_release(|connection, _| Box::pin(write_tx::is_over(connection)))
 }

@@ -4,26 +4,26 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::bells::Bells;
-use super::postgres::Lent;
-use super::sqlite::Writing;
+use super::postgres::PooledConnection;
+use super::sqlite::WriteTx;
+use super::wakeups::Wakeups;
 use super::{Engine, limits};
 use crate::store::{Error, Store};
 use crate::types::ids::ChannelId;
 
 /// A transaction. If it is dropped without a commit, nothing is written.
 pub(in crate::store) struct Tx {
-    pub(in crate::store) side: Side,
+    pub(in crate::store) side: EngineTx,
     /// The deadline of the transaction.
     pub(in crate::store) until: Instant,
-    bells: Bells,
+    wakeups: Wakeups,
     /// The channels with new events in their logs.
     grown: Vec<ChannelId>,
 }
 
-pub(in crate::store) enum Side {
-    Postgres(Lent),
-    Sqlite(Writing),
+pub(in crate::store) enum EngineTx {
+    Postgres(PooledConnection),
+    Sqlite(WriteTx),
 }
 
 /// Runs one statement of a transaction that is written once for both engines. `$query` awaits its
@@ -31,12 +31,12 @@ pub(in crate::store) enum Side {
 macro_rules! on {
     ($tx:expr, |$db:ident| $query:expr) => {
         match &mut $tx.side {
-            crate::store::engine::tx::Side::Postgres(lent) => {
+            crate::store::engine::tx::EngineTx::Postgres(pooled) => {
                 let left = crate::store::engine::tx::left($tx.until);
                 let statement = async |$db: &mut sqlx::PgConnection| Ok::<_, sqlx::Error>($query);
-                lent.ask(left, statement).await?
+                pooled.ask(left, statement).await?
             }
-            crate::store::engine::tx::Side::Sqlite(writing) => {
+            crate::store::engine::tx::EngineTx::Sqlite(writing) => {
                 let statement =
                     async |$db: &mut sqlx::SqliteConnection| Ok::<_, sqlx::Error>($query);
                 writing.ask(statement).await?
@@ -57,16 +57,16 @@ impl Store {
     pub(in crate::store) async fn begin(&self) -> Result<Tx, Error> {
         let side = match &self.engine {
             Engine::Postgres(postgres) => {
-                let mut lent = postgres.lend().await?;
-                lent.begin().await?;
-                Side::Postgres(lent)
+                let mut pooled = postgres.acquire().await?;
+                pooled.begin().await?;
+                EngineTx::Postgres(pooled)
             }
-            Engine::Sqlite(sqlite) => Side::Sqlite(sqlite.begin().await?),
+            Engine::Sqlite(sqlite) => EngineTx::Sqlite(sqlite.begin().await?),
         };
         Ok(Tx {
             side,
             until: Instant::now() + limits::TRANSACTION,
-            bells: self.bells.clone(),
+            wakeups: self.wakeups.clone(),
             grown: Vec::new(),
         })
     }
@@ -74,17 +74,17 @@ impl Store {
 
 impl Tx {
     /// Wakes the waiting readers of a channel's events, once the commit makes the events visible.
-    pub(in crate::store) fn ring(&mut self, channel_id: ChannelId) {
+    pub(in crate::store) fn wake(&mut self, channel_id: ChannelId) {
         self.grown.push(channel_id);
     }
 
     pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
         match self.side {
-            Side::Postgres(lent) => lent.commit(left(self.until), &self.grown).await?,
-            Side::Sqlite(writing) => {
+            EngineTx::Postgres(pooled) => pooled.commit(left(self.until), &self.grown).await?,
+            EngineTx::Sqlite(writing) => {
                 writing.commit().await?;
                 for channel_id in self.grown.drain(..) {
-                    self.bells.ring(&channel_id);
+                    self.wakeups.wake(&channel_id);
                 }
             }
         }

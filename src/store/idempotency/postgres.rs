@@ -7,7 +7,7 @@
 use sqlx::types::Json;
 
 use super::ClaimedRow;
-use super::questions::{Begin, Finish, Hashed, Note, begin};
+use super::statements::{ClaimKey, Hashed, RecordSend, StoreAnswer, begin};
 use crate::store::Error;
 use crate::store::engine::postgres::Postgres;
 use crate::types::ids::UserKey;
@@ -18,7 +18,7 @@ const BEGIN: &str = begin!(
     "SELECT k.* FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::bytea[]), (SELECT $4::text[]),
                             (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::bigint[]),
                             (SELECT $9::text[]))
-          AS k (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at, user_ref, begun)
+          AS k (channel_id, key, fingerprint, message_id, lease_id, lease_until, created_at, user_ref, write_ahead)
      WHERE k.user_ref = ANY (ARRAY(SELECT id FROM users WHERE id = ANY (ARRAY(SELECT unnest($8::bigint[])))
                                    ORDER BY id FOR KEY SHARE))
         OR k.user_ref IS NULL"
@@ -26,30 +26,30 @@ const BEGIN: &str = begin!(
 
 /// Each user is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size it
 /// expects the tables to have.
-const NOTE: &str =
+const RECORD_SEND: &str =
     "UPDATE idempotency_keys AS known
-     SET lease_until = k.lease_until, user_ref = k.user_ref, begun = k.begun, content = NULL
+     SET lease_until = k.lease_until, user_ref = k.user_ref, write_ahead = k.write_ahead, content = NULL
      FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
                  (SELECT $5::bigint[]), (SELECT $6::text[]))
-          WITH ORDINALITY AS k (channel_id, key, lease_id, lease_until, user_ref, begun, place)
+          WITH ORDINALITY AS k (channel_id, key, lease_id, lease_until, user_ref, write_ahead, ordinal)
      CROSS JOIN LATERAL (SELECT 1 FROM users WHERE id = k.user_ref OFFSET 0) AS u
      WHERE known.channel_id = k.channel_id AND known.key = k.key AND known.lease_id = k.lease_id
-     RETURNING k.place - 1";
+     RETURNING k.ordinal - 1";
 
 const FINISH: &str =
     "UPDATE idempotency_keys AS known
-     SET status = k.status, headers = k.headers, body = k.body, lease_id = NULL, lease_until = NULL, begun = NULL,
+     SET status = k.status, headers = k.headers, body = k.body, lease_id = NULL, lease_until = NULL, write_ahead = NULL,
          content = NULL, user_ref = COALESCE(u.id, known.user_ref)
      FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
                  (SELECT $5::jsonb[]), (SELECT $6::text[]), (SELECT $7::text[]), (SELECT $8::text[]),
                  (SELECT $9::text[]))
-          WITH ORDINALITY AS k (channel_id, key, lease_id, status, headers, body, account_id, namespace, user_id, place)
+          WITH ORDINALITY AS k (channel_id, key, lease_id, status, headers, body, account_id, namespace, user_id, ordinal)
      LEFT JOIN LATERAL (SELECT id FROM users
                         WHERE account_id = k.account_id AND namespace = k.namespace AND user_id = k.user_id
                         OFFSET 0) AS u ON TRUE
      WHERE known.channel_id = k.channel_id AND known.key = k.key AND known.lease_id = k.lease_id
        AND (k.account_id IS NULL OR u.id IS NOT NULL)
-     RETURNING k.place - 1";
+     RETURNING k.ordinal - 1";
 
 /// Returns one value of each operation, as the parameter for a column.
 fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
@@ -63,7 +63,7 @@ fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
 
 pub(super) async fn begin(
     postgres: &Postgres,
-    questions: &[Hashed<'_, Begin>],
+    questions: &[Hashed<'_, ClaimKey>],
 ) -> Result<Vec<ClaimedRow>, Error> {
     let rows = sqlx::query_as(BEGIN)
         .bind(column(questions, |it| it.request.channel_id.as_str()))
@@ -85,9 +85,9 @@ pub(super) async fn begin(
 /// Returns the indexes of the operations whose claims are still held.
 pub(super) async fn note(
     postgres: &Postgres,
-    questions: &[Hashed<'_, Note>],
+    questions: &[Hashed<'_, RecordSend>],
 ) -> Result<Vec<i64>, Error> {
-    let rows = sqlx::query_scalar(NOTE)
+    let rows = sqlx::query_scalar(RECORD_SEND)
         .bind(column(questions, |it| it.request.channel_id.as_str()))
         .bind(hashes(questions))
         .bind(column(questions, |it| it.lease.id.as_str()))
@@ -100,7 +100,7 @@ pub(super) async fn note(
 /// Returns the indexes of the operations whose answers were stored.
 pub(super) async fn finish(
     postgres: &Postgres,
-    questions: &[Hashed<'_, Finish>],
+    questions: &[Hashed<'_, StoreAnswer>],
 ) -> Result<Vec<i64>, Error> {
     let user = |of: fn(&UserKey) -> &str| column(questions, |it| it.user.as_ref().map(of));
     let rows = sqlx::query_scalar(FINISH)

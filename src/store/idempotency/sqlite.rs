@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sqlx::SqliteConnection;
 
 use super::ClaimedRow;
-use super::questions::{Begin, Finish, Hashed, Note, begin};
+use super::statements::{ClaimKey, Hashed, RecordSend, StoreAnswer, begin};
 use crate::store::Error;
 use crate::store::engine::sqlite::Sqlite;
 use crate::types::ids::UserKey;
@@ -21,8 +21,8 @@ const BEGIN: &str = begin!(
      WHERE value ->> 5 IS NULL OR EXISTS (SELECT 1 FROM users WHERE id = value ->> 5)"
 );
 
-const NOTE: &str = "UPDATE idempotency_keys AS known
-     SET lease_until = k.value ->> 2, user_ref = u.id, begun = k.value ->> 4, content = NULL
+const RECORD_SEND: &str = "UPDATE idempotency_keys AS known
+     SET lease_until = k.value ->> 2, user_ref = u.id, write_ahead = k.value ->> 4, content = NULL
      FROM json_each($1) AS k JOIN users AS u ON u.id = k.value ->> 3
      WHERE known.channel_id = k.value ->> 0 AND known.key = substr($2, 1 + 32 * k.key, 32)
        AND known.lease_id = k.value ->> 1
@@ -31,7 +31,7 @@ const NOTE: &str = "UPDATE idempotency_keys AS known
 const FINISH: &str =
     "UPDATE idempotency_keys AS known
      SET status = k.value ->> 2, headers = k.value ->> 3, body = k.value ->> 4, lease_id = NULL, lease_until = NULL,
-         begun = NULL, content = NULL, user_ref = COALESCE(u.id, known.user_ref)
+         write_ahead = NULL, content = NULL, user_ref = COALESCE(u.id, known.user_ref)
      FROM json_each($1) AS k
      LEFT JOIN users AS u
        ON u.account_id = k.value ->> 5 AND u.namespace = k.value ->> 6 AND u.user_id = k.value ->> 7
@@ -53,7 +53,7 @@ fn hashes<Q>(questions: &[Hashed<'_, Q>]) -> Vec<u8> {
 
 pub(super) async fn begin(
     sqlite: &Sqlite,
-    questions: &[Hashed<'_, Begin>],
+    questions: &[Hashed<'_, ClaimKey>],
 ) -> Result<Vec<ClaimedRow>, Error> {
     let fingerprints = questions
         .iter()
@@ -82,7 +82,7 @@ pub(super) async fn begin(
 /// Returns the indexes of the operations whose claims are still held.
 pub(super) async fn note(
     sqlite: &Sqlite,
-    questions: &[Hashed<'_, Note>],
+    questions: &[Hashed<'_, RecordSend>],
 ) -> Result<Vec<i64>, Error> {
     let questions_as_rows = rows(questions, |it| {
         json!([
@@ -93,21 +93,21 @@ pub(super) async fn note(
             it.body,
         ])
     });
-    let noted = sqlx::query_scalar(NOTE)
+    let is_recorded = sqlx::query_scalar(RECORD_SEND)
         .bind(questions_as_rows)
         .bind(hashes(questions));
-    let noted = async |db: &mut SqliteConnection| noted.fetch_all(db).await;
-    let noted: Vec<String> = sqlite.writer().run(noted).await?;
-    let noted: HashSet<_> = noted.into_iter().collect();
+    let is_recorded = async |db: &mut SqliteConnection| is_recorded.fetch_all(db).await;
+    let is_recorded: Vec<String> = sqlite.writer().run(is_recorded).await?;
+    let is_recorded: HashSet<_> = is_recorded.into_iter().collect();
     let places = (0..).zip(questions);
-    let held = places.filter(|(_, it)| noted.contains(&it.question.lease.id));
+    let held = places.filter(|(_, it)| is_recorded.contains(&it.question.lease.id));
     Ok(held.map(|(place, _)| place).collect())
 }
 
 /// Returns the indexes of the operations whose answers were stored.
 pub(super) async fn finish(
     sqlite: &Sqlite,
-    questions: &[Hashed<'_, Finish>],
+    questions: &[Hashed<'_, StoreAnswer>],
 ) -> Result<Vec<i64>, Error> {
     let keys: HashSet<_> = questions.iter().map(key).collect();
     // An answered row no longer has a lease id. So if two operations answer under one key, each
@@ -130,9 +130,10 @@ pub(super) async fn finish(
 /// Runs operations with distinct keys, and returns the keys of those whose answers were stored.
 async fn finish_some(
     sqlite: &Sqlite,
-    questions: &[Hashed<'_, Finish>],
+    questions: &[Hashed<'_, StoreAnswer>],
 ) -> Result<HashSet<Key>, Error> {
-    let user = |it: &Finish, of: fn(&UserKey) -> &str| it.user.as_ref().map(of).map(str::to_owned);
+    let user =
+        |it: &StoreAnswer, of: fn(&UserKey) -> &str| it.user.as_ref().map(of).map(str::to_owned);
     let questions_as_rows = rows(questions, |it| {
         json!([
             it.request.channel_id,
@@ -156,7 +157,7 @@ async fn finish_some(
 /// A channel and the hash of one of its keys.
 type Key = (String, Vec<u8>);
 
-fn key(finish: &Hashed<'_, Finish>) -> Key {
+fn key(finish: &Hashed<'_, StoreAnswer>) -> Key {
     let channel_id = finish.question.request.channel_id.as_str().to_owned();
     (channel_id, finish.hash.as_bytes().to_vec())
 }

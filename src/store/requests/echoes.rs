@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use super::Flight;
-use crate::store::engine::tx::{Side, Tx, on};
+use super::InFlight;
+use crate::store::engine::tx::{EngineTx, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, Store, UserRef, run};
 use crate::types::ids::AccountId;
@@ -34,19 +34,19 @@ pub struct Echo {
 
 /// The notification lag of an account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Hearing {
+pub struct NotificationLag {
     /// The time of the latest notification, by our clock.
-    pub heard_at: DateTime<Utc>,
+    pub last_notified_at: DateTime<Utc>,
     /// The time, by the Cloud's clock, of the oldest event in the latest sample of notifications.
     /// `None` if no event of the sample has a time.
-    pub told_at: Option<DateTime<Utc>>,
+    pub oldest_change_at: Option<DateTime<Utc>>,
     /// The time, by our clock, of the latest notification that was late; `None` if there never was
     /// one.
-    pub behind_at: Option<DateTime<Utc>>,
+    pub last_late_at: Option<DateTime<Utc>>,
 }
 
 /// Stores echoes, and makes the lanes due that may wait for one of them.
-pub(in crate::store) async fn hear_echoes(
+pub(in crate::store) async fn store_echoes(
     tx: &mut Tx,
     echoes: &[(UserRef, Echo)],
     now: DateTime<Utc>,
@@ -58,7 +58,7 @@ pub(in crate::store) async fn hear_echoes(
     // and each of them sorted.
     let users = batch(echoes.iter().map(|(user, _)| json!({"user": user.0})));
     let hurry = match tx.side {
-        Side::Postgres(_) => {
+        EngineTx::Postgres(_) => {
             "UPDATE users SET send_at = $2
              WHERE id = ANY (ARRAY(
                  SELECT id FROM users
@@ -67,7 +67,7 @@ pub(in crate::store) async fn hear_echoes(
                                WHERE r.user_ref = users.id AND COALESCE(r.settled_at, 0) = 0 AND r.state = 'unknown')
                  ORDER BY id FOR NO KEY UPDATE))"
         }
-        Side::Sqlite(_) => {
+        EngineTx::Sqlite(_) => {
             "UPDATE users SET send_at = $2
              WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)) AND waiting > 0
                AND EXISTS (SELECT 1 FROM requests r
@@ -94,7 +94,7 @@ pub(in crate::store) async fn hear_echoes(
     }));
     on!(tx, |db| {
         sqlx::query(
-            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sketch, sent_at, heard_at)
+            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sketch, sent_at, received_at)
              SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT),
                     value ->> 'digest', value ->> 'sketch', CAST(value ->> 'sent_at' AS BIGINT), $2
              FROM json_each($1) WHERE true
@@ -122,7 +122,7 @@ pub(super) fn attributed(
         "dialog": dialog_id,
         "sequence": sequence,
         "user": user.0,
-        "heard_at": now.timestamp_millis(),
+        "received_at": now.timestamp_millis(),
     })
 }
 
@@ -131,23 +131,23 @@ pub(super) async fn attribute(
     tx: &mut Tx,
     echoes: impl Iterator<Item = &Value>,
 ) -> Result<(), Error> {
-    // Sorted as in `hear_echoes`. Duplicates are removed because one statement must not update a
+    // Sorted as in `store_echoes`. Duplicates are removed because one statement must not update a
     // row twice.
-    let place = |echo: &Value| {
+    let key = |echo: &Value| {
         let dialog_id = echo["dialog"].as_str().unwrap_or_default().to_owned();
         (dialog_id, echo["sequence"].as_i64())
     };
     let mut rows: Vec<_> = echoes.collect();
-    rows.sort_by_cached_key(|echo| place(echo));
-    rows.dedup_by_key(|echo| place(echo));
+    rows.sort_by_cached_key(|echo| key(echo));
+    rows.dedup_by_key(|echo| key(echo));
     if rows.is_empty() {
         return Ok(());
     }
     on!(tx, |db| {
         sqlx::query(
-            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, attributed, heard_at)
+            "INSERT INTO echoes (dialog_id, sequence, user_ref, digest, sent_at, attributed, received_at)
              SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT), '', 0, 1,
-                    CAST(value ->> 'heard_at' AS BIGINT)
+                    CAST(value ->> 'received_at' AS BIGINT)
              FROM json_each($1) WHERE true
              ON CONFLICT (dialog_id, sequence) DO UPDATE SET attributed = 1",
         )
@@ -173,32 +173,32 @@ impl Store {
     pub async fn find_echoes(
         &self,
         user: UserRef,
-        flight: &Flight,
+        in_flight: &InFlight,
     ) -> Result<Vec<(Echo, DateTime<Utc>)>, Error> {
         let rows: Vec<(i64, String, Option<String>, i64, i64)> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT sequence, digest, sketch, sent_at, heard_at FROM echoes
-                 WHERE user_ref = $1 AND dialog_id = $2 AND attributed = 0 AND sent_at >= $3 AND heard_at >= $4
+                "SELECT sequence, digest, sketch, sent_at, received_at FROM echoes
+                 WHERE user_ref = $1 AND dialog_id = $2 AND attributed = 0 AND sent_at >= $3 AND received_at >= $4
                  ORDER BY sequence",
             )
             .bind(user.0)
-            .bind(&flight.dialog_id)
-            .bind((flight.begun_at - CLOUD_SKEW).timestamp_millis())
-            .bind((flight.begun_at - REPLICA_SKEW).timestamp_millis())
+            .bind(&in_flight.dialog_id)
+            .bind((in_flight.begun_at - CLOUD_SKEW).timestamp_millis())
+            .bind((in_flight.begun_at - REPLICA_SKEW).timestamp_millis())
             .fetch_all(db)
             .await?
         });
         let echoes = rows
             .into_iter()
-            .map(|(sequence, digest, sketch, sent_at, heard_at)| {
+            .map(|(sequence, digest, sketch, sent_at, received_at)| {
                 let echo = Echo {
-                    dialog_id: flight.dialog_id.clone(),
+                    dialog_id: in_flight.dialog_id.clone(),
                     sequence: sequence.try_into().unwrap_or(Sequence::MAX),
                     digest,
                     sketch: sketch.and_then(|sketch| sketch.parse().ok()),
                     sent_at: Some(super::time(sent_at)?),
                 };
-                Ok((echo, super::time(heard_at)?))
+                Ok((echo, super::time(received_at)?))
             });
         echoes.collect()
     }
@@ -212,7 +212,7 @@ impl Store {
         Ok(run!(self, writer, |db| {
             sqlx::query(
             "DELETE FROM echoes WHERE (dialog_id, sequence) IN
-                 (SELECT dialog_id, sequence FROM echoes WHERE heard_at < $1 ORDER BY heard_at LIMIT $2)",
+                 (SELECT dialog_id, sequence FROM echoes WHERE received_at < $1 ORDER BY received_at LIMIT $2)",
         )
         .bind(before.timestamp_millis())
         .bind(i64::from(limit))
@@ -227,22 +227,28 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn note_hearing(&self, account: &AccountId, hearing: Hearing) -> Result<(), Error> {
-        run!(self, writer, |db| sqlx::query(
-            "INSERT INTO hearings (account_id, heard_at, told_at, behind_at)
+    pub async fn store_notification_lag(
+        &self,
+        account: &AccountId,
+        lag: NotificationLag,
+    ) -> Result<(), Error> {
+        run!(self, writer, |db| {
+            sqlx::query(
+            "INSERT INTO notification_lags (account_id, last_notified_at, oldest_change_at, last_late_at)
              VALUES ($1, $2, COALESCE($3, 0), COALESCE($4, 0))
              ON CONFLICT (account_id) DO UPDATE
-                 SET heard_at = excluded.heard_at, told_at = COALESCE($3, hearings.told_at),
-                     behind_at = COALESCE($4, hearings.behind_at)
-             WHERE hearings.heard_at <= excluded.heard_at",
+                 SET last_notified_at = excluded.last_notified_at, oldest_change_at = COALESCE($3, notification_lags.oldest_change_at),
+                     last_late_at = COALESCE($4, notification_lags.last_late_at)
+             WHERE notification_lags.last_notified_at <= excluded.last_notified_at",
         )
         .bind(account.as_str())
-        .bind(hearing.heard_at.timestamp_millis())
-        .bind(hearing.told_at.map(|at| at.timestamp_millis()))
-        .bind(hearing.behind_at.map(|at| at.timestamp_millis()))
+        .bind(lag.last_notified_at.timestamp_millis())
+        .bind(lag.oldest_change_at.map(|at| at.timestamp_millis()))
+        .bind(lag.last_late_at.map(|at| at.timestamp_millis()))
         .execute(db)
         .await?
-        .rows_affected());
+        .rows_affected()
+        });
         Ok(())
     }
 
@@ -251,19 +257,24 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn last_hearing(&self, account: &AccountId) -> Result<Option<Hearing>, Error> {
-        let row: Option<(i64, i64, i64)> = run!(self, readers, |db| sqlx::query_as(
-            "SELECT heard_at, told_at, behind_at FROM hearings WHERE account_id = $1"
+    pub async fn notification_lag(
+        &self,
+        account: &AccountId,
+    ) -> Result<Option<NotificationLag>, Error> {
+        let row: Option<(i64, i64, i64)> = run!(self, readers, |db| {
+            sqlx::query_as(
+            "SELECT last_notified_at, oldest_change_at, last_late_at FROM notification_lags WHERE account_id = $1"
         )
         .bind(account.as_str())
         .fetch_optional(db)
-        .await?);
+        .await?
+        });
         let known = |ms: i64| (ms > 0).then(|| super::time(ms)).transpose();
-        row.map(|(heard_at, told_at, behind_at)| {
-            Ok(Hearing {
-                heard_at: super::time(heard_at)?,
-                told_at: known(told_at)?,
-                behind_at: known(behind_at)?,
+        row.map(|(last_notified_at, oldest_change_at, last_late_at)| {
+            Ok(NotificationLag {
+                last_notified_at: super::time(last_notified_at)?,
+                oldest_change_at: known(oldest_change_at)?,
+                last_late_at: known(last_late_at)?,
             })
         })
         .transpose()

@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::{DueLane, DueRow, Flight, Request, RequestRow};
-use crate::store::engine::batching::Question;
-use crate::store::engine::tx::{Side, Tx, on};
+use super::{DueLane, DueRow, InFlight, Request, RequestRow};
+use crate::store::engine::batching::BatchedQuery;
+use crate::store::engine::tx::{EngineTx, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, Lease, Store, UserRef, claiming, run};
 use crate::types::ids::AccountId;
@@ -153,7 +153,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. The lane is free once the lease has expired.
-    pub async fn rest_lane(
+    pub async fn release_lane_until(
         &self,
         user: UserRef,
         lease: &Lease,
@@ -183,7 +183,7 @@ impl Store {
         let row: Option<RequestRow> = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT id, channel_id, body, content, state, created_at, expires_at, attempts, conversation_id, sequences,
-                    dialog_id, digest, tried_at, traceparent, tracestate
+                    dialog_id, digest, attempted_at, traceparent, tracestate
              FROM requests
              -- as requests_lane says it, in its order and not by =, so that no other index ever serves
              WHERE user_ref >= $1 AND user_ref <= $1 AND COALESCE(settled_at, 0) = 0
@@ -202,24 +202,24 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. Nothing must be sent then.
-    pub async fn begin_try(
+    pub async fn begin_attempt(
         &self,
         user: UserRef,
         lease: &Lease,
         id: MessageId,
         body: &str,
-        flight: &Flight,
+        in_flight: &InFlight,
     ) -> Result<bool, Error> {
-        self.ask(TakeOff {
+        self.ask(BeginAttempt {
             user,
             lease: lease.clone(),
             row: json!({
                 "id": id.to_string(),
                 "body": body,
-                "conversation": flight.conversation_id.as_str(),
-                "dialog": flight.dialog_id,
-                "digest": flight.digest,
-                "tried_at": flight.begun_at.timestamp_millis(),
+                "conversation": in_flight.conversation_id.as_str(),
+                "dialog": in_flight.dialog_id,
+                "digest": in_flight.digest,
+                "attempted_at": in_flight.begun_at.timestamp_millis(),
             }),
             bytes: body.len(),
         })
@@ -229,14 +229,14 @@ impl Store {
 
 /// A batched write-ahead record, written if the lane of its request is still held.
 #[derive(Debug)]
-pub(in crate::store) struct TakeOff {
+pub(in crate::store) struct BeginAttempt {
     user: UserRef,
     lease: Lease,
     row: Value,
     bytes: usize,
 }
 
-impl Question for TakeOff {
+impl BatchedQuery for BeginAttempt {
     type Answer = bool;
 
     fn bytes(&self) -> usize {
@@ -245,7 +245,7 @@ impl Question for TakeOff {
 
     async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
         let mut tx = store.begin().await?;
-        let users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let users = lock_users(&mut tx, questions.iter().map(|it| it.user)).await?;
         let is_held = |it: &&&Self| {
             users
                 .get(&it.user.0)
@@ -271,7 +271,7 @@ impl Question for TakeOff {
                 "UPDATE requests
                  SET state = 'sending', body = k.value ->> 'body', conversation_id = k.value ->> 'conversation',
                      dialog_id = k.value ->> 'dialog', digest = k.value ->> 'digest',
-                     tried_at = CAST(k.value ->> 'tried_at' AS BIGINT), attempts = attempts + 1
+                     attempted_at = CAST(k.value ->> 'attempted_at' AS BIGINT), attempts = attempts + 1
                  FROM json_each($1) AS k
                  WHERE requests.id = k.value ->> 'id'
                    -- by settled_at PostgreSQL would find all that wait, and read them where it expects few
@@ -289,7 +289,7 @@ impl Question for TakeOff {
 
 /// The row of a user, locked until the commit.
 #[derive(Debug, sqlx::FromRow)]
-pub(super) struct HeldUser {
+pub(super) struct LockedUser {
     id: i64,
     /// The lease on the lane; `None` if the lane is free.
     pub(super) lease_id: Option<String>,
@@ -297,7 +297,7 @@ pub(super) struct HeldUser {
     pub(super) waiting: i64,
 }
 
-impl HeldUser {
+impl LockedUser {
     /// True if the lane is held under this lease.
     pub(super) fn is_of(&self, lease: &Lease) -> bool {
         self.lease_id.as_ref() == Some(&lease.id)
@@ -306,24 +306,24 @@ impl HeldUser {
 
 /// Locks the rows of these users until the commit, in one order everywhere, so that two
 /// transactions do not deadlock. Erased users are missing from the result.
-pub(super) async fn hold_users(
+pub(super) async fn lock_users(
     tx: &mut Tx,
     users: impl Iterator<Item = UserRef>,
-) -> Result<HashMap<i64, HeldUser>, Error> {
+) -> Result<HashMap<i64, LockedUser>, Error> {
     let users = batch(users.map(|user| json!({"user": user.0})));
     // SQLite needs no locks, because it has only one writer.
     let text = match tx.side {
-        Side::Postgres(_) => {
+        EngineTx::Postgres(_) => {
             "SELECT id, lease_id, waiting FROM users
              WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
              ORDER BY id FOR NO KEY UPDATE"
         }
-        Side::Sqlite(_) => {
+        EngineTx::Sqlite(_) => {
             "SELECT id, lease_id, waiting FROM users
              WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1))"
         }
     };
-    let rows: Vec<HeldUser> = on!(tx, |db| sqlx::query_as(text)
+    let rows: Vec<LockedUser> = on!(tx, |db| sqlx::query_as(text)
         .bind(users)
         .fetch_all(db)
         .await?);

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::lane::{HeldUser, hold_users};
-use super::{Flight, echoes, sequences_text, step, steps};
-use crate::store::engine::batching::Question;
+use super::lane::{LockedUser, lock_users};
+use super::{InFlight, echoes, sequences_text, step, steps};
+use crate::store::engine::batching::BatchedQuery;
 use crate::store::engine::tx::{Tx, on};
 use crate::store::log::append;
 use crate::store::rows::batch;
@@ -19,7 +19,7 @@ use crate::types::message::{MessageId, Sequence};
 
 /// The outcome of an attempt.
 #[derive(Debug, Clone, Copy)]
-pub enum Conclusion<'a> {
+pub enum AttemptOutcome<'a> {
     /// The Cloud has not accepted the request. It is sent again later.
     Postponed {
         /// The reason, as the code of a problem.
@@ -40,19 +40,19 @@ pub enum Conclusion<'a> {
 
 /// The result of an attempt to send a request.
 #[derive(Debug, Clone, Copy)]
-pub struct Settled<'a> {
+pub struct SettledAttempt<'a> {
     /// The user.
     pub user: UserRef,
     /// The request.
     pub id: MessageId,
     /// The outcome of the attempt.
-    pub settlement: Conclusion<'a>,
+    pub outcome: AttemptOutcome<'a>,
     /// The conversation that it was sent to.
     pub conversation_id: Option<&'a ConversationId>,
     /// The sequences of all messages that were sent for it so far.
     pub sequences: &'a [Sequence],
     /// The attempt that the last of these sequences comes from.
-    pub flight: Option<&'a Flight>,
+    pub in_flight: Option<&'a InFlight>,
     /// The file that was sent.
     pub file: Option<(FileId, &'a FileType)>,
     /// The event for the channel.
@@ -61,7 +61,7 @@ pub struct Settled<'a> {
 
 /// The holder of a lane after an attempt was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hold {
+pub enum LaneHolder {
     /// Another holder has the lane, and nothing was written.
     Lost,
     /// The caller still holds the lane.
@@ -72,7 +72,7 @@ pub enum Hold {
 
 /// A batched settlement of an attempt, written if the lane is still held.
 #[derive(Debug)]
-pub(in crate::store) struct Settle {
+pub(in crate::store) struct SettleAttempt {
     user: UserRef,
     lease: Lease,
     id: String,
@@ -94,37 +94,36 @@ impl Store {
     pub async fn settle_request(
         &self,
         lease: &Lease,
-        settled: &Settled<'_>,
+        settled: &SettledAttempt<'_>,
         now: DateTime<Utc>,
-    ) -> Result<Hold, Error> {
-        self.ask(Settle::new(lease, settled, now)).await
+    ) -> Result<LaneHolder, Error> {
+        self.ask(SettleAttempt::new(lease, settled, now)).await
     }
 }
 
-impl Settle {
-    fn new(lease: &Lease, settled: &Settled<'_>, now: DateTime<Utc>) -> Self {
-        let Settled {
-            user,
-            id,
-            settlement,
-            ..
+impl SettleAttempt {
+    fn new(lease: &Lease, settled: &SettledAttempt<'_>, now: DateTime<Utc>) -> Self {
+        let SettledAttempt {
+            user, id, outcome, ..
         } = *settled;
-        let (state, told) = match settlement {
-            Conclusion::Postponed { why } => ("waiting", Some(("postponed", Some(why)))),
-            Conclusion::Unknown { why } => ("unknown", Some(("unknown", Some(why)))),
-            Conclusion::Advanced => ("waiting", None),
-            Conclusion::Sent => ("sent", Some(("sent", None))),
-            Conclusion::Failed(failure) => ("failed", Some(("failed", Some(&failure.code[..])))),
+        let (state, told) = match outcome {
+            AttemptOutcome::Postponed { why } => ("waiting", Some(("postponed", Some(why)))),
+            AttemptOutcome::Unknown { why } => ("unknown", Some(("unknown", Some(why)))),
+            AttemptOutcome::Advanced => ("waiting", None),
+            AttemptOutcome::Sent => ("sent", Some(("sent", None))),
+            AttemptOutcome::Failed(failure) => {
+                ("failed", Some(("failed", Some(&failure.code[..]))))
+            }
         };
         let is_over = matches!(state, "sent" | "failed");
-        let failure = match settlement {
-            Conclusion::Failed(failure) => serde_json::to_string(failure).ok(),
+        let failure = match outcome {
+            AttemptOutcome::Failed(failure) => serde_json::to_string(failure).ok(),
             _ => None,
         };
         // The write-ahead record counts an attempt. An attempt that ended before that is counted
         // here.
         let is_counted =
-            !matches!(settlement, Conclusion::Postponed { .. }) || settled.flight.is_some();
+            !matches!(outcome, AttemptOutcome::Postponed { .. }) || settled.in_flight.is_some();
         let row = json!({
             "id": id.to_string(),
             "state": state,
@@ -136,11 +135,11 @@ impl Settle {
             "file_type": settled.file.map(|(_, kind)| kind.as_str()),
             "tries": i64::from(!is_counted),
         });
-        let arrived = matches!(settlement, Conclusion::Sent | Conclusion::Advanced);
-        let place = settled.flight.zip(settled.sequences.last());
-        let echo = place
-            .filter(|_| arrived)
-            .map(|(flight, sequence)| echoes::attributed(user, &flight.dialog_id, *sequence, now));
+        let arrived = matches!(outcome, AttemptOutcome::Sent | AttemptOutcome::Advanced);
+        let place = settled.in_flight.zip(settled.sequences.last());
+        let echo = place.filter(|_| arrived).map(|(in_flight, sequence)| {
+            echoes::attributed(user, &in_flight.dialog_id, *sequence, now)
+        });
         Self {
             user,
             lease: lease.clone(),
@@ -155,17 +154,17 @@ impl Settle {
     }
 }
 
-impl Question for Settle {
-    type Answer = Hold;
+impl BatchedQuery for SettleAttempt {
+    type Answer = LaneHolder;
 
     fn bytes(&self) -> usize {
         self.event.as_ref().map_or(0, |event| event.body.len())
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Hold>, Error> {
+    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<LaneHolder>, Error> {
         let mut tx = store.begin().await?;
-        let mut users = hold_users(&mut tx, questions.iter().map(|it| it.user)).await?;
-        let mut holds = vec![Hold::Lost; questions.len()];
+        let mut users = lock_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let mut holds = vec![LaneHolder::Lost; questions.len()];
         let mut written = Vec::new();
         let mut left: Vec<_> = questions.iter().zip(&mut holds).collect();
         while !left.is_empty() {
@@ -193,10 +192,10 @@ impl Question for Settle {
 /// Releases the lanes that are empty then.
 async fn write<'a>(
     tx: &mut Tx,
-    users: &mut HashMap<i64, HeldUser>,
-    round: Vec<(&&'a Settle, &mut Hold)>,
-) -> Result<Vec<&'a Settle>, Error> {
-    let is_held = |it: &Settle| {
+    users: &mut HashMap<i64, LockedUser>,
+    round: Vec<(&&'a SettleAttempt, &mut LaneHolder)>,
+) -> Result<Vec<&'a SettleAttempt>, Error> {
+    let is_held = |it: &SettleAttempt| {
         users
             .get(&it.user.0)
             .is_some_and(|row| row.is_of(&it.lease))
@@ -238,16 +237,16 @@ async fn write<'a>(
             continue;
         };
         row.waiting -= i64::from(it.is_over);
-        *hold = Hold::Kept;
+        *hold = LaneHolder::Kept;
         if it.is_over && row.waiting <= 0 {
-            *hold = Hold::Released;
+            *hold = LaneHolder::Released;
             row.lease_id = None;
         }
         let until = it.lease.until.timestamp_millis();
         lanes.push(json!({
             "user": it.user.0,
             "waiting": row.waiting,
-            "until": (*hold == Hold::Kept).then_some(until),
+            "until": (*hold == LaneHolder::Kept).then_some(until),
         }));
         written.push(*it);
     }

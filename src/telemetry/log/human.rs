@@ -20,7 +20,7 @@ pub(super) struct Fields;
 
 impl<'w> FormatFields<'w> for Fields {
     fn format_fields<R: RecordFields>(&self, writer: Writer<'w>, fields: R) -> fmt::Result {
-        let mut visitor = Cleaning(DefaultVisitor::new(writer, true));
+        let mut visitor = EscapingVisitor(DefaultVisitor::new(writer, true));
         fields.record(&mut visitor);
         visitor.0.finish()
     }
@@ -28,9 +28,9 @@ impl<'w> FormatFields<'w> for Fields {
 
 /// A visitor that passes on the fields to be shown, escaped. Numbers need no escaping, and also
 /// arrive at `record_debug`.
-struct Cleaning<'w>(DefaultVisitor<'w>);
+struct EscapingVisitor<'w>(DefaultVisitor<'w>);
 
-impl Visit for Cleaning<'_> {
+impl Visit for EscapingVisitor<'_> {
     fn record_str(&mut self, field: &Field, value: &str) {
         if field.name() == "message" {
             self.record_debug(field, &format_args!("{value}"));
@@ -45,15 +45,15 @@ impl Visit for Cleaning<'_> {
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         if !FOR_MACHINES.contains(&field.name()) {
-            self.0.record_debug(field, &Clean(value));
+            self.0.record_debug(field, &Escaped(value));
         }
     }
 }
 
 /// A value with its unsafe characters escaped.
-struct Clean<'a>(&'a dyn Debug);
+struct Escaped<'a>(&'a dyn Debug);
 
-impl Debug for Clean<'_> {
+impl Debug for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(Escaping(f), "{:?}", self.0)
     }

@@ -22,7 +22,7 @@ use super::{Chain, is_escaped};
 
 /// The members of every line. Fields with these names are left out, since a member must not occur
 /// twice.
-pub(super) const OWN: [&str; 4] = ["timestamp", "level", "target", "message"];
+pub(super) const RESERVED_MEMBERS: [&str; 4] = ["timestamp", "level", "target", "message"];
 
 /// A layer that writes each event as a line.
 pub(super) struct Lines<W>(W);
@@ -86,7 +86,7 @@ where
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        for name in OWN {
+        for name in RESERVED_MEMBERS {
             fields.0.remove(name);
         }
         let metadata = event.metadata();

@@ -9,14 +9,14 @@ use super::data::{
     Agent, Conversation, Data, Dialog, Failure, Message, Outcome, OutcomeStatus, Participant,
     Receipt, Role, Sender, State, TYPING_LIFE, Typing,
 };
-use super::{Draft, Event, EventId, EventType};
+use super::{Event, EventId, EventType, UnaddressedEvent};
 use crate::types::conversation::OpenedBy;
 use crate::types::ids::{ChannelId, ConversationId, Invalid, UserId};
 use crate::types::message::MessageId;
 use crate::types::problem::EXPIRED;
 
 /// The id that the user, the conversation, the dialog and the agent have in a sample event.
-pub const NOBODY: &str = "test";
+pub const SAMPLE_ID: &str = "test";
 
 /// Creates an event of a type as a channel would receive it, about a user that does not exist.
 #[must_use]
@@ -44,8 +44,8 @@ pub fn sample(
         })
     };
     let data = match kind {
-        EventType::MessageCreated => said_by(sender(Role::Agent)),
-        EventType::MessageEchoed => said_by(sender(Role::Consumer)),
+        EventType::MessageCreated => message_from(sender(Role::Agent)),
+        EventType::MessageEchoed => message_from(sender(Role::Consumer)),
         EventType::TypingChanged => Data::Typing(Typing {
             state: "composing".to_owned(),
             sender: sender(Role::Agent),
@@ -62,12 +62,12 @@ pub fn sample(
         EventType::MessageSent => outcome(OutcomeStatus::Sent),
         EventType::MessageFailed => outcome(OutcomeStatus::Failed),
     };
-    let draft = Draft {
+    let draft = UnaddressedEvent {
         kind,
         occurred_at: now,
         data,
     };
-    draft.addressed(id, channel, user_id, Some(conversation_id))
+    draft.into_event(id, channel, user_id, Some(conversation_id))
 }
 
 #[expect(
@@ -75,20 +75,20 @@ pub fn sample(
     reason = "the name is a valid id of a user and of a conversation"
 )]
 fn nobody<T: FromStr<Err = Invalid>>() -> T {
-    NOBODY.parse().expect("a name")
+    SAMPLE_ID.parse().expect("a name")
 }
 
 fn sender(role: Role) -> Sender {
     Sender {
-        id: Some(NOBODY.to_owned()),
+        id: Some(SAMPLE_ID.to_owned()),
         role,
     }
 }
 
-fn said_by(sender: Sender) -> Data {
+fn message_from(sender: Sender) -> Data {
     Data::Message(Box::new(Message {
         sequence: Some(0),
-        dialog_id: Some(NOBODY.to_owned()),
+        dialog_id: Some(SAMPLE_ID.to_owned()),
         sender,
         text: "This is a test.".to_owned(),
         file: None,
@@ -100,7 +100,7 @@ fn said_by(sender: Sender) -> Data {
 
 fn conversation(state: State, opened_by: Option<OpenedBy>) -> Data {
     let is_closed = state == State::Closed;
-    let id = || NOBODY.to_owned();
+    let id = || SAMPLE_ID.to_owned();
     Data::Conversation(Conversation {
         state,
         opened_by,

@@ -11,7 +11,7 @@ use crate::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog,
 };
 use crate::types::event::data::{self, Data, Role, State};
-use crate::types::event::{Draft, EventType};
+use crate::types::event::{EventType, UnaddressedEvent};
 use crate::types::ids::ConversationId;
 use crate::types::rating::Answer;
 use crate::webhooks::wire::conversation::{self as wire, Conversation};
@@ -67,7 +67,7 @@ pub(super) fn translate(
         }
     };
     Ok(Translation {
-        event: Draft {
+        event: UnaddressedEvent {
             kind,
             occurred_at,
             data: Data::Conversation(data::Conversation {

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 
 use super::{FileLink, Ignored, Known, role};
 use crate::types::event::data::{self, Choice, Data, Role, Sender, TYPING_LIFE};
-use crate::types::event::{Draft, EventType};
+use crate::types::event::{EventType, UnaddressedEvent};
 use crate::webhooks::members::Members;
-use crate::webhooks::plain::{self, Plain};
+use crate::webhooks::plain_text::{self, Plain};
 use crate::webhooks::wire::message::{Audience, Event, File, Matter, Message, Written};
 
-pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Draft, Ignored> {
+pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<UnaddressedEvent, Ignored> {
     if message.audience == Audience::Private {
         return Err(Ignored::Private);
     }
@@ -54,7 +54,7 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Draft, I
         }
         Event::Unknown => return Err(Ignored::Unsupported("the event is of an unknown type")),
     };
-    Ok(Draft {
+    Ok(UnaddressedEvent {
         kind,
         occurred_at,
         data,
@@ -82,7 +82,7 @@ fn written_message(
     sender: Sender,
     link: Option<&FileLink>,
 ) -> data::Message {
-    let Shown {
+    let RenderedMessage {
         text,
         file,
         rich,
@@ -102,69 +102,69 @@ fn written_message(
 
 /// The parts of a message that a channel can show.
 #[derive(Default)]
-struct Shown {
+struct RenderedMessage {
     text: String,
     file: Option<data::File>,
     rich: Option<Value>,
     choices: Vec<Choice>,
 }
 
-fn shown(written: &Written, link: Option<&FileLink>) -> Shown {
+fn shown(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
     let quick_replies = written.quick_replies.as_ref();
     let shown = match &written.matter {
         Matter::Rich(content) => return shown_rich(content, quick_replies),
-        Matter::Text(text) => Shown {
+        Matter::Text(text) => RenderedMessage {
             text: trimmed(text),
             rich: quick_replies.map(|replies| {
                 let element = json!({"type": "text", "text": text});
                 with_quick_replies(element, Some(replies))
             }),
-            ..Shown::default()
+            ..RenderedMessage::default()
         },
         Matter::File(file) => shown_file(file, link),
         Matter::SecureForm(form) => {
             let title = Members::of(form).and_then(|form| form.text("title"));
             let title = title.unwrap_or_default();
-            Shown {
+            RenderedMessage {
                 text: format!("{title} [secure form]").trim().to_owned(),
                 rich: rich(form),
-                ..Shown::default()
+                ..RenderedMessage::default()
             }
         }
-        Matter::SecureSubmission(form) => Shown {
+        Matter::SecureSubmission(form) => RenderedMessage {
             text: "[secure form submitted]".to_owned(),
             rich: rich(form),
-            ..Shown::default()
+            ..RenderedMessage::default()
         },
         Matter::Other { kind, message } => {
             let rich = message.as_ref().and_then(rich);
             if let Some(message) = message
-                && !plain::render(&[message]).text.is_empty()
+                && !plain_text::render(&[message]).text.is_empty()
             {
-                return Shown {
+                return RenderedMessage {
                     rich,
                     ..rendered(message, quick_replies)
                 };
             }
-            Shown {
+            RenderedMessage {
                 text: unsupported(kind),
                 rich,
-                ..Shown::default()
+                ..RenderedMessage::default()
             }
         }
     };
-    let Plain { text, choices } = plain::render(&Vec::from_iter(quick_replies));
+    let Plain { text, choices } = plain_text::render(&Vec::from_iter(quick_replies));
     let parts = [shown.text, text].into_iter().filter(|it| !it.is_empty());
-    Shown {
+    RenderedMessage {
         text: parts.collect::<Vec<_>>().join("\n"),
         choices,
         ..shown
     }
 }
 
-fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> Shown {
+fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
     let shown = rendered(content, quick_replies);
-    Shown {
+    RenderedMessage {
         text: if shown.text.is_empty() {
             unsupported("RichContentEvent")
         } else {
@@ -177,23 +177,23 @@ fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> Shown {
 
 /// Renders content and the quick replies beside it. The numbers of the quick replies continue those
 /// of the content.
-fn rendered(content: &Value, quick_replies: Option<&Value>) -> Shown {
+fn rendered(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
     let mut elements = vec![content];
     elements.extend(quick_replies);
-    let Plain { text, choices } = plain::render(&elements);
-    Shown {
+    let Plain { text, choices } = plain_text::render(&elements);
+    RenderedMessage {
         text,
         choices,
-        ..Shown::default()
+        ..RenderedMessage::default()
     }
 }
 
 /// Renders a file. Without a link it is shown as unsupported content.
-fn shown_file(file: &File, link: Option<&FileLink>) -> Shown {
+fn shown_file(file: &File, link: Option<&FileLink>) -> RenderedMessage {
     let caption = file.caption.as_deref().map(trimmed);
     let caption = caption.filter(|caption| !caption.is_empty());
     let missing = || link.is_none().then(|| unsupported("hosted/file"));
-    Shown {
+    RenderedMessage {
         text: caption.clone().or_else(missing).unwrap_or_default(),
         file: link.map(|link| data::File {
             id: link.id,
@@ -202,7 +202,7 @@ fn shown_file(file: &File, link: Option<&FileLink>) -> Shown {
             preview: file.preview.clone(),
             url: link.url.clone(),
         }),
-        ..Shown::default()
+        ..RenderedMessage::default()
     }
 }
 

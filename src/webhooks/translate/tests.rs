@@ -75,7 +75,7 @@ fn seen(change: &Change, known: &Known<'_>) -> Value {
         Ok(translation) => translation.event,
         Err(ignored) => return json!({"ignored": ignored.as_str()}),
     };
-    let event = event.addressed(
+    let event = event.into_event(
         EventId::new(Uuid::nil()),
         "sms".parse().unwrap(),
         "+15551234567".parse().unwrap(),

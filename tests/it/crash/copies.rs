@@ -29,7 +29,7 @@ pub(super) struct SentCopy {
     /// The time at which it took effect.
     pub(super) applied_at: DateTime<Utc>,
     /// The time at which the bridge accepted its echo.
-    pub(super) told_at: Option<DateTime<Utc>>,
+    pub(super) oldest_change_at: Option<DateTime<Utc>>,
 }
 
 /// The reason for sending a message again.
@@ -51,7 +51,7 @@ impl SentCopy {
     pub(super) fn new(
         request_id: Option<&str>,
         applied_at: DateTime<Utc>,
-        told_at: Option<DateTime<Utc>>,
+        oldest_change_at: Option<DateTime<Utc>>,
     ) -> Self {
         let begun_at = request_id.and_then(time_of);
         let is_likely =
@@ -59,14 +59,17 @@ impl SentCopy {
         Self {
             begun_at: begun_at.filter(is_likely).unwrap_or(applied_at),
             applied_at,
-            told_at,
+            oldest_change_at,
         }
     }
 
     /// Returns the reason for sending the next copy.
     fn cause_of(&self, next: &Self) -> Cause {
         let patient_until = self.begun_at + PATIENCE - SLACK;
-        let was_told = |by: DateTime<Utc>| self.told_at.is_some_and(|told_at| told_at < by);
+        let was_told = |by: DateTime<Utc>| {
+            self.oldest_change_at
+                .is_some_and(|oldest_change_at| oldest_change_at < by)
+        };
         if next.begun_at < patient_until || was_told(patient_until) {
             Cause::NotAllowed
         } else if self.applied_at >= patient_until {
@@ -117,7 +120,7 @@ mod tests {
         SentCopy {
             begun_at: at(begun),
             applied_at: at(applied),
-            told_at: told.map(at),
+            oldest_change_at: told.map(at),
         }
     }
 

@@ -45,7 +45,7 @@ impl Recording {
     }
 
     /// Returns the time at which the bridge accepted this message's echo; `None` if it never did.
-    pub(super) fn told_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
+    pub(super) fn oldest_change_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
         let taken = self.0.lock().unwrap();
         taken.echoes.get(&(dialog.to_owned(), sequence)).copied()
     }

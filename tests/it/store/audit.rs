@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{Erasure, PageSize, Store, StoredToken};
 use liveperson_bridge::types::audit::{Action, Actor, Record};
-use liveperson_bridge::types::delivery::Replay;
+use liveperson_bridge::types::delivery::ReplaySelection;
 use liveperson_bridge::types::event::{EventId, EventType};
 use serde_json::json;
 use uuid::Uuid;
@@ -111,7 +111,7 @@ async fn a_replay_in_several_transactions_updates_one_audit_entry(engine: Engine
     });
     let settled: Vec<_> = settled.collect();
     append(&store, &settled, at(1)).await;
-    let replay = Replay {
+    let replay = ReplaySelection {
         since: at(0),
         until: None,
         state: None,
@@ -139,7 +139,7 @@ async fn a_repeated_erasure_is_recorded_once(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    let erasing = store.before_erasure(user).await.unwrap().unwrap();
+    let erasing = store.erasure_data(user).await.unwrap().unwrap();
 
     assert!(erase(&store, user, 1).await);
     let by_own_token = true;
@@ -173,8 +173,8 @@ async fn a_token_that_changed_meanwhile_is_not_rotated_or_recorded(engine: Engin
     assert!(rotate(entry(1, 1)).await.unwrap());
     assert!(!rotate(entry(2, 2)).await.unwrap());
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.token, Some(anew));
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.token, Some(anew));
     assert_eq!(all(&store).await, [entry(1, 1).record()]);
 }
 
@@ -189,7 +189,10 @@ async fn a_test_event_is_appended_and_recorded(engine: Engine) {
     };
     let entry = recorded(1, 1, action);
 
-    store.append_sample(sample, at(1), &entry).await.unwrap();
+    store
+        .append_test_event(sample, at(1), &entry)
+        .await
+        .unwrap();
 
     let page = store
         .events_after(&channel("sms"), 0, PageSize::events(9))

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Echo, Fate, HostedFile, Known, NewEvent, PageSize, Store,
-    Translation, Turn,
+    Admission, Arrival, Change, DialogPosition, Echo, Fate, HostedFile, KnownConversation,
+    NewEvent, PageSize, Store, Translation,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog, State,
@@ -52,19 +52,19 @@ async fn a_change_does_not_scan_other_unmatched_changes() {
             assert_eq!(admit(&store, &[change], &[]).await.fates, [Fate::Taken(1)]);
         }
     };
-    database.execute("VACUUM ANALYZE early_changes").await;
+    database.execute("VACUUM ANALYZE unmatched_changes").await;
     // PostgreSQL makes a new plan for each of the first five executions.
     admit_some(0..6).await;
     database
         .execute(
-            "INSERT INTO early_changes (account_id, place, kind, body, received_at)
-             SELECT 'a', 'place ' || g, 'message', '', 1 FROM generate_series(1, 2000) g",
+            "INSERT INTO unmatched_changes (account_id, subject, kind, body, received_at)
+             SELECT 'a', 'subject ' || g, 'message', '', 1 FROM generate_series(1, 2000) g",
         )
         .await;
 
     admit_some(6..26).await;
 
-    let read = entries_read(&database, store, "early_changes", 26).await;
+    let read = entries_read(&database, store, "unmatched_changes", 26).await;
     assert!(read < 2000, "{read} entries were read");
 }
 
@@ -108,7 +108,12 @@ impl Translate for Scripted {
         Some((FileId::new(Uuid::new_v4()), file))
     }
 
-    fn translate(&self, change: Change<'_>, known: &Known, file: Option<FileId>) -> Translation {
+    fn translate(
+        &self,
+        change: Change<'_>,
+        known: &KnownConversation,
+        file: Option<FileId>,
+    ) -> Translation {
         let body = Words::body(&change, &self.bodies);
         let event = NewEvent {
             id: EventId::new(Uuid::new_v4()),
@@ -213,11 +218,11 @@ pub(super) async fn admit_echo(
     assert_eq!(admission.unwrap().fates, [Fate::Taken(0)]);
 }
 
-pub(super) fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
+pub(super) fn arrival(subject: &str, key: Option<&str>, body: &str) -> Arrival {
     Arrival {
         account_id: "12345678".parse().unwrap(),
         key: key.map(str::to_owned),
-        place: place.to_owned(),
+        subject: subject.to_owned(),
         consumer_id: None,
         side: None,
         turn: None,
@@ -233,7 +238,10 @@ pub(super) fn arrival(place: &str, key: Option<&str>, body: &str) -> Arrival {
 }
 
 pub(super) async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]) -> Admission {
-    let appeared: Vec<_> = appeared.iter().map(|place| (*place).to_owned()).collect();
+    let appeared: Vec<_> = appeared
+        .iter()
+        .map(|subject| (*subject).to_owned())
+        .collect();
     let changes = store.begin_changes(arrivals, &appeared, at(10));
     let admission = translated(changes.await.unwrap(), &Scripted::of(arrivals)).await;
     admission.unwrap()
@@ -290,7 +298,7 @@ async fn changes_of_a_dialog_are_delivered_in_sequence_order(engine: Engine) {
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
     let turn = |dialog: &str, sequence| Arrival {
-        turn: Some(Turn {
+        turn: Some(DialogPosition {
             dialog_id: dialog.to_owned(),
             sequence,
         }),
@@ -377,7 +385,7 @@ async fn only_a_newer_state_changes_the_conversation(engine: Engine) {
     assert_eq!(latest.unwrap().state, State::Closed { at: at(7), reason });
     assert!(
         store
-            .standing(&key("ada"))
+            .user_state(&key("ada"))
             .await
             .unwrap()
             .unwrap()
@@ -425,7 +433,7 @@ async fn a_survey_message_is_matched_once_its_dialog_is_known(engine: Engine) {
 fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
     Arrival {
         side: Some(dialog.to_owned()),
-        turn: Some(Turn {
+        turn: Some(DialogPosition {
             dialog_id: dialog.to_owned(),
             sequence,
         }),
@@ -437,7 +445,7 @@ async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Eng
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     let mut early = aside("d-private", 0, "secret");
-    "c2".clone_into(&mut early.place);
+    "c2".clone_into(&mut early.subject);
 
     // The first comes before its conversation, the others before their dialogs. The user's own
     // message waits for nothing.
@@ -607,13 +615,13 @@ async fn an_unmatched_open_conversation_is_found_by_its_consumer(engine: Engine)
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
     store.set_token(user, &token(b"t")).await.unwrap();
-    let state = |place: &str, open| Arrival {
+    let state = |subject: &str, open| Arrival {
         consumer_id: Some("consumer-1".to_owned()),
         open: Some(open),
-        ..arrival(place, None, "state")
+        ..arrival(subject, None, "state")
     };
     let found = async || {
-        let found = store.early_conversation(user).await;
+        let found = store.unmatched_conversation(user).await;
         found.unwrap().map(String::from)
     };
 
@@ -625,7 +633,7 @@ async fn an_unmatched_open_conversation_is_found_by_its_consumer(engine: Engine)
     admit(&store, &[state("c2", true)], &[]).await;
     assert_eq!(found().await.as_deref(), Some("c2"));
     let other = store.ensure_user(&key("bob"), at(0)).await.unwrap();
-    assert_eq!(store.early_conversation(other).await.unwrap(), None);
+    assert_eq!(store.unmatched_conversation(other).await.unwrap(), None);
 }
 
 async fn unmatched_changes_that_can_be_matched_are_found(engine: Engine) {
@@ -743,8 +751,8 @@ async fn concurrent_conversation_changes_do_not_deadlock(engine: Engine) {
     tasks.join_all().await;
 
     for name in USERS {
-        let standing = store.standing(&key(name)).await.unwrap();
-        let noted = standing.and_then(|standing| standing.open);
+        let user_state = store.user_state(&key(name)).await.unwrap();
+        let noted = user_state.and_then(|user_state| user_state.open);
         let latest = store.latest_conversation(&key(name)).await.unwrap();
         let open = latest.filter(|latest| latest.state == State::Open);
         assert_eq!(noted.map(|it| it.id), open.map(|it| it.id), "{name}");
@@ -756,11 +764,11 @@ async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engi
     let store = database.store().await;
     let account = "12345678".parse().unwrap();
     let other = "87654321".parse().unwrap();
-    let place = "c9".parse().unwrap();
-    let of_consumer = |place: &str, body: &str| Arrival {
+    let subject = "c9".parse().unwrap();
+    let of_consumer = |subject: &str, body: &str| Arrival {
         consumer_id: Some("consumer-9".to_owned()),
         signed: Some("sha256 base64"),
-        ..arrival(place, None, body)
+        ..arrival(subject, None, body)
     };
     let arrivals = [
         of_consumer("c9", "state 1 open"),
@@ -770,7 +778,7 @@ async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engi
     ];
     admit(&store, &arrivals, &[]).await;
 
-    let kept = store.kept_changes(&account, &place).await.unwrap();
+    let kept = store.kept_changes(&account, &subject).await.unwrap();
     let open = store.kept_open_conversations(&account, "consumer-9").await;
 
     let found: Vec<_> = kept
@@ -785,36 +793,42 @@ async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engi
         kept.iter()
             .all(|it| it.kind == "message" && it.received_at == at(10))
     );
-    assert_eq!(open.unwrap(), std::slice::from_ref(&place));
-    assert_eq!(store.kept_changes(&other, &place).await.unwrap(), []);
-    assert_eq!(store.drop_kept_changes(&other, &place).await.unwrap(), 0);
-    assert_eq!(store.drop_kept_changes(&account, &place).await.unwrap(), 2);
-    assert_eq!(store.kept_changes(&account, &place).await.unwrap(), []);
+    assert_eq!(open.unwrap(), std::slice::from_ref(&subject));
+    assert_eq!(store.kept_changes(&other, &subject).await.unwrap(), []);
+    assert_eq!(store.drop_kept_changes(&other, &subject).await.unwrap(), 0);
+    assert_eq!(
+        store.drop_kept_changes(&account, &subject).await.unwrap(),
+        2
+    );
+    assert_eq!(store.kept_changes(&account, &subject).await.unwrap(), []);
 }
 
 async fn a_second_connection_reads_the_database_beside_its_owner(engine: Engine) {
     let database = Database::create(engine).await;
-    let absent = Store::connect_beside(&database.location).await;
+    let absent = Store::connect_read_only(&database.location).await;
     let store = database.store().await;
     admit(&store, &[arrival("c9", None, "text")], &[]).await;
 
-    let beside = Store::connect_beside(&database.location).await.unwrap();
+    let beside = Store::connect_read_only(&database.location).await.unwrap();
 
-    let (account, place) = ("12345678".parse().unwrap(), "c9".parse().unwrap());
+    let (account, subject) = ("12345678".parse().unwrap(), "c9".parse().unwrap());
     assert_eq!(
-        beside.kept_changes(&account, &place).await.unwrap().len(),
+        beside.kept_changes(&account, &subject).await.unwrap().len(),
         1
     );
-    let survey = beside.survey().await.unwrap();
+    let survey = beside.inspect().await.unwrap();
     assert!(!survey.is_new && survey.pending == 0);
     assert_eq!(survey.is_beside, engine == Engine::Sqlite);
-    let dropped = beside.drop_kept_changes(&account, &place).await;
+    let dropped = beside.drop_kept_changes(&account, &subject).await;
     match engine {
         Engine::Postgres => assert_eq!(dropped.unwrap(), 1),
         Engine::Sqlite => {
             // Connecting creates no database, and nothing is written.
             assert!(absent.is_err() && dropped.is_err());
-            assert_eq!(store.kept_changes(&account, &place).await.unwrap().len(), 1);
+            assert_eq!(
+                store.kept_changes(&account, &subject).await.unwrap().len(),
+                1
+            );
         }
     }
     beside.close().await;

@@ -21,7 +21,7 @@ async fn a_writable_database_passes_the_check(engine: Engine) {
     for second in 0..20 {
         assert_eq!(store.check(at(second)).await, Ok(()));
     }
-    store.look_after(at(20)).await.unwrap();
+    store.maintain(at(20)).await.unwrap();
     store.close().await;
 
     assert_eq!(store.check(at(21)).await, Err(Outage::Silent));
@@ -65,13 +65,13 @@ async fn erased_data_leaves_the_database_file_and_its_wal() {
         String::from_utf8_lossy(&bytes).contains("countess")
     };
     let user = store.ensure_user(&key("countess"), at(0)).await.unwrap();
-    store.look_after(at(0)).await.unwrap();
+    store.maintain(at(0)).await.unwrap();
     assert!(is_there("bridge.db") && !is_there("bridge.db-wal"));
 
     assert!(erase(&store, user, 1).await);
 
     eventually("it is gone", async || {
-        store.look_after(at(2)).await.unwrap();
+        store.maintain(at(2)).await.unwrap();
         (!is_there("bridge.db") && !is_there("bridge.db-wal")).then_some(())
     })
     .await;

@@ -27,7 +27,7 @@ async fn a_connection_is_released_after_use(engine: Engine) {
     for number in 0..20 {
         let name = format!("user-{number}");
         store.ensure_user(&key(&name), at(0)).await.unwrap();
-        store.standing(&key(&name)).await.unwrap();
+        store.user_state(&key(&name)).await.unwrap();
     }
 
     eventually("nothing is in use", async || {

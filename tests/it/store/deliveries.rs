@@ -1,9 +1,13 @@
 //! Deliveries: lanes, callbacks, the lists and actions of operators, and notices to agents.
 
 use chrono::{DateTime, Utc};
-use liveperson_bridge::store::{Lane, LaneFate, NewEvent, Settlement, Store, Tried, UserRef};
+use liveperson_bridge::store::{
+    DeliveryAttempt, DeliveryOutcome, Lane, LaneUpdate, NewEvent, Store, UserRef,
+};
 use liveperson_bridge::types::audit::Action;
-use liveperson_bridge::types::delivery::{DeliveryState, PROBED_FROM, Pause, Replay};
+use liveperson_bridge::types::delivery::{
+    DeliveryState, PROBE_AFTER_FAILURES, Pause, ReplaySelection,
+};
 use liveperson_bridge::types::event::{EventId, EventType};
 use tokio::task::JoinSet;
 
@@ -58,11 +62,11 @@ pub(super) async fn settle(
     store: &Store,
     lane: &Lane,
     now: DateTime<Utc>,
-    settlement: Settlement<'_>,
-    fate: LaneFate,
+    settlement: DeliveryOutcome<'_>,
+    fate: LaneUpdate,
 ) -> bool {
     let event = store.due_events(lane, 1).await.unwrap().remove(0);
-    let tried = Tried {
+    let tried = DeliveryAttempt {
         at: now,
         duration_ms: 42,
         status: Some(500),
@@ -152,16 +156,16 @@ async fn a_deliverys_outcome_and_attempts_are_stored(engine: Engine) {
     add(&store, &events).await;
     let lane = claim(&store, 1, 1).await.remove(0);
 
-    let later = LaneFate::Waiting(at(5), 3);
-    assert!(settle(&store, &lane, at(2), Settlement::Pending, later).await);
+    let later = LaneUpdate::Waiting(at(5), 3);
+    assert!(settle(&store, &lane, at(2), DeliveryOutcome::Pending, later).await);
     assert!(claim(&store, 4, 1).await.is_empty());
     let lane = claim(&store, 5, 1).await.remove(0);
     assert_eq!(lane.failures, 3);
     let again = store.due_events(&lane, 1).await.unwrap().remove(0);
     assert_eq!((again.body.as_str(), again.attempts), ("1", 1));
-    let held = LaneFate::Held(at(30));
-    assert!(settle(&store, &lane, at(6), Settlement::Delivered, held).await);
-    let refused = Settlement::Failed("refused");
+    let held = LaneUpdate::Held(at(30));
+    assert!(settle(&store, &lane, at(6), DeliveryOutcome::Delivered, held).await);
+    let refused = DeliveryOutcome::Failed("refused");
     assert!(settle(&store, &lane, at(7), refused, held).await);
     assert!(claim(&store, 29, 1).await.is_empty());
 
@@ -192,10 +196,10 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
         .unwrap();
     assert_eq!(theirs.len(), 1);
 
-    let held = LaneFate::Held(at(40));
-    assert!(!settle(&store, &lost, at(17), Settlement::Delivered, held).await);
+    let held = LaneUpdate::Held(at(40));
+    assert!(!settle(&store, &lost, at(17), DeliveryOutcome::Delivered, held).await);
     store.release_emptied_lane(&lost, at(17)).await.unwrap();
-    store.hand_back_lane(&lost, at(17)).await.unwrap();
+    store.release_lane_due_now(&lost, at(17)).await.unwrap();
 
     assert_eq!(
         state(&store, events[0].id).await,
@@ -235,10 +239,13 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
         tasks.spawn(async move {
             let number: u32 = bodies(&store, &lane).await[0].parse().unwrap();
             let (settlement, fate) = match number % 4 {
-                0 => (Settlement::Delivered, LaneFate::Emptied),
-                1 => (Settlement::Failed("refused"), LaneFate::Held(at(90))),
-                2 => (Settlement::Dropped, LaneFate::Emptied),
-                _ => (Settlement::Pending, LaneFate::Waiting(at(70), number)),
+                0 => (DeliveryOutcome::Delivered, LaneUpdate::Emptied),
+                1 => (DeliveryOutcome::Failed("refused"), LaneUpdate::Held(at(90))),
+                2 => (DeliveryOutcome::Dropped, LaneUpdate::Emptied),
+                _ => (
+                    DeliveryOutcome::Pending,
+                    LaneUpdate::Waiting(at(70), number),
+                ),
             };
             let now = at(20 + i64::from(number));
             let is_held = settle(&store, &lane, now, settlement, fate).await;
@@ -286,13 +293,13 @@ async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engi
         let store = store.clone();
         tasks.spawn(async move {
             let event = store.due_events(&lane, 1).await.unwrap().remove(0);
-            let tried = Tried {
+            let tried = DeliveryAttempt {
                 at: at(2),
                 duration_ms: 1,
                 status: Some(204),
                 error: None,
             };
-            let (settlement, fate) = (Settlement::Delivered, LaneFate::Emptied);
+            let (settlement, fate) = (DeliveryOutcome::Delivered, LaneUpdate::Emptied);
             let settled =
                 store.settle_delivery(&lane, &event, Some(&tried), settlement, fate, at(2));
             let is_kept = settled.await.is_ok();
@@ -354,10 +361,11 @@ async fn events_added_while_many_lanes_empty_are_not_lost(engine: Engine) {
                 }
                 for left in (0..count).rev() {
                     let fate = match left {
-                        0 => LaneFate::Emptied,
-                        _ => LaneFate::Held(at(100)),
+                        0 => LaneUpdate::Emptied,
+                        _ => LaneUpdate::Held(at(100)),
                     };
-                    let is_held = settle(&store, &lane, at(2), Settlement::Delivered, fate).await;
+                    let is_held =
+                        settle(&store, &lane, at(2), DeliveryOutcome::Delivered, fate).await;
                     assert!(is_held);
                 }
                 count
@@ -390,13 +398,13 @@ async fn concurrent_callback_failures_are_all_counted(engine: Engine) {
 
     let (sms, app) = tokio::join!(fail_at_once("sms", 19), fail_at_once("app", 50));
 
-    assert_eq!((sms, app), (PROBED_FROM - 1, PROBED_FROM));
-    let outlook = store.callback_outlook(&channel("sms")).await.unwrap();
+    assert_eq!((sms, app), (PROBE_AFTER_FAILURES - 1, PROBE_AFTER_FAILURES));
+    let outlook = store.callback_schedule(&channel("sms")).await.unwrap();
     assert_eq!((outlook.failures, outlook.probe_at), (19, None));
-    let outlook = store.callback_outlook(&channel("app")).await.unwrap();
-    assert_eq!(outlook.failures, PROBED_FROM);
+    let outlook = store.callback_schedule(&channel("app")).await.unwrap();
+    assert_eq!(outlook.failures, PROBE_AFTER_FAILURES);
     assert_eq!(outlook.probe_at, Some(at(3)));
-    assert_eq!(fail_at_once("sms", 9).await, PROBED_FROM);
+    assert_eq!(fail_at_once("sms", 9).await, PROBE_AFTER_FAILURES);
 }
 
 async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
@@ -405,8 +413,8 @@ async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
     let user = user(&store, "a").await;
     add(&store, &[event("sms", user, "1")]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneFate::Held(at(20));
-    assert!(settle(&store, &lane, at(2), Settlement::Delivered, held).await);
+    let held = LaneUpdate::Held(at(20));
+    assert!(settle(&store, &lane, at(2), DeliveryOutcome::Delivered, held).await);
     assert!(bodies(&store, &lane).await.is_empty());
 
     add(&store, &[event("sms", user, "2")]).await;
@@ -415,18 +423,18 @@ async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
     let lane = claim(&store, 3, 1).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["2"]);
     add(&store, &[event("sms", user, "3")]).await;
-    let emptied = LaneFate::Emptied;
-    assert!(settle(&store, &lane, at(4), Settlement::Delivered, emptied).await);
+    let emptied = LaneUpdate::Emptied;
+    assert!(settle(&store, &lane, at(4), DeliveryOutcome::Delivered, emptied).await);
     let lane = claim(&store, 4, 1).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["3"]);
-    assert!(settle(&store, &lane, at(5), Settlement::Delivered, emptied).await);
+    assert!(settle(&store, &lane, at(5), DeliveryOutcome::Delivered, emptied).await);
     assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
     add(&store, &[event("sms", user, "4")]).await;
     let lane = claim(&store, 6, 1).await.remove(0);
-    assert!(settle(&store, &lane, at(6), Settlement::Delivered, held).await);
+    assert!(settle(&store, &lane, at(6), DeliveryOutcome::Delivered, held).await);
     store.release_emptied_lane(&lane, at(6)).await.unwrap();
     assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
-    let outlook = store.callback_outlook(&channel("sms")).await.unwrap();
+    let outlook = store.callback_schedule(&channel("sms")).await.unwrap();
     assert_eq!(outlook.due_at, None);
 }
 
@@ -437,7 +445,7 @@ async fn a_released_delivery_lane_is_due_at_once(engine: Engine) {
     add(&store, &[event("sms", user, "1")]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
 
-    store.hand_back_lane(&lane, at(2)).await.unwrap();
+    store.release_lane_due_now(&lane, at(2)).await.unwrap();
 
     let lane = claim(&store, 2, 1).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["1"]);
@@ -462,8 +470,8 @@ async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
         let user = user(&store, name).await;
         add(&store, &[event("sms", user, name)]).await;
         let lane = claim(&store, 1, 1).await.remove(0);
-        let waiting = LaneFate::Waiting(at(4), 1);
-        settle(&store, &lane, at(2), Settlement::Pending, waiting).await;
+        let waiting = LaneUpdate::Waiting(at(4), 1);
+        settle(&store, &lane, at(2), DeliveryOutcome::Pending, waiting).await;
     }
     let probe = async |now| {
         let until = at(now + 15);
@@ -471,12 +479,19 @@ async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
         claim.unwrap()
     };
 
-    assert_eq!(fail(&store, PROBED_FROM - 1).await, PROBED_FROM - 1);
+    assert_eq!(
+        fail(&store, PROBE_AFTER_FAILURES - 1).await,
+        PROBE_AFTER_FAILURES - 1
+    );
     assert_eq!(probe(9).await, None);
-    assert_eq!(fail(&store, 3).await, PROBED_FROM, "of those under way");
+    assert_eq!(
+        fail(&store, 3).await,
+        PROBE_AFTER_FAILURES,
+        "of those under way"
+    );
 
-    let outlook = store.callback_outlook(&sms).await.unwrap();
-    assert_eq!(outlook.failures, PROBED_FROM);
+    let outlook = store.callback_schedule(&sms).await.unwrap();
+    assert_eq!(outlook.failures, PROBE_AFTER_FAILURES);
     assert_eq!(outlook.probe_at, Some(at(3)));
     assert_eq!(outlook.due_at, Some(at(4)));
     assert_eq!(probe(2).await, None, "it is not time yet");
@@ -484,16 +499,16 @@ async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
     assert!(probe(4).await.is_some());
     assert_eq!(probe(18).await, None, "one at a time");
     let failures = store.callback_failed(&sms, true, at(5)).await.unwrap();
-    assert_eq!(failures, PROBED_FROM + 1);
+    assert_eq!(failures, PROBE_AFTER_FAILURES + 1);
     store.schedule_probe(&sms, at(9)).await.unwrap();
     assert_eq!(probe(8).await, None);
     let lane = probe(9).await.unwrap();
-    let waiting = LaneFate::Waiting(at(300), 2);
-    settle(&store, &lane, at(10), Settlement::Pending, waiting).await;
+    let waiting = LaneUpdate::Waiting(at(300), 2);
+    settle(&store, &lane, at(10), DeliveryOutcome::Pending, waiting).await;
 
     store.callback_succeeded(&sms, at(10)).await.unwrap();
 
-    let outlook = store.callback_outlook(&sms).await.unwrap();
+    let outlook = store.callback_schedule(&sms).await.unwrap();
     assert_eq!((outlook.failures, outlook.probe_at), (0, None));
     assert_eq!(claim(&store, 10, 9).await.len(), 1, "the others go on");
 }
@@ -508,9 +523,9 @@ async fn a_success_resets_the_callback_failure_count(engine: Engine) {
     store.callback_succeeded(&sms, at(1)).await.unwrap();
 
     assert_eq!(fail(&store, 1).await, 1);
-    let outlook = store.callback_outlook(&sms).await.unwrap();
+    let outlook = store.callback_schedule(&sms).await.unwrap();
     assert_eq!(outlook.probe_at, None);
-    let other = store.callback_outlook(&channel("app")).await.unwrap();
+    let other = store.callback_schedule(&channel("app")).await.unwrap();
     assert_eq!(other.failures, 0);
 }
 
@@ -521,20 +536,20 @@ async fn a_resumed_callback_has_due_lanes_again(engine: Engine) {
     let user = user(&store, "a").await;
     add(&store, &[event("sms", user, "1")]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let waiting = LaneFate::Waiting(at(300), 9);
-    settle(&store, &lane, at(2), Settlement::Pending, waiting).await;
+    let waiting = LaneUpdate::Waiting(at(300), 9);
+    settle(&store, &lane, at(2), DeliveryOutcome::Pending, waiting).await;
     fail(&store, 20).await;
 
     store.pause_callback(&sms, at(2)).await.unwrap();
     store.pause_callback(&sms, at(3)).await.unwrap();
-    assert!(store.callback_outlook(&sms).await.unwrap().paused);
+    assert!(store.callback_schedule(&sms).await.unwrap().paused);
     let probe = store.claim_probe(&sms, "probe", at(900), at(915)).await;
     assert_eq!(probe.unwrap(), None);
 
     let resumed = recorded(1, 4, Action::ResumeDeliveries);
     store.resume_callback(&sms, at(4), &resumed).await.unwrap();
 
-    let outlook = store.callback_outlook(&sms).await.unwrap();
+    let outlook = store.callback_schedule(&sms).await.unwrap();
     assert!(!outlook.paused && outlook.failures == 0);
     assert_eq!(claim(&store, 4, 1).await.len(), 1);
     // A callback that has never been called.
@@ -552,7 +567,7 @@ async fn a_callback_pause_keeps_its_first_reason(engine: Engine) {
     let resumed = |number, second| recorded(number, second, Action::ResumeDeliveries);
     let pause = async || {
         let backlogs = store.backlogs(std::iter::once(&sms)).await.unwrap();
-        let outlook = store.callback_outlook(&sms).await.unwrap();
+        let outlook = store.callback_schedule(&sms).await.unwrap();
         assert_eq!(outlook.paused, backlogs[0].callback_pause.is_some());
         backlogs[0].callback_pause
     };
@@ -562,21 +577,21 @@ async fn a_callback_pause_keeps_its_first_reason(engine: Engine) {
             by_operator,
         })
     };
-    let mut bell = store.bell(&sms);
+    let mut wakeup = store.wakeup(&sms);
     let listening = tokio::task::spawn(store.clone().listen());
     if matches!(engine, Engine::Postgres) {
         // Every wake-up fires once when listening begins.
-        bell.wait().await;
+        wakeup.wait().await;
     }
 
     assert_eq!(pause().await, None);
     store
-        .hold_callback(&sms, at(2), &paused(1, 2))
+        .pause_callback_by_operator(&sms, at(2), &paused(1, 2))
         .await
         .unwrap();
-    bell.wait().await;
+    wakeup.wait().await;
     store
-        .hold_callback(&sms, at(3), &paused(2, 3))
+        .pause_callback_by_operator(&sms, at(3), &paused(2, 3))
         .await
         .unwrap();
     store.pause_callback(&sms, at(4)).await.unwrap();
@@ -588,7 +603,7 @@ async fn a_callback_pause_keeps_its_first_reason(engine: Engine) {
     assert_eq!(pause().await, None);
     store.pause_callback(&sms, at(6)).await.unwrap();
     store
-        .hold_callback(&sms, at(7), &paused(4, 7))
+        .pause_callback_by_operator(&sms, at(7), &paused(4, 7))
         .await
         .unwrap();
 
@@ -652,9 +667,16 @@ async fn deliveries_are_listed_by_state(engine: Engine) {
     let events: Vec<_> = (0..4).map(|_| event("sms", user, "{}")).collect();
     add(&store, &events).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneFate::Held(at(20));
-    settle(&store, &lane, at(2), Settlement::Delivered, held).await;
-    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+    let held = LaneUpdate::Held(at(20));
+    settle(&store, &lane, at(2), DeliveryOutcome::Delivered, held).await;
+    settle(
+        &store,
+        &lane,
+        at(2),
+        DeliveryOutcome::Failed("refused"),
+        held,
+    )
+    .await;
     let list = async |state, after, limit| {
         let list = store.deliveries(&sms, state, after, limit).await.unwrap();
         list.into_iter().map(|d| d.position).collect::<Vec<_>>()
@@ -691,10 +713,17 @@ async fn a_failed_or_delivered_event_can_be_retried(engine: Engine) {
     let events = [event("sms", user, "1"), event("sms", user, "2"), typing];
     add(&store, &events).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneFate::Held(at(20));
-    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
-    settle(&store, &lane, at(2), Settlement::Delivered, held).await;
-    settle(&store, &lane, at(2), Settlement::Dropped, held).await;
+    let held = LaneUpdate::Held(at(20));
+    settle(
+        &store,
+        &lane,
+        at(2),
+        DeliveryOutcome::Failed("refused"),
+        held,
+    )
+    .await;
+    settle(&store, &lane, at(2), DeliveryOutcome::Delivered, held).await;
+    settle(&store, &lane, at(2), DeliveryOutcome::Dropped, held).await;
     store.release_emptied_lane(&lane, at(2)).await.unwrap();
     let retry = async |channel_id, id| {
         let channel_id = channel(channel_id);
@@ -720,15 +749,15 @@ async fn a_failed_or_delivered_event_can_be_retried(engine: Engine) {
     assert_eq!(record.deliver_until, Some(at(2000)));
     assert_eq!((record.failure, record.attempts.len()), (None, 1));
     // A waiting delivery becomes due at once.
-    let waiting = LaneFate::Waiting(at(300), 9);
-    settle(&store, &lane, at(4), Settlement::Pending, waiting).await;
+    let waiting = LaneUpdate::Waiting(at(300), 9);
+    settle(&store, &lane, at(4), DeliveryOutcome::Pending, waiting).await;
     assert!(claim(&store, 5, 1).await.is_empty());
     assert_eq!(retry("sms", events[0].id).await, Some(true));
     assert_eq!(claim(&store, 5, 1).await.len(), 1);
 }
 
 /// Returns the audit log action of a replay of this many events.
-pub(super) fn replaying(replay: &Replay, count: u64) -> Action {
+pub(super) fn replaying(replay: &ReplaySelection, count: u64) -> Action {
     Action::ReplayDeliveries {
         since: replay.since,
         until: replay.until,
@@ -750,8 +779,8 @@ async fn a_replay_selects_events_by_its_filter(engine: Engine) {
     add(&store, &events).await;
     for lane in claim(&store, 1, 9).await {
         while !bodies(&store, &lane).await.is_empty() {
-            let held = LaneFate::Held(at(20));
-            let failed = Settlement::Failed("refused");
+            let held = LaneUpdate::Held(at(20));
+            let failed = DeliveryOutcome::Failed("refused");
             settle(&store, &lane, at(2), failed, held).await;
         }
         store.release_emptied_lane(&lane, at(2)).await.unwrap();
@@ -761,13 +790,13 @@ async fn a_replay_selects_events_by_its_filter(engine: Engine) {
         ..event("sms", a, "late")
     };
     append(&store, &[added], at(5)).await;
-    let all = Replay {
+    let all = ReplaySelection {
         since: at(0),
         until: None,
         state: None,
         user: None,
     };
-    let count = async |replay: &Replay, dry_run| {
+    let count = async |replay: &ReplaySelection, dry_run| {
         let sms = channel("sms");
         if dry_run {
             return store.count_replayable(&sms, replay).await.unwrap();
@@ -778,27 +807,27 @@ async fn a_replay_selects_events_by_its_filter(engine: Engine) {
     };
 
     assert_eq!(count(&all, true).await, 3, "all but the typing");
-    let since = Replay {
+    let since = ReplaySelection {
         since: at(2),
         ..all.clone()
     };
     assert_eq!(count(&since, true).await, 1);
-    let until = Replay {
+    let until = ReplaySelection {
         until: Some(at(5)),
         ..all.clone()
     };
     assert_eq!(count(&until, true).await, 2);
-    let failed = Replay {
+    let failed = ReplaySelection {
         state: Some(DeliveryState::Failed),
         ..all.clone()
     };
     assert_eq!(count(&failed, true).await, 2);
-    let delivered = Replay {
+    let delivered = ReplaySelection {
         state: Some(DeliveryState::Delivered),
         ..all.clone()
     };
     assert_eq!(count(&delivered, true).await, 0);
-    let of = |name| Replay {
+    let of = |name| ReplaySelection {
         user: Some(key(name)),
         ..all.clone()
     };
@@ -815,11 +844,11 @@ async fn a_replay_selects_events_by_its_filter(engine: Engine) {
     let lane = claim(&store, 6, 9).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["1", "late"]);
     // Pending events become due at once if the replay asks for them.
-    let waiting = LaneFate::Waiting(at(300), 9);
-    settle(&store, &lane, at(7), Settlement::Pending, waiting).await;
+    let waiting = LaneUpdate::Waiting(at(300), 9);
+    settle(&store, &lane, at(7), DeliveryOutcome::Pending, waiting).await;
     assert_eq!(count(&all, false).await, 0);
     assert!(claim(&store, 7, 9).await.is_empty());
-    let pending = Replay {
+    let pending = ReplaySelection {
         state: Some(DeliveryState::Pending),
         ..all
     };
@@ -839,9 +868,23 @@ async fn agents_are_notified_only_of_failed_messages(engine: Engine) {
     let id = message.id.to_string();
     add(&store, &[receipt, message]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneFate::Held(at(20));
-    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
-    settle(&store, &lane, at(2), Settlement::Failed("refused"), held).await;
+    let held = LaneUpdate::Held(at(20));
+    settle(
+        &store,
+        &lane,
+        at(2),
+        DeliveryOutcome::Failed("refused"),
+        held,
+    )
+    .await;
+    settle(
+        &store,
+        &lane,
+        at(2),
+        DeliveryOutcome::Failed("refused"),
+        held,
+    )
+    .await;
 
     assert!(
         store

@@ -66,7 +66,7 @@ async fn due(store: &Store, second: i64) -> Vec<PendingClose> {
 }
 
 async fn remove(store: &Store, user: UserRef, closes: &[NewClose]) -> Erasure {
-    let erasing = store.before_erasure(user).await.unwrap().unwrap();
+    let erasing = store.erasure_data(user).await.unwrap().unwrap();
     let entry = erasure();
     let erased = store.delete_user(&erasing, closes, at(5), &entry);
     erased.await.unwrap()
@@ -78,7 +78,7 @@ fn opening() -> PendingOpening {
         features: Features::default(),
         profile: None,
         since: at(2),
-        tried_at: at(2),
+        attempted_at: at(2),
     }
 }
 
@@ -90,7 +90,7 @@ async fn an_erasure_stores_pending_closes_and_deletes_the_user(engine: Engine) {
     store.set_token(user, &token(b"t")).await.unwrap();
     store.begin_opening(user, &opening(), at(30)).await.unwrap();
 
-    let erasing = store.before_erasure(user).await.unwrap().unwrap();
+    let erasing = store.erasure_data(user).await.unwrap().unwrap();
     assert_eq!(erasing.open, Some(conversation("c1")));
     assert_eq!(erasing.token, Some(token(b"t")));
     assert_eq!(erasing.opening, Some(opening()));
@@ -100,14 +100,14 @@ async fn an_erasure_stores_pending_closes_and_deletes_the_user(engine: Engine) {
     let erased = store.delete_user(&erasing, &closes, at(5), &entry);
     assert_eq!(erased.await.unwrap(), Erasure::Done);
 
-    assert!(store.standing(&key("ada")).await.unwrap().is_none());
-    assert!(store.before_erasure(user).await.unwrap().is_none());
+    assert!(store.user_state(&key("ada")).await.unwrap().is_none());
+    assert!(store.erasure_data(user).await.unwrap().is_none());
     let kept = of(&store, "hash").await;
     let kept: Vec<_> = kept
         .into_iter()
         .map(|it| {
             (
-                it.tries,
+                it.attempts,
                 it.account_id,
                 it.conversation_id,
                 it.sealed,
@@ -134,16 +134,16 @@ async fn an_erasure_is_refused_when_the_user_has_changed(engine: Engine) {
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
 
-    let before = store.before_erasure(user).await.unwrap().unwrap();
+    let before = store.erasure_data(user).await.unwrap().unwrap();
     open(&store, user, "c1", 1).await;
     let erased = store.delete_user(&before, &[], at(5), &erasure()).await;
     assert_eq!(erased.unwrap(), Erasure::Changed);
-    let before = store.before_erasure(user).await.unwrap().unwrap();
+    let before = store.erasure_data(user).await.unwrap().unwrap();
     store.begin_opening(user, &opening(), at(30)).await.unwrap();
     let erased = store.delete_user(&before, &[], at(5), &erasure()).await;
     assert_eq!(erased.unwrap(), Erasure::Changed);
 
-    assert!(store.standing(&key("ada")).await.unwrap().is_some());
+    assert!(store.user_state(&key("ada")).await.unwrap().is_some());
     assert!(!store.is_erased(&id("c1")).await.unwrap());
     assert_eq!(remove(&store, user, &[]).await, Erasure::Done);
 }
@@ -158,14 +158,14 @@ async fn a_pending_close_is_settled_only_by_its_last_claimant(engine: Engine) {
     let mut first = due(&store, 10).await;
     let first = first.pop().unwrap();
     assert_eq!(
-        (first.conversation_id.clone(), first.tries),
+        (first.conversation_id.clone(), first.attempts),
         (Some(id("c1")), 1)
     );
     assert_eq!(due(&store, 10).await, []);
     // The lease of the first holder has expired.
     let second = due(&store, 70).await;
     let second = second.iter().find(|it| it.id == first.id).unwrap();
-    assert_eq!(second.tries, 2);
+    assert_eq!(second.attempts, 2);
     assert!(!store.finish_close(&first).await.unwrap());
     store.postpone_close(&first, at(0), "why").await.unwrap();
     assert_eq!(due(&store, 71).await, []);
@@ -175,7 +175,7 @@ async fn a_pending_close_is_settled_only_by_its_last_claimant(engine: Engine) {
     assert_eq!(due(&store, 80).await.len(), 1);
     // An erasure of this user claims the close at once.
     let third = store.claim_close(first.id, at(200)).await.unwrap().unwrap();
-    assert_eq!((third.tries, third.due_at), (4, at(200)));
+    assert_eq!((third.attempts, third.due_at), (4, at(200)));
     assert!(store.finish_close(&third).await.unwrap());
     assert!(!store.finish_close(&third).await.unwrap());
     assert_eq!(store.claim_close(first.id, at(200)).await.unwrap(), None);
@@ -226,7 +226,7 @@ async fn pending_closes_are_due_after_an_outage(engine: Engine) {
     // A close that has not failed yet has no reason to match.
     left(&store, "e", "c5", 400).await;
     let hurry = async |account: &AccountId, limit| {
-        let hurried = store.hurry_closes(account, &["away", "else"], at(10), limit);
+        let hurried = store.make_closes_due(account, &["away", "else"], at(10), limit);
         hurried.await.unwrap()
     };
 
@@ -271,7 +271,10 @@ async fn a_pending_close_takes_only_a_conversation_without_a_user(engine: Engine
     let of_ada = claimed.iter().find(|it| it.sealed.owner == "ada").unwrap();
     let of_cyd = claimed.iter().find(|it| it.sealed.owner == "cyd").unwrap();
     let name = async |close: &PendingClose, text: &str| {
-        store.name_close(close, &id(text), at(11)).await.unwrap()
+        store
+            .set_close_conversation(close, &id(text), at(11))
+            .await
+            .unwrap()
     };
 
     assert!(!name(of_ada, "of-bob").await);

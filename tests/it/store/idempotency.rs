@@ -1,6 +1,8 @@
 //! Requests with idempotency keys.
 
-use liveperson_bridge::store::{Begun, Claim, Holding, Intent, KeyedRequest, Store, UserRef};
+use liveperson_bridge::store::{
+    Claim, HeldClaim, Intent, KeyedRequest, Store, UserRef, WriteAheadRecord,
+};
 use liveperson_bridge::types::idempotency::Answer;
 use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::message::MessageId;
@@ -74,7 +76,7 @@ async fn begin_with(
 ) -> Claim {
     let lease = lease(lease_id, second + 15);
     store
-        .begin_keyed(request, message_id(), &lease, intent, at(second))
+        .claim_key(request, message_id(), &lease, intent, at(second))
         .await
         .unwrap()
 }
@@ -84,15 +86,15 @@ fn intent(user: UserRef, body: &str) -> Intent {
     Intent { user, body }
 }
 
-fn begun(body: &str) -> Begun {
-    Begun {
+fn write_ahead(body: &str) -> WriteAheadRecord {
+    WriteAheadRecord {
         body: body.to_owned(),
         content: None,
     }
 }
 
 #[track_caller]
-fn ours(claim: Claim) -> Holding {
+fn ours(claim: Claim) -> HeldClaim {
     let Claim::Ours(holding) = claim else {
         panic!("not ours: {claim:?}");
     };
@@ -102,12 +104,12 @@ fn ours(claim: Claim) -> Holding {
 /// Stores an answer that is not about a user.
 async fn finish(store: &Store, request: &KeyedRequest, lease_id: &str, answer: &Answer) -> bool {
     let lease = lease(lease_id, 15);
-    let finished = store.finish_keyed(request, &lease, None, answer).await;
+    let finished = store.store_answer(request, &lease, None, answer).await;
     finished.unwrap()
 }
 
 fn is_new(claim: &Claim) -> bool {
-    matches!(claim, Claim::Ours(Holding { resumed: false, .. }))
+    matches!(claim, Claim::Ours(HeldClaim { resumed: false, .. }))
 }
 
 async fn a_repeated_key_gets_the_stored_answer(engine: Engine) {
@@ -170,7 +172,7 @@ async fn an_abandoned_idempotency_key_is_free(engine: Engine) {
     begin(&store, &first, "l1", 0).await;
 
     // Only the holder can abandon the key.
-    let abandon = async |id: &str| store.abandon_keyed(&first, &lease(id, 15)).await.unwrap();
+    let abandon = async |id: &str| store.release_key(&first, &lease(id, 15)).await.unwrap();
     abandon("l2").await;
     assert_eq!(begin(&store, &first, "l2", 1).await, Claim::Running);
     abandon("l1").await;
@@ -187,12 +189,12 @@ async fn an_expired_claim_is_resumed_with_the_same_message_id(engine: Engine) {
 
     let taken_over = begin(&store, &request, "l2", 15).await;
 
-    let resumed = Holding {
+    let resumed = HeldClaim {
         message_id,
         created_at: at(0),
         resumed: true,
-        begun: None,
-        noted: false,
+        write_ahead: None,
+        is_recorded: false,
     };
     assert_eq!(ours(taken_over), resumed);
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
@@ -206,8 +208,8 @@ async fn the_latest_write_ahead_record_is_returned_to_the_next_holder(engine: En
     begin(&store, &request, "l1", 0).await;
     let note = async |body: &str, content: Option<&[u8]>, until| {
         let lease = lease("l1", until);
-        let noted = store.note_begun(&request, &lease, user, body, content);
-        assert!(noted.await.unwrap());
+        let is_recorded = store.record_in_flight(&request, &lease, user, body, content);
+        assert!(is_recorded.await.unwrap());
     };
 
     note("first", Some(b"bytes"), 20).await;
@@ -215,7 +217,7 @@ async fn the_latest_write_ahead_record_is_returned_to_the_next_holder(engine: En
     assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
     let taken_over = begin(&store, &request, "l2", 30).await;
 
-    assert_eq!(ours(taken_over).begun, Some(begun("second")));
+    assert_eq!(ours(taken_over).write_ahead, Some(write_ahead("second")));
     // The record is deleted with the answer.
     assert!(finish(&store, &request, "l2", &answer("done")).await);
     assert!(!database.dump().await.contains("second"));
@@ -233,19 +235,19 @@ async fn a_claims_write_ahead_record_is_returned_to_the_next_holder(engine: Engi
     let taken_over = begin(&store, &request, "l2", 15).await;
 
     let first = ours(first);
-    let expected = Holding {
+    let expected = HeldClaim {
         message_id: first.message_id,
         created_at: at(0),
         resumed: false,
-        begun: None,
-        noted: true,
+        write_ahead: None,
+        is_recorded: true,
     };
     assert_eq!(first, expected);
     assert_eq!(meanwhile, Claim::Running);
-    let expected = Holding {
+    let expected = HeldClaim {
         resumed: true,
-        begun: Some(begun(text)),
-        noted: false,
+        write_ahead: Some(write_ahead(text)),
+        is_recorded: false,
         ..first
     };
     assert_eq!(ours(taken_over), expected);
@@ -258,20 +260,23 @@ async fn a_resumed_claim_writes_no_write_ahead_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    let (noted, bare) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
-    let first = begin_with(&store, &noted, "l1", Some(intent(user, "first")), 0).await;
+    let (is_recorded, bare) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    let first = begin_with(&store, &is_recorded, "l1", Some(intent(user, "first")), 0).await;
     begin(&store, &bare, "l2", 0).await;
 
     let second = Some(intent(user, "second"));
-    let taken_over = begin_with(&store, &noted, "l3", second.clone(), 15).await;
+    let taken_over = begin_with(&store, &is_recorded, "l3", second.clone(), 15).await;
     let bare_taken_over = begin_with(&store, &bare, "l4", second, 15).await;
 
     let taken_over = ours(taken_over);
     assert_eq!(taken_over.message_id, ours(first).message_id);
-    assert_eq!(taken_over.begun, Some(begun("first")));
-    assert!(!taken_over.noted);
+    assert_eq!(taken_over.write_ahead, Some(write_ahead("first")));
+    assert!(!taken_over.is_recorded);
     let taken_over = ours(bare_taken_over);
-    assert_eq!((taken_over.begun, taken_over.noted), (None, false));
+    assert_eq!(
+        (taken_over.write_ahead, taken_over.is_recorded),
+        (None, false)
+    );
     assert!(!database.dump().await.contains("second"));
 }
 
@@ -283,12 +288,12 @@ async fn a_new_write_ahead_record_replaces_the_claims_record(engine: Engine) {
     begin_with(&store, &request, "l1", Some(intent(user, "first")), 0).await;
 
     let lease = lease("l1", 20);
-    let noted = store.note_begun(&request, &lease, user, "second", None);
-    assert!(noted.await.unwrap());
+    let is_recorded = store.record_in_flight(&request, &lease, user, "second", None);
+    assert!(is_recorded.await.unwrap());
 
     assert_eq!(begin(&store, &request, "l2", 19).await, Claim::Running);
     let taken_over = ours(begin(&store, &request, "l2", 20).await);
-    assert_eq!(taken_over.begun, Some(begun("second")));
+    assert_eq!(taken_over.write_ahead, Some(write_ahead("second")));
 }
 
 async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
@@ -314,14 +319,14 @@ async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
 
     for (number, holding) in claims {
         assert!(!holding.resumed);
-        assert_eq!(holding.noted, number % 3 != 0, "{number}");
+        assert_eq!(holding.is_recorded, number % 3 != 0, "{number}");
     }
     let dump = database.dump().await;
     assert!(dump.contains("marker 1"));
     assert!(!dump.contains("marker 0"));
     let (none, lease) = (request("sms", "0", ""), lease("0", 20));
-    let noted = store.note_begun(&none, &lease, gone, "marker 0", None);
-    assert!(!noted.await.unwrap());
+    let is_recorded = store.record_in_flight(&none, &lease, gone, "marker 0", None);
+    assert!(!is_recorded.await.unwrap());
 }
 
 async fn a_claim_for_an_erased_user_reports_the_keys_state(engine: Engine) {
@@ -350,7 +355,7 @@ async fn erasure_deletes_a_claims_write_ahead_record(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let request = request("sms", "k", "{}");
     let intent = Some(intent(user, "marker"));
-    assert!(ours(begin_with(&store, &request, "l1", intent, 0).await).noted);
+    assert!(ours(begin_with(&store, &request, "l1", intent, 0).await).is_recorded);
 
     erase(&store, user, 1).await;
 
@@ -378,7 +383,7 @@ async fn only_the_winning_claim_writes_its_record(engine: Engine) {
     let won = claims.into_iter().filter(|claim| *claim != Claim::Running);
     let won: Vec<_> = won.map(ours).collect();
     assert_eq!(won.len(), 1);
-    assert!(won[0].noted);
+    assert!(won[0].is_recorded);
     let taken_over = ours(begin(&store, &request("sms", "k", "{}"), "other", 15).await);
     assert_eq!(taken_over.message_id, won[0].message_id);
     assert_eq!(database.dump().await.matches("marker of ").count(), 1);
@@ -416,8 +421,8 @@ async fn a_write_ahead_record_needs_the_lease_and_the_user(engine: Engine) {
     begin(&store, &request, "l1", 0).await;
     let note = async |lease_id: &str, user| {
         let (lease, content) = (lease(lease_id, 30), Some(&b"marker of bytes"[..]));
-        let noted = store.note_begun(&request, &lease, user, "marker", content);
-        noted.await.unwrap()
+        let is_recorded = store.record_in_flight(&request, &lease, user, "marker", content);
+        is_recorded.await.unwrap()
     };
 
     assert!(!note("l2", user).await);
@@ -439,7 +444,7 @@ async fn a_renewed_lease_is_held_longer(engine: Engine) {
     let request = request("sms", "k", "{}");
     begin(&store, &request, "l1", 0).await;
 
-    let renewed = store.renew_keyed(&request, &lease("l1", 30)).await;
+    let renewed = store.renew_key_lease(&request, &lease("l1", 30)).await;
 
     assert!(renewed.unwrap());
     assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
@@ -455,9 +460,9 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     begin(&store, &request, "l1", 0).await;
     begin(&store, &request, "l2", 15).await;
 
-    let renewed = store.renew_keyed(&request, &lost).await.unwrap();
+    let renewed = store.renew_key_lease(&request, &lost).await.unwrap();
     let finished = finish(&store, &request, "l1", &answer("late")).await;
-    store.abandon_keyed(&request, &lost).await.unwrap();
+    store.release_key(&request, &lost).await.unwrap();
 
     assert!(!renewed && !finished);
     assert_eq!(begin(&store, &request, "l3", 16).await, Claim::Running);
@@ -474,24 +479,26 @@ async fn an_answer_is_stored_and_erased_with_its_user(engine: Engine) {
     let kept = answer("marker");
     let keep = async |request, lease_id: &str, user_id: &str| {
         let (lease, user) = (lease(lease_id, 15), key(user_id));
-        let finished = store.finish_keyed(request, &lease, Some(&user), &kept);
+        let finished = store.store_answer(request, &lease, Some(&user), &kept);
         finished.await.unwrap()
     };
     assert!(keep(&of_user, "l1", "a").await);
     assert!(!keep(&of_nobody, "l2", "b").await);
     // If a write-ahead record names the user, the answer need not.
-    let noted = request("sms", "k3", "{}");
-    begin(&store, &noted, "l4", 0).await;
+    let is_recorded = request("sms", "k3", "{}");
+    begin(&store, &is_recorded, "l4", 0).await;
     let holder = lease("l4", 15);
-    let is_noted = store.note_begun(&noted, &holder, user, "{}", None).await;
+    let is_noted = store
+        .record_in_flight(&is_recorded, &holder, user, "{}", None)
+        .await;
     assert!(is_noted.unwrap());
-    assert!(finish(&store, &noted, "l4", &kept).await);
+    assert!(finish(&store, &is_recorded, "l4", &kept).await);
     assert!(database.dump().await.contains("marker"));
     erase(&store, user, 1).await;
 
     assert!(!database.dump().await.contains("marker"));
     assert!(is_new(&begin(&store, &of_user, "l3", 2).await));
-    assert!(is_new(&begin(&store, &noted, "l5", 2).await));
+    assert!(is_new(&begin(&store, &is_recorded, "l5", 2).await));
 }
 
 async fn an_idempotency_key_expires_after_24_hours(engine: Engine) {
@@ -552,14 +559,16 @@ async fn concurrent_keys_are_each_claimed_recorded_and_answered(engine: Engine) 
             let name = number.to_string();
             let (request, lease) = (request("sms", &name, &name), lease(&name, 15));
             assert!(is_new(&begin(&store, &request, &name, 0).await));
-            let noted = store.note_begun(&request, &lease, user, &name, None).await;
-            assert!(noted.unwrap());
+            let is_recorded = store
+                .record_in_flight(&request, &lease, user, &name, None)
+                .await;
+            assert!(is_recorded.unwrap());
             // One third has lost its lease, and another third names an unknown user.
             let holder = if number % 3 == 0 { "other" } else { &name };
             let user = key(if number % 3 == 1 { "nobody" } else { "a" });
             let holder = super::lease(holder, 15);
             let kept = answer(&name);
-            let finished = store.finish_keyed(&request, &holder, Some(&user), &kept);
+            let finished = store.store_answer(&request, &holder, Some(&user), &kept);
             assert_eq!(finished.await.unwrap(), number % 3 == 2, "{number}");
         });
     }
@@ -573,7 +582,7 @@ async fn concurrent_keys_are_each_claimed_recorded_and_answered(engine: Engine) 
         } else {
             let taken_over = ours(again);
             assert!(taken_over.resumed, "{number}");
-            assert_eq!(taken_over.begun, Some(begun(&name)));
+            assert_eq!(taken_over.write_ahead, Some(write_ahead(&name)));
         }
     }
 }
@@ -596,7 +605,7 @@ async fn one_failing_answer_does_not_fail_batched_ones(engine: Engine) {
             let kept = answer(if number == 7 { "\u{0}" } else { "{}" });
             let name = number.to_string();
             let (request, lease) = (request("sms", &name, ""), lease("l", 15));
-            let kept = store.finish_keyed(&request, &lease, None, &kept).await;
+            let kept = store.store_answer(&request, &lease, None, &kept).await;
             (number, kept)
         });
     }

@@ -176,8 +176,8 @@ async fn a_wake_up_reaches_only_its_channel(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    let mut sms = store.bell(&channel("sms"));
-    let mut app = store.bell(&channel("app"));
+    let mut sms = store.wakeup(&channel("sms"));
+    let mut app = store.wakeup(&channel("app"));
     let listening = tokio::task::spawn(store.clone().listen());
     if matches!(engine, Engine::Postgres) {
         // Every wake-up fires once when listening begins.

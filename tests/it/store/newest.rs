@@ -1,14 +1,14 @@
 //! The operators' queries: the newest deliveries, their numbers, and the origin of an event or a
 //! request.
 
-use liveperson_bridge::store::{LaneFate, NewEvent, Settlement, Store};
+use liveperson_bridge::store::{DeliveryOutcome, LaneUpdate, NewEvent, Store};
 use liveperson_bridge::types::delivery::{
-    Delivery, DeliveryCounts, DeliveryState, LastTry, RecentDelivery,
+    Delivery, DeliveryCounts, DeliveryState, LastAttempt, RecentDelivery,
 };
 use liveperson_bridge::types::event::{EventId, EventType};
-use liveperson_bridge::types::ownership::Origin;
+use liveperson_bridge::types::ownership::Owner;
 use liveperson_bridge::types::status::EngineKind;
-use liveperson_bridge::types::trace::Parent;
+use liveperson_bridge::types::trace::TraceContext;
 use uuid::Uuid;
 
 use super::deliveries::{claim, settle};
@@ -27,7 +27,7 @@ on_both_engines!(
 
 /// Appends events of `sms` with these texts. Settles each after one attempt, one per second from
 /// second 2 on.
-async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEvent> {
+async fn settled(store: &Store, events: &[(&str, DeliveryOutcome<'_>)]) -> Vec<NewEvent> {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let new: Vec<_> = events
         .iter()
@@ -36,7 +36,7 @@ async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEve
     append(store, &new, at(1)).await;
     let lane = claim(store, 1, 1).await.remove(0);
     for (second, (_, settlement)) in (2..).zip(events) {
-        let held = LaneFate::Held(at(90));
+        let held = LaneUpdate::Held(at(90));
         assert!(settle(store, &lane, at(second), *settlement, held).await);
     }
     new
@@ -45,10 +45,10 @@ async fn settled(store: &Store, events: &[(&str, Settlement<'_>)]) -> Vec<NewEve
 async fn the_newest_deliveries_come_first_with_their_last_attempt(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let failed = Settlement::Failed("refused");
+    let failed = DeliveryOutcome::Failed("refused");
     let events = [
         ("1", failed),
-        ("2", Settlement::Delivered),
+        ("2", DeliveryOutcome::Delivered),
         ("3", failed),
         ("4", failed),
     ];
@@ -87,7 +87,7 @@ async fn the_newest_deliveries_come_first_with_their_last_attempt(engine: Engine
                 attempts: 1,
                 failure: Some("refused".to_owned()),
             },
-            last_try: Some(LastTry {
+            last_try: Some(LastAttempt {
                 at: at(2),
                 status: Some(500),
                 error: None,
@@ -112,9 +112,9 @@ async fn deliveries_are_counted_by_channel_and_state(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let events = [
-        ("1", Settlement::Failed("refused")),
-        ("2", Settlement::Delivered),
-        ("3", Settlement::Delivered),
+        ("1", DeliveryOutcome::Failed("refused")),
+        ("2", DeliveryOutcome::Delivered),
+        ("3", DeliveryOutcome::Delivered),
     ];
     settled(&store, &events).await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
@@ -147,7 +147,7 @@ async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
-    let parent = Parent {
+    let parent = TraceContext {
         traceparent: traceparent.to_owned(),
         tracestate: None,
     };
@@ -166,18 +166,18 @@ async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
     queued.parent = Some(&parent);
     store.insert_request(user, &queued, at(1)).await.unwrap();
 
-    let of_ada = Origin {
+    let of_ada = Owner {
         channel_id: channel("sms"),
         user_id: Some("a".parse().unwrap()),
         traceparent: Some(traceparent.to_owned()),
     };
-    let of_nobody = Origin {
+    let of_nobody = Owner {
         channel_id: channel("app"),
         user_id: None,
         traceparent: None,
     };
-    let of_event = async |id| store.origin_of_event(id).await.unwrap();
-    let of_request = async |number| store.origin_of_request(message(number)).await.unwrap();
+    let of_event = async |id| store.owner_of_event(id).await.unwrap();
+    let of_request = async |number| store.owner_of_request(message(number)).await.unwrap();
     assert_eq!(of_event(traced.id).await, Some(of_ada.clone()));
     assert_eq!(of_event(sample.id).await, Some(of_nobody));
     let unknown = EventId::new(Uuid::from_u128(1));

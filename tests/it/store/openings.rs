@@ -2,8 +2,8 @@
 //! first.
 
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Fate, Known, NewEvent, PageSize, PendingOpening, Store,
-    StoredToken, Stranger, Translation, UserRef,
+    Admission, Arrival, Change, Fate, KnownConversation, NewEvent, PageSize, PendingOpening, Store,
+    StoredToken, Translation, UnknownConversation, UserRef,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, Features, OpenedBy, State,
@@ -47,7 +47,7 @@ impl Words {
     }
 }
 
-fn event(known: &Known, body: String) -> NewEvent {
+fn event(known: &KnownConversation, body: String) -> NewEvent {
     NewEvent {
         id: EventId::new(Uuid::new_v4()),
         channel_id: known.channel_id.clone(),
@@ -60,7 +60,12 @@ fn event(known: &Known, body: String) -> NewEvent {
 }
 
 impl Translate for Words {
-    fn translate(&self, change: Change<'_>, known: &Known, _: Option<FileId>) -> Translation {
+    fn translate(
+        &self,
+        change: Change<'_>,
+        known: &KnownConversation,
+        _: Option<FileId>,
+    ) -> Translation {
         let words = self.of(change);
         let by = match known.opened_by {
             OpenedBy::User => "user",
@@ -85,12 +90,12 @@ impl Translate for Words {
         }
     }
 
-    fn stranger(&self, change: Change<'_>) -> Stranger {
+    fn stranger(&self, change: Change<'_>) -> UnknownConversation {
         match self.of(change)[..] {
-            ["state", second, "open"] => Stranger::Open {
+            ["state", second, "open"] => UnknownConversation::Open {
                 began_at: Some(at(second.parse().unwrap())),
             },
-            _ => Stranger::Ended,
+            _ => UnknownConversation::Ended,
         }
     }
 
@@ -98,18 +103,18 @@ impl Translate for Words {
         Some(latest.cloned().unwrap_or_else(|| channel("app")))
     }
 
-    fn replaced(&self, known: &Known) -> Option<NewEvent> {
+    fn replaced(&self, known: &KnownConversation) -> Option<NewEvent> {
         let said = format!("{} {} replaced", known.user_id, known.conversation_id);
         Some(event(known, said))
     }
 }
 
 /// Returns the notification that a consumer's conversation has been open since this second.
-fn opened(place: &str, consumer: &str, second: i64) -> Arrival {
+fn opened(subject: &str, consumer: &str, second: i64) -> Arrival {
     Arrival {
         account_id: "12345678".parse().unwrap(),
         key: None,
-        place: place.to_owned(),
+        subject: subject.to_owned(),
         consumer_id: Some(consumer.to_owned()),
         side: None,
         turn: None,
@@ -132,9 +137,9 @@ async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
 }
 
 async fn admit_postponed_changes(store: &Store, second: i64) -> Admission {
-    let places = store.put_off_places(9).await.unwrap();
+    let places = store.postponed_subjects(9).await.unwrap();
     let words = Words(Vec::new());
-    let changes = store.begin_put_off(&places, at(second)).await.unwrap();
+    let changes = store.begin_postponed(&places, at(second)).await.unwrap();
     let admission = translated(changes, &words).await;
     admission.unwrap()
 }
@@ -157,7 +162,7 @@ fn opening(second: i64) -> PendingOpening {
         features: Features::try_from(vec!["MULTI_DIALOG".to_owned()]).unwrap(),
         profile: Some(profile),
         since: at(second),
-        tried_at: at(second),
+        attempted_at: at(second),
     }
 }
 
@@ -177,8 +182,8 @@ async fn close(store: &Store, id: &str, second: i64) {
 
 /// Returns the open conversation in the user's row, which must equal the latest one.
 async fn open_of(store: &Store, user_id: &str) -> Option<String> {
-    let standing = store.standing(&key(user_id)).await.unwrap();
-    let noted = standing.and_then(|standing| standing.open);
+    let user_state = store.user_state(&key(user_id)).await.unwrap();
+    let noted = user_state.and_then(|user_state| user_state.open);
     let noted = noted.map(|open| open.id.to_string());
     let latest = store.latest_conversation(&key(user_id)).await.unwrap();
     let latest = latest.filter(|latest| latest.state == State::Open);
@@ -190,7 +195,7 @@ async fn a_pending_opening_is_stored_until_its_outcome_is_known(engine: Engine) 
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
-    let noted = async || store.before_opening(user).await.unwrap().1;
+    let noted = async || store.profile_and_opening(user).await.unwrap().1;
     let (first, second) = (opening(1), opening(2));
 
     assert_eq!(noted().await, None);
@@ -210,7 +215,7 @@ async fn a_pending_opening_is_stored_until_its_outcome_is_known(engine: Engine) 
     assert_eq!(noted().await, None);
 
     erase(&store, user, 5).await;
-    assert!(store.before_opening(user).await.is_err());
+    assert!(store.profile_and_opening(user).await.is_err());
     assert!(store.begin_opening(user, &second, at(32)).await.is_err());
 }
 
@@ -243,7 +248,7 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
 
     let admission = admit(&store, &[opened("c1", "c-ada", 10)], 11).await;
     assert_eq!(admission.fates, [Fate::Early]);
-    assert_eq!(store.put_off_places(9).await.unwrap(), ["c1"]);
+    assert_eq!(store.postponed_subjects(9).await.unwrap(), ["c1"]);
     assert_eq!(
         admit_postponed_changes(&store, 39).await,
         Admission::default()
@@ -255,7 +260,7 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
     let admission = admit_postponed_changes(&store, 13).await;
     assert_eq!(admission.matched, 1);
     assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
-    assert!(store.put_off_places(9).await.unwrap().is_empty());
+    assert!(store.postponed_subjects(9).await.unwrap().is_empty());
 
     // The same applies while a lease on the lane is held: its holder may be an older version
     // without such records.
@@ -284,21 +289,21 @@ async fn an_unanswered_opening_is_matched_by_its_stored_record(engine: Engine) {
             .begin_opening(user, &opening(10), at(40))
             .await
             .unwrap();
-        let place = format!("of-{user_id}");
-        admit(&store, &[opened(&place, &consumer, began)], 11).await;
+        let subject = format!("of-{user_id}");
+        admit(&store, &[opened(&subject, &consumer, began)], 11).await;
 
         let admission = admit_postponed_changes(&store, 40).await;
 
         assert_eq!(admission.matched, 1, "{user_id}");
         let log = if by == "user" { "whatsapp" } else { "app" };
-        let said = format!("{user_id} {place} {by}: state {began} open");
+        let said = format!("{user_id} {subject} {by}: state {began} open");
         assert_eq!(told(&store, log).await, [said]);
-        let (profile, noted) = store.before_opening(user).await.unwrap();
+        let (profile, noted) = store.profile_and_opening(user).await.unwrap();
         assert_eq!(noted, None);
         let is_own = by == "user";
         assert_eq!(profile == opening(10).profile.unwrap(), is_own);
         let latest = store.latest_conversation(&key(user_id)).await.unwrap();
-        assert_eq!(latest.unwrap().features.allow_survey(), is_own);
+        assert_eq!(latest.unwrap().features.allows_survey(), is_own);
     }
 }
 
@@ -313,15 +318,15 @@ async fn replicas_notified_at_once_open_a_conversation_once(engine: Engine) {
         open(&store, user, &former, second).await;
         let mut hearing = JoinSet::new();
         for number in 0..6 {
-            let (store, place) = (store.clone(), format!("agents-{round}"));
+            let (store, subject) = (store.clone(), format!("agents-{round}"));
             hearing.spawn(async move {
                 let text = Arrival {
                     consumer_id: None,
                     open: None,
                     body: format!("text {number}"),
-                    ..opened(&place, "c-ada", 0)
+                    ..opened(&subject, "c-ada", 0)
                 };
-                let state = opened(&place, "c-ada", second + 60 + number);
+                let state = opened(&subject, "c-ada", second + 60 + number);
                 let admission = admit(&store, &[text, state], second + 70).await;
                 // A replica that stored unmatched changes looks them up again.
                 let words = Words(Vec::new());
@@ -337,15 +342,15 @@ async fn replicas_notified_at_once_open_a_conversation_once(engine: Engine) {
         let adopted = fates.iter().flatten();
         let adopted = adopted.filter(|fate| matches!(fate, Fate::Adopted(_)));
         assert_eq!(adopted.count(), 1, "{fates:?}");
-        let place = format!("agents-{round}");
-        assert_eq!(open_of(&store, "ada").await, Some(place.clone()));
+        let subject = format!("agents-{round}");
+        assert_eq!(open_of(&store, "ada").await, Some(subject.clone()));
         let told = told(&store, "sms").await;
-        let of_it: Vec<_> = told.iter().filter(|said| said.contains(&place)).collect();
+        let of_it: Vec<_> = told.iter().filter(|said| said.contains(&subject)).collect();
         assert_eq!(of_it.len(), 12, "{told:?}");
         assert!(of_it[0].contains("state"), "{of_it:?}");
         let replaced = told.iter().filter(|said| said.contains("replaced"));
         assert_eq!(replaced.count(), round + 1);
-        close(&store, &place, second + 71).await;
+        close(&store, &subject, second + 71).await;
     }
 }
 
@@ -382,8 +387,8 @@ async fn concurrent_openings_of_agent_and_bridge_leave_one_conversation(engine: 
             assert_eq!(open, found);
             // The Cloud allows one conversation at a time, so the agent's is the one that the
             // opening finds.
-            let put_off = store.put_off_places(99).await.unwrap();
-            assert!(put_off.contains(&agents));
+            let postponed = store.postponed_subjects(99).await.unwrap();
+            assert!(postponed.contains(&agents));
         }
         close(&store, &open, second + 3).await;
     }
@@ -408,10 +413,10 @@ async fn concurrent_agent_openings_do_not_deadlock(engine: Engine) {
                 let states: Vec<_> = names
                     .iter()
                     .flat_map(|name| {
-                        let place = format!("{name}-{round}-{}", teller % 2);
+                        let subject = format!("{name}-{round}-{}", teller % 2);
                         let second = 100 * round + i64::try_from(teller % 2).unwrap();
                         let own = opened(&format!("{name}-own"), &format!("c-{name}"), second);
-                        [opened(&place, &format!("c-{name}"), second), own]
+                        [opened(&subject, &format!("c-{name}"), second), own]
                     })
                     .collect();
                 admit(&store, &states, 100 * round).await;
@@ -497,8 +502,8 @@ async fn users_are_found_by_consumer_id_without_a_scan() {
         .await;
 
     for number in 0..20 {
-        let place = format!("another {number}");
-        let admission = admit(&store, &[opened(&place, "somebody", 1)], 1).await;
+        let subject = format!("another {number}");
+        let admission = admit(&store, &[opened(&subject, "somebody", 1)], 1).await;
         assert_eq!(admission.fates, [Fate::Early]);
     }
 

@@ -35,11 +35,11 @@ async fn rejections_are_summed_by_account_and_reason(engine: Engine) {
         rejected("a", Rejection::NotJson, 1, 12, 12),
         rejected("b", wrong, 1, 8, 8),
     ];
-    store.note_rejections(&first).await.unwrap();
+    store.add_rejections(&first).await.unwrap();
     // From another replica with a clock that is behind.
     let second = [rejected("a", wrong, 3, 5, 6)];
-    store.note_rejections(&second).await.unwrap();
-    store.note_rejections(&[]).await.unwrap();
+    store.add_rejections(&second).await.unwrap();
+    store.add_rejections(&[]).await.unwrap();
 
     assert_eq!(
         store.rejections().await.unwrap(),
@@ -57,7 +57,7 @@ async fn a_day_without_rejections_resets_their_count(engine: Engine) {
     let store = database.store().await;
     let note = async |count, at| {
         let noted = [rejected("a", Rejection::ClientId, count, at, at)];
-        store.note_rejections(&noted).await.unwrap();
+        store.add_rejections(&noted).await.unwrap();
         store.rejections().await.unwrap().remove(0)
     };
 
@@ -79,7 +79,7 @@ async fn old_rejection_counts_are_removed(engine: Engine) {
         rejected("a", Rejection::ClientId, 1, 1, 5),
         rejected("a", Rejection::TooOld, 1, 1, 6),
     ];
-    store.note_rejections(&noted).await.unwrap();
+    store.add_rejections(&noted).await.unwrap();
 
     assert_eq!(store.remove_rejections(at(6), 500).await.unwrap(), 1);
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use liveperson_bridge::store::{
-    Claim, Conclusion, DueLane, Flight, Hearing, Hold, Keeping, KeyedRequest, NewEvent, NewRequest,
-    PageSize, RequestKind, Settled, Store, UserRef,
+    AttemptOutcome, Claim, DueLane, EnqueueOutcome, InFlight, KeyedRequest, LaneHolder, NewEvent,
+    NewRequest, NotificationLag, PageSize, RequestKind, SettledAttempt, Store, UserRef,
 };
 use liveperson_bridge::types::delivery::Pause;
 use liveperson_bridge::types::event::data::Failure;
@@ -80,8 +80,8 @@ pub(super) fn message(number: u128) -> MessageId {
     MessageId::new(Uuid::from_u128(number))
 }
 
-fn flight(begun: i64) -> Flight {
-    Flight {
+fn in_flight(begun: i64) -> InFlight {
+    InFlight {
         conversation_id: "c1".parse().unwrap(),
         dialog_id: "c1".to_owned(),
         digest: "digest".to_owned(),
@@ -107,7 +107,7 @@ pub(super) fn request<'a>(
         expires_at: at(9000),
         conversation_id: None,
         sequences: &[],
-        flight: None,
+        in_flight: None,
         why: None,
         due_at: at(1),
         parent: None,
@@ -122,19 +122,19 @@ async fn user_with(store: &Store, bodies: &[&str]) -> UserRef {
         let channel = channel("sms");
         let new = request(number, &channel, body);
         let kept = store.insert_request(user, &new, at(1)).await.unwrap();
-        assert_eq!(kept, Keeping::Kept);
+        assert_eq!(kept, EnqueueOutcome::Queued);
     }
     user
 }
 
-fn settled(user: UserRef, number: u128, settlement: Conclusion<'_>) -> Settled<'_> {
-    Settled {
+fn settled(user: UserRef, number: u128, outcome: AttemptOutcome<'_>) -> SettledAttempt<'_> {
+    SettledAttempt {
         user,
         id: message(number),
-        settlement,
+        outcome,
         conversation_id: None,
         sequences: &[],
-        flight: None,
+        in_flight: None,
         file: None,
         event: None,
     }
@@ -147,19 +147,19 @@ async fn queued_requests_are_returned_in_order(engine: Engine) {
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     let first = store.first_request(user).await.unwrap().unwrap();
-    let sent = settled(user, 1, Conclusion::Sent);
+    let sent = settled(user, 1, AttemptOutcome::Sent);
     assert_eq!(
         store.settle_request(&mine, &sent, at(3)).await.unwrap(),
-        Hold::Kept
+        LaneHolder::Kept
     );
     let second = store.first_request(user).await.unwrap().unwrap();
 
-    assert_eq!(standing.waiting, 2);
+    assert_eq!(user_state.waiting, 2);
     assert_eq!((&first.body[..], &second.body[..]), ("one", "two"));
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 1);
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.waiting, 1);
 }
 
 async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
@@ -204,7 +204,10 @@ async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
     );
     assert!(!store.renew_lane(user, &mine).await.unwrap());
 
-    store.rest_lane(user, &theirs, at(50)).await.unwrap();
+    store
+        .release_lane_until(user, &theirs, at(50))
+        .await
+        .unwrap();
     assert!(
         store
             .claim_due_lanes(&mine, at(49), 9)
@@ -216,11 +219,11 @@ async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
         store.claim_due_lanes(&mine, at(50), 9).await.unwrap().len(),
         1
     );
-    let sent = settled(user, 1, Conclusion::Sent);
+    let sent = settled(user, 1, AttemptOutcome::Sent);
     // The lane is empty, so it is released.
     assert_eq!(
         store.settle_request(&mine, &sent, at(51)).await.unwrap(),
-        Hold::Released
+        LaneHolder::Released
     );
     assert!(!store.renew_lane(user, &mine).await.unwrap());
     assert!(
@@ -246,13 +249,13 @@ async fn lanes_postponed_for_given_reasons_become_due_at_once(engine: Engine) {
         ("unknown", Some("cloud-unavailable"), 40),
     ]) {
         let user = store.ensure_user(&key(name), at(0)).await.unwrap();
-        let in_flight = flight(2);
+        let in_flight = in_flight(2);
         let mut new = request(number, &sms, "body");
         new.why = why;
         new.due_at = at(due_at);
-        new.flight = (name == "unknown").then_some(&in_flight);
+        new.in_flight = (name == "unknown").then_some(&in_flight);
         let kept = store.insert_request(user, &new, at(1)).await.unwrap();
-        assert_eq!(kept, Keeping::Kept);
+        assert_eq!(kept, EnqueueOutcome::Queued);
         // Of two requests of a user, the first one counts.
         let behind = request(100 + number, &sms, "behind");
         store.insert_request(user, &behind, at(1)).await.unwrap();
@@ -296,23 +299,23 @@ async fn a_former_lease_holder_cannot_change_a_request(engine: Engine) {
     let user = user_with(&store, &["one"]).await;
     let (mine, theirs) = (lease("mine", 20), lease("theirs", 40));
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
-    let (early, late) = (flight(3), flight(31));
-    let begun = store.begin_try(user, &mine, message(1), "begun", &early);
+    let (early, late) = (in_flight(3), in_flight(31));
+    let begun = store.begin_attempt(user, &mine, message(1), "begun", &early);
     assert!(begun.await.unwrap());
     store.claim_due_lanes(&theirs, at(30), 9).await.unwrap();
 
-    let begun = store.begin_try(user, &mine, message(1), "late", &late);
+    let begun = store.begin_attempt(user, &mine, message(1), "late", &late);
     assert!(!begun.await.unwrap());
-    let sent = settled(user, 1, Conclusion::Sent);
+    let sent = settled(user, 1, AttemptOutcome::Sent);
     assert_eq!(
         store.settle_request(&mine, &sent, at(31)).await.unwrap(),
-        Hold::Lost
+        LaneHolder::Lost
     );
-    store.rest_lane(user, &mine, at(31)).await.unwrap();
+    store.release_lane_until(user, &mine, at(31)).await.unwrap();
 
     let found = store.first_request(user).await.unwrap().unwrap();
     assert_eq!(found.state, RequestState::Sending);
-    assert_eq!(found.flight, Some(flight(3)));
+    assert_eq!(found.in_flight, Some(in_flight(3)));
     assert_eq!((found.attempts, &found.body[..]), (1, "begun"));
     assert!(store.renew_lane(user, &theirs).await.unwrap());
 }
@@ -339,20 +342,20 @@ async fn settling_a_request_ends_it_and_appends_its_event(engine: Engine) {
     };
 
     let why = "cloud-unavailable";
-    let postponed = settled(user, 1, Conclusion::Postponed { why });
+    let postponed = settled(user, 1, AttemptOutcome::Postponed { why });
     let settled_at = store.settle_request(&mine, &postponed, at(3)).await;
-    assert_eq!(settled_at.unwrap(), Hold::Kept);
-    let failed = Settled {
+    assert_eq!(settled_at.unwrap(), LaneHolder::Kept);
+    let failed = SettledAttempt {
         event: Some(&event),
-        ..settled(user, 1, Conclusion::Failed(&failure))
+        ..settled(user, 1, AttemptOutcome::Failed(&failure))
     };
     assert_eq!(
         store.settle_request(&mine, &failed, at(4)).await.unwrap(),
-        Hold::Released
+        LaneHolder::Released
     );
     assert_eq!(
         store.settle_request(&mine, &failed, at(5)).await.unwrap(),
-        Hold::Lost
+        LaneHolder::Lost
     );
 
     assert!(store.first_request(user).await.unwrap().is_none());
@@ -397,18 +400,18 @@ async fn queued_files_are_bounded_by_channel_and_user(engine: Engine) {
     let (large, small) = (Bytes::from_static(b"123456"), Bytes::from_static(b"12345"));
     let first = file(1, &sms, &large);
     let first = store.insert_request(user, &first, at(1));
-    assert_eq!(first.await.unwrap(), Keeping::Kept);
+    assert_eq!(first.await.unwrap(), EnqueueOutcome::Queued);
     let second = file(2, &sms, &small);
     for (user, of_user) in [(user, true), (other, false)] {
         let kept = store.insert_request(user, &second, at(1)).await.unwrap();
-        assert_eq!(kept, Keeping::NoRoomForFile { of_user });
+        assert_eq!(kept, EnqueueOutcome::FileStorageFull { of_user });
     }
     let others = file(3, &app, &small);
     let others = store.insert_request(other, &others, at(1));
-    assert_eq!(others.await.unwrap(), Keeping::Kept);
+    assert_eq!(others.await.unwrap(), EnqueueOutcome::Queued);
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 1);
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.waiting, 1);
     let kept = store.first_request(user).await.unwrap().unwrap();
     assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
 }
@@ -425,7 +428,7 @@ async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
     };
     let claim = async |lease_id: &str, second| {
         let lease = lease(lease_id, second + 15);
-        let claim = store.begin_keyed(&keyed, message(1), &lease, None, at(second));
+        let claim = store.claim_key(&keyed, message(1), &lease, None, at(second));
         assert!(matches!(claim.await.unwrap(), Claim::Ours(_)));
     };
     let keep = async |lease_id: &str| {
@@ -439,17 +442,17 @@ async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
     claim("l1", 0).await;
     claim("l2", 15).await;
 
-    assert_eq!(keep("l1").await, Keeping::KeyLost);
+    assert_eq!(keep("l1").await, EnqueueOutcome::KeyLost);
     assert_eq!(store.first_request(user).await.unwrap(), None);
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 0);
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.waiting, 0);
 
     // The second caller holds the key, and now for longer.
-    assert_eq!(keep("l2").await, Keeping::Kept);
+    assert_eq!(keep("l2").await, EnqueueOutcome::Queued);
     assert!(store.first_request(user).await.unwrap().is_some());
     let lease = lease("l3", 74);
     let claim = store
-        .begin_keyed(&keyed, message(2), &lease, None, at(59))
+        .claim_key(&keyed, message(2), &lease, None, at(59))
         .await;
     assert_eq!(claim.unwrap(), Claim::Running);
 }
@@ -467,13 +470,13 @@ async fn queued_requests_are_bounded_by_user_and_counted_by_channel(engine: Engi
 
     let third = bounded(3);
     let refused = store.insert_request(user, &third, at(1)).await;
-    assert_eq!(refused.unwrap(), Keeping::QueueFull);
+    assert_eq!(refused.unwrap(), EnqueueOutcome::QueueFull);
     let of_other = bounded(4);
     let kept = store.insert_request(other, &of_other, at(1)).await;
-    assert_eq!(kept.unwrap(), Keeping::Kept);
+    assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
 
-    let standing = store.standing(&key("a")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 2);
+    let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
+    assert_eq!(user_state.waiting, 2);
     assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 3);
     assert_eq!(store.waiting_requests(&sms, 2).await.unwrap(), 2);
     let app = channel("app");
@@ -481,14 +484,14 @@ async fn queued_requests_are_bounded_by_user_and_counted_by_channel(engine: Engi
     // A settled request makes room.
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
-    let sent = settled(user, 1, Conclusion::Sent);
+    let sent = settled(user, 1, AttemptOutcome::Sent);
     assert_eq!(
         store.settle_request(&mine, &sent, at(3)).await.unwrap(),
-        Hold::Kept
+        LaneHolder::Kept
     );
     assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 2);
     let kept = store.insert_request(user, &third, at(4)).await;
-    assert_eq!(kept.unwrap(), Keeping::Kept);
+    assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
 }
 
 async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
@@ -499,9 +502,9 @@ async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     super::open(&store, user, "c1", 1).await;
     let attributed = [4];
-    let flight = flight(20);
+    let in_flight = in_flight(20);
     let unknown = NewRequest {
-        flight: Some(&flight),
+        in_flight: Some(&in_flight),
         why: Some("cloud-outcome-unknown"),
         due_at: at(30),
         attributed: &attributed,
@@ -513,10 +516,16 @@ async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
     admit_echo(&store, 3, "digest", at(20), at(14)).await;
     admit_echo(&store, 4, "digest", at(20), at(21)).await;
     admit_echo(&store, 5, "digest", at(-41), at(21)).await;
-    assert!(store.find_echoes(user, &flight).await.unwrap().is_empty());
+    assert!(
+        store
+            .find_echoes(user, &in_flight)
+            .await
+            .unwrap()
+            .is_empty()
+    );
     admit_echo(&store, 6, "other", at(20), at(21)).await;
     admit_echo(&store, 7, "digest", at(-40), at(22)).await;
-    let found = store.find_echoes(user, &flight).await.unwrap();
+    let found = store.find_echoes(user, &in_flight).await.unwrap();
     let found: Vec<_> = found
         .into_iter()
         .map(|(echo, _)| (echo.sequence, echo.digest, echo.sketch))
@@ -536,16 +545,16 @@ async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
         store.claim_due_lanes(&mine, at(22), 9).await.unwrap().len(),
         1
     );
-    let sent = Settled {
+    let sent = SettledAttempt {
         sequences: &[7],
-        flight: Some(&flight),
-        ..settled(user, 1, Conclusion::Sent)
+        in_flight: Some(&in_flight),
+        ..settled(user, 1, AttemptOutcome::Sent)
     };
     assert_eq!(
         store.settle_request(&mine, &sent, at(23)).await.unwrap(),
-        Hold::Released
+        LaneHolder::Released
     );
-    let left = store.find_echoes(user, &flight).await.unwrap();
+    let left = store.find_echoes(user, &in_flight).await.unwrap();
     assert_eq!(left.len(), 1);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
@@ -556,27 +565,29 @@ async fn the_time_of_the_last_notification_is_stored(engine: Engine) {
     let store = database.store().await;
     let account: AccountId = "12345678".parse().unwrap();
 
-    assert_eq!(store.last_hearing(&account).await.unwrap(), None);
-    let hearing = |heard_at, told_at: Option<i64>, behind_at: Option<i64>| Hearing {
-        heard_at: at(heard_at),
-        told_at: told_at.map(at),
-        behind_at: behind_at.map(at),
+    assert_eq!(store.notification_lag(&account).await.unwrap(), None);
+    let lag = |last_notified_at, oldest_change_at: Option<i64>, last_late_at: Option<i64>| {
+        NotificationLag {
+            last_notified_at: at(last_notified_at),
+            oldest_change_at: oldest_change_at.map(at),
+            last_late_at: last_late_at.map(at),
+        }
     };
-    let fresh = hearing(5, Some(4), None);
-    let late = hearing(3, Some(1), Some(3));
-    let behind = hearing(6, Some(2), Some(6));
-    let without_time = hearing(7, None, None);
-    for hearing in [fresh, late] {
-        store.note_hearing(&account, hearing).await.unwrap();
+    let fresh = lag(5, Some(4), None);
+    let late = lag(3, Some(1), Some(3));
+    let behind = lag(6, Some(2), Some(6));
+    let without_time = lag(7, None, None);
+    for lag in [fresh, late] {
+        store.store_notification_lag(&account, lag).await.unwrap();
     }
-    let last = store.last_hearing(&account).await.unwrap();
+    let last = store.notification_lag(&account).await.unwrap();
     assert_eq!(last, Some(fresh));
-    for hearing in [behind, without_time] {
-        store.note_hearing(&account, hearing).await.unwrap();
+    for lag in [behind, without_time] {
+        store.store_notification_lag(&account, lag).await.unwrap();
     }
 
-    let last = store.last_hearing(&account).await.unwrap();
-    assert_eq!(last, Some(hearing(7, Some(2), Some(6))));
+    let last = store.notification_lag(&account).await.unwrap();
+    assert_eq!(last, Some(lag(7, Some(2), Some(6))));
 }
 
 async fn old_settled_requests_are_removed(engine: Engine) {
@@ -586,7 +597,7 @@ async fn old_settled_requests_are_removed(engine: Engine) {
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 9).await.unwrap();
     for (number, second) in [(1, 3), (2, 10)] {
-        let sent = settled(user, number, Conclusion::Sent);
+        let sent = settled(user, number, AttemptOutcome::Sent);
         store
             .settle_request(&mine, &sent, at(second))
             .await
@@ -663,7 +674,7 @@ async fn users_with(store: &Store, users: u128, bodies: &[&str]) -> Vec<UserRef>
         for (number, body) in (100 * place..).zip(bodies) {
             let new = request(number, &sms, body);
             let kept = store.insert_request(user, &new, at(1)).await;
-            assert_eq!(kept.unwrap(), Keeping::Kept);
+            assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
         }
         refs.push(user);
     }
@@ -677,12 +688,12 @@ async fn drain(store: &Store, user: UserRef) -> Vec<String> {
     let mut bodies = Vec::new();
     while let Some(request) = store.first_request(user).await.unwrap() {
         bodies.push(request.body);
-        let sent = Settled {
+        let sent = SettledAttempt {
             id: request.id,
-            ..settled(user, 0, Conclusion::Sent)
+            ..settled(user, 0, AttemptOutcome::Sent)
         };
         let hold = store.settle_request(&mine, &sent, at(8001)).await.unwrap();
-        assert_ne!(hold, Hold::Lost);
+        assert_ne!(hold, LaneHolder::Lost);
     }
     bodies
 }
@@ -711,18 +722,18 @@ async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engin
 
     // Of the first user's requests, every fourth has a file.
     let expected = (0..40).map(|number| match number {
-        8 | 16 => Keeping::NoRoomForFile { of_user: false },
-        32 => Keeping::NoRoomForFile { of_user: true },
-        31.. if number % 2 == 1 => Keeping::QueueFull,
-        36.. => Keeping::QueueFull,
-        _ => Keeping::Kept,
+        8 | 16 => EnqueueOutcome::FileStorageFull { of_user: false },
+        32 => EnqueueOutcome::FileStorageFull { of_user: true },
+        31.. if number % 2 == 1 => EnqueueOutcome::QueueFull,
+        36.. => EnqueueOutcome::QueueFull,
+        _ => EnqueueOutcome::Queued,
     });
     let keepings: Vec<_> = keepings.into_iter().map(Result::unwrap).collect();
     assert_eq!(keepings, expected.collect::<Vec<_>>());
     for (user, of_user) in users.iter().zip([0, 1]) {
         let kept = bodies.iter().zip(&keepings).skip(of_user).step_by(2);
         let kept: Vec<_> = kept
-            .filter(|(_, keeping)| **keeping == Keeping::Kept)
+            .filter(|(_, keeping)| **keeping == EnqueueOutcome::Queued)
             .map(|(body, _)| body.clone())
             .collect();
         let first = store.first_request(*user).await.unwrap().unwrap();
@@ -745,24 +756,24 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
     let held: Vec<_> = held.into_iter().map(|lane| lane.user).collect();
     assert_eq!(held.len(), 8);
     let events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
-    let flight = flight(3);
+    let in_flight = in_flight(3);
     let failure = Failure {
         code: "cloud-refused".to_owned(),
         upstream: None,
     };
     let why = "cloud-unavailable";
-    let settlement = |place| match place % 3 {
-        0 => Conclusion::Sent,
-        1 => Conclusion::Failed(&failure),
-        _ => Conclusion::Postponed { why },
+    let outcome = |place| match place % 3 {
+        0 => AttemptOutcome::Sent,
+        1 => AttemptOutcome::Failed(&failure),
+        _ => AttemptOutcome::Postponed { why },
     };
     let sequences: Vec<_> = (0..12).map(|place| [place]).collect();
     let all: Vec<_> = (0..12_usize)
-        .map(|place| Settled {
+        .map(|place| SettledAttempt {
             sequences: &sequences[place],
-            flight: Some(&flight),
+            in_flight: Some(&in_flight),
             event: Some(&events[place]).filter(|_| place % 3 < 2),
-            ..settled(users[place], 100 * place as u128, settlement(place))
+            ..settled(users[place], 100 * place as u128, outcome(place))
         })
         .collect();
 
@@ -774,7 +785,11 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
     let mut told = 0;
     for (place, (outcome, user)) in holds.into_iter().zip(&users).enumerate() {
         let is_ours = held.contains(user);
-        let expected = if is_ours { Hold::Kept } else { Hold::Lost };
+        let expected = if is_ours {
+            LaneHolder::Kept
+        } else {
+            LaneHolder::Lost
+        };
         assert_eq!(outcome.unwrap(), expected);
         let id = message(100 * place as u128);
         let report = store.request(&sms, id).await.unwrap().unwrap();
@@ -790,9 +805,9 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
         assert_eq!(report.failure.is_some(), is_ours && place % 3 == 1);
         told += usize::from(is_ours && place % 3 < 2);
         let key = key(&format!("user {place}"));
-        let standing = store.standing(&key).await.unwrap().unwrap();
+        let user_state = store.user_state(&key).await.unwrap().unwrap();
         let waiting = if is_ours && place % 3 < 2 { 1 } else { 2 };
-        assert_eq!(standing.waiting, waiting);
+        assert_eq!(user_state.waiting, waiting);
     }
     let page = store
         .events_after(&sms, 0, PageSize::events(99))
@@ -813,9 +828,9 @@ async fn one_failing_request_settlement_does_not_fail_batched_ones(engine: Engin
     // An event id can be in the log only once.
     events[4].id = told.id;
     let all: Vec<_> = (0..9_usize)
-        .map(|place| Settled {
+        .map(|place| SettledAttempt {
             event: Some(&events[place]),
-            ..settled(users[place], 100 * place as u128, Conclusion::Sent)
+            ..settled(users[place], 100 * place as u128, AttemptOutcome::Sent)
         })
         .collect();
 
@@ -825,7 +840,11 @@ async fn one_failing_request_settlement_does_not_fail_batched_ones(engine: Engin
     let holds: Vec<_> = futures_util::future::join_all(holds).await;
 
     for (place, hold) in holds.into_iter().enumerate() {
-        assert_eq!(hold.ok(), (place != 4).then_some(Hold::Kept), "{place}");
+        assert_eq!(
+            hold.ok(),
+            (place != 4).then_some(LaneHolder::Kept),
+            "{place}"
+        );
     }
     let faulty = store.first_request(users[4]).await.unwrap().unwrap();
     assert_eq!(faulty.id, message(400));
@@ -852,11 +871,11 @@ async fn one_failing_queued_request_does_not_fail_batched_ones(engine: Engine) {
     let [first, second, third] = &keepings[..] else {
         panic!("{keepings:?}")
     };
-    assert_eq!(first.as_ref().unwrap(), &Keeping::Kept);
+    assert_eq!(first.as_ref().unwrap(), &EnqueueOutcome::Queued);
     assert!(second.is_err());
-    assert_eq!(third.as_ref().unwrap(), &Keeping::Kept);
-    let standing = store.standing(&key("user 0")).await.unwrap().unwrap();
-    assert_eq!(standing.waiting, 3);
+    assert_eq!(third.as_ref().unwrap(), &EnqueueOutcome::Queued);
+    let user_state = store.user_state(&key("user 0")).await.unwrap().unwrap();
+    assert_eq!(user_state.waiting, 3);
 }
 
 async fn concurrent_attempts_begin_only_on_held_lanes(engine: Engine) {
@@ -867,12 +886,12 @@ async fn concurrent_attempts_begin_only_on_held_lanes(engine: Engine) {
     store.claim_due_lanes(&mine, at(2), 3).await.unwrap();
     let held = store.claim_due_lanes(&theirs, at(2), 99).await.unwrap();
     let held: Vec<_> = held.into_iter().map(|lane| lane.user).collect();
-    let flights: Vec<_> = (3..11).map(flight).collect();
+    let flights: Vec<_> = (3..11).map(in_flight).collect();
     let later = lease("theirs", 50);
 
     let begun = (0..8_usize).map(|place| {
         let id = message(100 * place as u128);
-        store.begin_try(users[place], &later, id, "begun", &flights[place])
+        store.begin_attempt(users[place], &later, id, "begun", &flights[place])
     });
     let begun: Vec<_> = futures_util::future::join_all(begun).await;
 
@@ -880,9 +899,9 @@ async fn concurrent_attempts_begin_only_on_held_lanes(engine: Engine) {
         let is_ours = held.contains(&users[place]);
         assert_eq!(begun.unwrap(), is_ours);
         let found = store.first_request(users[place]).await.unwrap().unwrap();
-        let flight = is_ours.then(|| flights[place].clone());
+        let in_flight = is_ours.then(|| flights[place].clone());
         let body = if is_ours { "begun" } else { "one" };
-        assert_eq!((found.flight, &found.body[..]), (flight, body));
+        assert_eq!((found.in_flight, &found.body[..]), (in_flight, body));
         assert_eq!(found.attempts, u32::from(is_ours));
     }
     // Beginning the attempts has renewed the leases.
@@ -897,7 +916,7 @@ async fn a_lane_is_released_with_its_last_batched_settlement(engine: Engine) {
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
     let all = [(0, 0), (0, 1), (0, 0), (1, 100), (1, 100)]
-        .map(|(user, number)| settled(users[user], number, Conclusion::Sent));
+        .map(|(user, number)| settled(users[user], number, AttemptOutcome::Sent));
 
     let holds = all
         .iter()
@@ -909,11 +928,11 @@ async fn a_lane_is_released_with_its_last_batched_settlement(engine: Engine) {
     assert_eq!(
         holds,
         [
-            Hold::Kept,
-            Hold::Released,
-            Hold::Lost,
-            Hold::Kept,
-            Hold::Lost
+            LaneHolder::Kept,
+            LaneHolder::Released,
+            LaneHolder::Lost,
+            LaneHolder::Kept,
+            LaneHolder::Lost
         ]
     );
     assert!(!store.renew_lane(users[0], &mine).await.unwrap());
@@ -943,8 +962,8 @@ async fn a_request_of_an_erased_user_is_not_queued(engine: Engine) {
         store.insert_request(users[1], &other, at(3)),
     );
 
-    assert_eq!(late.unwrap(), Keeping::UserGone);
-    assert_eq!(other.unwrap(), Keeping::Kept);
+    assert_eq!(late.unwrap(), EnqueueOutcome::UserGone);
+    assert_eq!(other.unwrap(), EnqueueOutcome::Queued);
     assert!(store.request(&sms, message(7)).await.unwrap().is_none());
 }
 
@@ -970,8 +989,8 @@ async fn concurrent_callers_create_one_row_per_user(engine: Engine) {
     let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
     for (place, row) in rows.iter().enumerate() {
         assert_eq!(*row, rows[place % 7]);
-        let standing = store.standing(&keys[place]).await.unwrap().unwrap();
-        assert_eq!(standing.user, *row);
+        let user_state = store.user_state(&keys[place]).await.unwrap().unwrap();
+        assert_eq!(user_state.user, *row);
     }
 }
 
@@ -1000,25 +1019,25 @@ async fn concurrent_inserts_settlements_and_claims_do_not_deadlock(engine: Engin
                 .into_iter()
                 .map(|(new, user)| store.insert_request(*user, new, at(1)));
             for kept in futures_util::future::join_all(keeps).await {
-                assert_eq!(kept.unwrap(), Keeping::Kept);
+                assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
             }
             let mine = lease(&format!("{name} {round}"), 20);
             let due = store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
             let lanes = due.iter().map(async |lane| {
                 while let Some(request) = store.first_request(lane.user).await.unwrap() {
-                    let flight = flight(3);
+                    let in_flight = in_flight(3);
                     let begun = store
-                        .begin_try(lane.user, &mine, request.id, "begun", &flight)
+                        .begin_attempt(lane.user, &mine, request.id, "begun", &in_flight)
                         .await
                         .unwrap();
                     let event = event("sms", lane.user, "{}");
-                    let sent = Settled {
+                    let sent = SettledAttempt {
                         id: request.id,
                         event: Some(&event),
-                        ..settled(lane.user, 0, Conclusion::Sent)
+                        ..settled(lane.user, 0, AttemptOutcome::Sent)
                     };
                     let hold = store.settle_request(&mine, &sent, at(4)).await.unwrap();
-                    if !begun || hold != Hold::Kept {
+                    if !begun || hold != LaneHolder::Kept {
                         break;
                     }
                 }

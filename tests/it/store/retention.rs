@@ -28,11 +28,11 @@ async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
     translated(changes, &Nothing).await.unwrap()
 }
 
-fn arrival(place: &str, key: Option<&str>) -> Arrival {
+fn arrival(subject: &str, key: Option<&str>) -> Arrival {
     Arrival {
         account_id: "12345678".parse().unwrap(),
         key: key.map(str::to_owned),
-        place: place.to_owned(),
+        subject: subject.to_owned(),
         consumer_id: None,
         side: None,
         turn: None,
@@ -126,7 +126,7 @@ async fn old_unmatched_changes_are_removed_unless_matchable(engine: Engine) {
     assert!(open(&store, user, "c1", 2).await);
 
     let remove = async |before, matchable, limit| {
-        let removed = store.remove_early_changes(at(before), at(matchable), limit);
+        let removed = store.remove_unmatched_changes(at(before), at(matchable), limit);
         removed.await.unwrap()
     };
     assert_eq!(remove(9, 0, 1).await, 1);

@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, ChangesTx, Echo, Error, Fate, HostedFile, Known, NewEvent,
-    OpenConversation, Opened, Store, Stranger, ToTranslate, Translated, Translation,
+    Admission, Arrival, Change, ChangesTx, Echo, Error, Fate, HostedFile, KnownConversation,
+    NewEvent, OpenConversation, Opened, Store, ToTranslate, Translated, Translation,
+    UnknownConversation,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, CurrentDialog, Dialog, Features, OpenedBy,
@@ -80,7 +81,7 @@ pub(crate) async fn store_reported_dialog(
 async fn admit(
     store: &Store,
     account: &str,
-    place: &str,
+    subject: &str,
     open: Option<bool>,
     told: Translation,
     now: DateTime<Utc>,
@@ -88,7 +89,7 @@ async fn admit(
     let arrival = Arrival {
         account_id: account.parse().unwrap(),
         key: None,
-        place: place.to_owned(),
+        subject: subject.to_owned(),
         consumer_id: None,
         side: None,
         turn: None,
@@ -112,13 +113,18 @@ pub(crate) trait Translate: Sync {
     }
 
     /// Returns the effects of a change; `file` is the id of its file.
-    fn translate(&self, _change: Change<'_>, _known: &Known, _file: Option<FileId>) -> Translation {
+    fn translate(
+        &self,
+        _change: Change<'_>,
+        _known: &KnownConversation,
+        _file: Option<FileId>,
+    ) -> Translation {
         Translation::default()
     }
 
     /// Returns what a change says about an unknown conversation.
-    fn stranger(&self, _change: Change<'_>) -> Stranger {
-        Stranger::Ended
+    fn stranger(&self, _change: Change<'_>) -> UnknownConversation {
+        UnknownConversation::Ended
     }
 
     /// Returns the channel for a conversation that an agent opened.
@@ -127,7 +133,7 @@ pub(crate) trait Translate: Sync {
     }
 
     /// Returns the event for a conversation that closed because another one replaced it.
-    fn replaced(&self, _known: &Known) -> Option<NewEvent> {
+    fn replaced(&self, _known: &KnownConversation) -> Option<NewEvent> {
         None
     }
 
@@ -158,9 +164,9 @@ pub(crate) async fn translated(
                 translation: translate.translate(change, known, file),
                 echo: translate.echo(),
             },
-            ToTranslate::Newcomer {
+            ToTranslate::AdoptionCandidate {
                 latest, replaced, ..
-            } => Translated::Newcomer {
+            } => Translated::AdoptionCandidate {
                 channel_id: translate.channel_of(latest),
                 replaced: replaced.and_then(|(known, _)| translate.replaced(known)),
             },
@@ -174,7 +180,7 @@ pub(crate) async fn translated(
 struct Told(Translation);
 
 impl Translate for Told {
-    fn translate(&self, _: Change<'_>, _: &Known, _: Option<FileId>) -> Translation {
+    fn translate(&self, _: Change<'_>, _: &KnownConversation, _: Option<FileId>) -> Translation {
         self.0.clone()
     }
 }

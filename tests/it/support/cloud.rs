@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use chrono::Utc;
 use liveperson_bridge::clock::{Clock as _, ManualClock, SharedClock, SystemClock};
-use liveperson_bridge::sandbox::hooks::{Algorithm, Retry, Webhook};
+use liveperson_bridge::sandbox::webhooks::{Algorithm, Retry, Webhook};
 use liveperson_bridge::sandbox::{
     Conversation, Credentials, Operation, Options, RecordedRequest, Sandbox,
 };

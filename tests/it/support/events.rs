@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::store::{NewEvent, Store, UserRef};
 use liveperson_bridge::types::event::data::{Message, Role, Sender};
-use liveperson_bridge::types::event::{Data, Draft, EventId, EventType};
+use liveperson_bridge::types::event::{Data, EventId, EventType, UnaddressedEvent};
 use liveperson_bridge::types::ids::UserKey;
 use reqwest::{Method, Response};
 use serde_json::Value;
@@ -45,14 +45,14 @@ pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -
         choices: Vec::new(),
         metadata: None,
     };
-    let draft = Draft {
+    let draft = UnaddressedEvent {
         kind: EventType::MessageCreated,
         occurred_at: DateTime::<Utc>::UNIX_EPOCH,
         data: Data::Message(Box::new(message)),
     };
     let conversation = Some("c1".parse().unwrap());
     let channel_id: liveperson_bridge::types::ids::ChannelId = channel.parse().unwrap();
-    let event = draft.addressed(
+    let event = draft.into_event(
         id,
         channel_id.clone(),
         user_id.parse().unwrap(),

@@ -76,7 +76,7 @@ pub struct Text {
     pub private: bool,
     /// The role of the speaker.
     #[serde(default)]
-    pub role: Speaker,
+    pub role: SenderRole,
 }
 
 /// Structured content of the agent.
@@ -127,7 +127,7 @@ pub struct Choice {
 /// The role in which the brand's side speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Speaker {
+pub enum SenderRole {
     /// The assigned agent.
     #[default]
     Agent,

@@ -7,10 +7,10 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 
-use super::casting::{Casting, NO_SCRIPT};
-use super::{Action, AgentOpening, Refused, opening};
+use super::script_choice::{NO_SCRIPT, ScriptChoice};
+use super::{Action, ActionError, AgentOpening, opening};
 use crate::Sandbox;
-use crate::order::Order;
+use crate::control_request::JsonBody;
 use crate::refusal::Refusal;
 
 pub(crate) fn router() -> Router<Sandbox> {
@@ -29,7 +29,7 @@ async fn show(State(sandbox): State<Sandbox>) -> Json<Value> {
 
 async fn choose(
     State(sandbox): State<Sandbox>,
-    Order(casting): Order<Casting>,
+    JsonBody(casting): JsonBody<ScriptChoice>,
 ) -> Result<StatusCode, Refusal> {
     let script = casting.read().map_err(Refusal::unprocessable)?;
     sandbox.set_script(script);
@@ -39,7 +39,7 @@ async fn choose(
 async fn act(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
-    Order(action): Order<Action>,
+    JsonBody(action): JsonBody<Action>,
 ) -> Result<Json<Value>, Refusal> {
     let sequence = sandbox.act(&id, action)?;
     Ok(Json(match sequence {
@@ -50,18 +50,18 @@ async fn act(
 
 async fn open(
     State(sandbox): State<Sandbox>,
-    Order(opening): Order<AgentOpening>,
+    JsonBody(opening): JsonBody<AgentOpening>,
 ) -> Result<(StatusCode, Json<Value>), Refusal> {
     let (id, sequence) = sandbox.open_as_agent(opening)?;
     Ok((StatusCode::CREATED, Json(opening::answer(&id, sequence))))
 }
 
-impl From<Refused> for Refusal {
-    fn from(refused: Refused) -> Self {
+impl From<ActionError> for Refusal {
+    fn from(refused: ActionError) -> Self {
         let status = match refused {
-            Refused::Unknown(_) => StatusCode::NOT_FOUND,
-            Refused::Closed(_) | Refused::AlreadyOpen(_) => StatusCode::CONFLICT,
-            Refused::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ActionError::Unknown(_) => StatusCode::NOT_FOUND,
+            ActionError::Closed(_) | ActionError::AlreadyOpen(_) => StatusCode::CONFLICT,
+            ActionError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
         Self::plain(status, refused.to_string())
     }

@@ -7,7 +7,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{Action, Refused, Text};
+use super::{Action, ActionError, Text};
 use crate::conversations::{Consumer, Conversation};
 use crate::{Sandbox, idp};
 
@@ -41,7 +41,10 @@ impl Sandbox {
     /// # Errors
     ///
     /// When the consumer has an open conversation, or a text is empty. Nothing has changed then.
-    pub fn open_as_agent(&self, opening: AgentOpening) -> Result<(String, Option<usize>), Refused> {
+    pub fn open_as_agent(
+        &self,
+        opening: AgentOpening,
+    ) -> Result<(String, Option<usize>), ActionError> {
         let given = [
             ("account_id", Some(&opening.account_id)),
             ("ext_consumer_id", Some(&opening.ext_consumer_id)),
@@ -51,7 +54,7 @@ impl Sandbox {
         ];
         for (member, text) in given {
             if text.is_some_and(String::is_empty) {
-                return Err(Refused::Invalid(format!(
+                return Err(ActionError::Invalid(format!(
                     "{member}: empty, expected a text"
                 )));
             }
@@ -67,7 +70,7 @@ impl Sandbox {
         // can be opened between them.
         let mut state = self.state();
         if let Some(open) = state.conversations.open_of(&consumer) {
-            return Err(Refused::AlreadyOpen(open.id.clone()));
+            return Err(ActionError::AlreadyOpen(open.id.clone()));
         }
         let profile = state.conversations.profile_of(&consumer);
         let (skill, now) = (opening.skill, clock.now());

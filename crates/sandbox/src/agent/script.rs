@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::runtime::Handle;
 use tokio::time::sleep;
 
-use super::casting::BUILT_IN;
-use super::{AcceptStatus, Action, Attachment, ChatState, Choice, Refused, Rich, Text};
+use super::script_choice::BUILT_IN;
+use super::{AcceptStatus, Action, ActionError, Attachment, ChatState, Choice, Rich, Text};
 use crate::Sandbox;
 use crate::conversations::{Conversation, Dialog, Event};
 use crate::participant::Role;
@@ -28,13 +28,13 @@ pub struct Script {
     /// The pause between steps; zero in tests.
     pub pace: Duration,
     /// The test's own script; `None` for the built-in one.
-    own: Option<Own>,
+    own: Option<CustomScript>,
 }
 
 /// A script that a test wrote.
 #[derive(Debug, Clone)]
-struct Own {
-    lines: Vec<Line>,
+struct CustomScript {
+    lines: Vec<Rule>,
     /// The lines as the test wrote them.
     text: Value,
 }
@@ -42,7 +42,7 @@ struct Own {
 /// A rule: the actions that answer a matching message of the consumer.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
+struct Rule {
     /// The text that the message must contain, in any letter case. `*` matches every message, files
     /// included.
     when: String,
@@ -67,7 +67,7 @@ impl Script {
 
     /// Reads a script that a test wrote. The error describes the mistake.
     pub(super) fn read(text: Value, pace: Duration) -> Result<Self, String> {
-        let lines: Vec<Line> = serde_path_to_error::deserialize(&text)
+        let lines: Vec<Rule> = serde_path_to_error::deserialize(&text)
             .map_err(|error| format!("script{}: {}", error.path(), error.inner()))?;
         for (place, line) in lines.iter().enumerate() {
             if line.when.is_empty() {
@@ -78,7 +78,7 @@ impl Script {
                 action.check_form().map_err(complain)?;
             }
         }
-        let own = Some(Own { lines, text });
+        let own = Some(CustomScript { lines, text });
         Ok(Self { pace, own })
     }
 
@@ -94,7 +94,7 @@ impl Script {
 
 /// A consumer's message, reduced to what the agent needs.
 #[derive(Debug)]
-struct Heard {
+struct UserMessage {
     /// The script that answers it.
     script: Arc<Script>,
     sequence: usize,
@@ -105,13 +105,13 @@ struct Heard {
 /// The queues of messages that are not answered yet, by conversation. Each conversation in the map
 /// has a task that answers.
 #[derive(Debug, Default)]
-pub(crate) struct Hearing(HashMap<String, VecDeque<Heard>>);
+pub(crate) struct AnswerQueues(HashMap<String, VecDeque<UserMessage>>);
 
 /// Queues an event for an answer if it is a message of the consumer.
 pub(crate) fn listen(
     sandbox: &Sandbox,
     script: &Arc<Script>,
-    hearing: &mut Hearing,
+    hearing: &mut AnswerQueues,
     conversation: &Conversation,
     (dialog, event): (&Dialog, &Event),
 ) {
@@ -127,7 +127,7 @@ pub(crate) fn listen(
         return;
     };
     let text = event.event.get("message").and_then(Value::as_str);
-    let heard = Heard {
+    let heard = UserMessage {
         script: Arc::clone(script),
         sequence,
         text: text.map(ToOwned::to_owned),
@@ -141,10 +141,10 @@ pub(crate) fn listen(
     }
 }
 
-impl Hearing {
+impl AnswerQueues {
     /// Takes the next message to answer. On `None` the queue has been removed, and the calling task
     /// must end.
-    fn next(&mut self, conversation: &str) -> Option<Heard> {
+    fn next(&mut self, conversation: &str) -> Option<UserMessage> {
         let next = self.0.get_mut(conversation)?.pop_front();
         if next.is_none() {
             self.0.remove(conversation);
@@ -155,10 +155,10 @@ impl Hearing {
 
 /// The reason that an answer was abandoned.
 #[derive(Debug, thiserror::Error)]
-enum Stopped {
+enum AnswerAborted {
     /// The consumer closed the conversation meanwhile, or the script contains an impossible action.
     #[error(transparent)]
-    Refused(#[from] Refused),
+    ActionError(#[from] ActionError),
     /// Another script was set meanwhile, or the script was turned off.
     #[error("another script was chosen")]
     Replaced,
@@ -171,7 +171,7 @@ async fn answer(sandbox: Sandbox, conversation: String) {
         let Some(heard) = next else {
             return;
         };
-        let playing = Playing {
+        let playing = ScriptRun {
             sandbox: &sandbox,
             conversation: &conversation,
             heard: &heard,
@@ -183,22 +183,22 @@ async fn answer(sandbox: Sandbox, conversation: String) {
 }
 
 /// An answer in progress.
-struct Playing<'a> {
+struct ScriptRun<'a> {
     sandbox: &'a Sandbox,
     conversation: &'a str,
-    heard: &'a Heard,
+    heard: &'a UserMessage,
 }
 
-impl Playing<'_> {
-    async fn play(&self) -> Result<(), Stopped> {
+impl ScriptRun<'_> {
+    async fn play(&self) -> Result<(), AnswerAborted> {
         match &self.heard.script.own {
             Some(own) => self.play_own(own).await,
             None => self.play_built_in().await,
         }
     }
 
-    async fn play_own(&self, own: &Own) -> Result<(), Stopped> {
-        let fits = |line: &&Line| line.when == "*" || self.heard.mentions(&line.when);
+    async fn play_own(&self, own: &CustomScript) -> Result<(), AnswerAborted> {
+        let fits = |line: &&Rule| line.when == "*" || self.heard.mentions(&line.when);
         let Some(line) = own.lines.iter().find(fits) else {
             return Ok(());
         };
@@ -215,7 +215,7 @@ impl Playing<'_> {
         Ok(())
     }
 
-    async fn play_built_in(&self) -> Result<(), Stopped> {
+    async fn play_built_in(&self) -> Result<(), AnswerAborted> {
         for status in [AcceptStatus::Accept, AcceptStatus::Read] {
             self.act(Action::Receipt {
                 status,
@@ -242,10 +242,10 @@ impl Playing<'_> {
         Ok(())
     }
 
-    fn act(&self, action: Action) -> Result<(), Stopped> {
+    fn act(&self, action: Action) -> Result<(), AnswerAborted> {
         let present = self.sandbox.state().script.clone();
         if !present.is_some_and(|present| Arc::ptr_eq(&present, &self.heard.script)) {
-            return Err(Stopped::Replaced);
+            return Err(AnswerAborted::Replaced);
         }
         self.sandbox.act(self.conversation, action)?;
         Ok(())
@@ -259,7 +259,7 @@ impl Playing<'_> {
     }
 }
 
-impl Heard {
+impl UserMessage {
     fn mentions(&self, word: &str) -> bool {
         let text = self.text.as_deref().unwrap_or_default();
         text.to_lowercase().contains(&word.to_lowercase())

@@ -9,7 +9,7 @@ use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::{Failure, admit, check_features, profile_set, success};
-use crate::conversations::{Consumer, Conversation, Conversations, DialogKind, Publishing, Stage};
+use crate::conversations::{Consumer, Conversation, Conversations, DialogKind, NewEvent, Stage};
 use crate::participant::{Audience, Participant};
 use crate::recording::RecordedRequest;
 use crate::refusal::Refusal;
@@ -113,7 +113,7 @@ impl Sending<'_> {
             ));
         }
         uploaded?;
-        let publishing = Publishing {
+        let publishing = NewEvent {
             originator,
             audience: Audience::All,
             event: body.event,

@@ -7,7 +7,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 
 use crate::Sandbox;
-use crate::wire::{Asked, Kind, sampled};
+use crate::wire::{ExchangeRequest, Kind, sampled};
 
 /// Paths that channels do not call: the API document with its reader, and the Cloud's webhooks.
 const OTHERS: [&str; 2] = ["/docs", "/webhooks"];
@@ -26,7 +26,7 @@ async fn show(State(sandbox): State<Sandbox>, request: Request, next: Next) -> R
     }
     let (parts, body) = request.into_parts();
     let (body, sample) = sampled(body);
-    let asked = Asked::of(Kind::Api, &parts, sample);
+    let asked = ExchangeRequest::of(Kind::Api, &parts, sample);
     let underway = sandbox.0.wire.begin(asked, false);
     let response = next.run(Request::from_parts(parts, body)).await;
     underway.answered(response)

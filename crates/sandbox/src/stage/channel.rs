@@ -17,9 +17,9 @@ use serde_json::{Value, json};
 
 use super::Demo;
 use crate::Sandbox;
-use crate::order::{BODY_LIMIT, Order};
+use crate::control_request::{BODY_LIMIT, JsonBody};
 use crate::refusal::Refusal;
-use crate::wire::{Asked, Kind, Sample, SharedSample};
+use crate::wire::{ExchangeRequest, Kind, Sample, SharedSample};
 
 /// The lifetime of a token: an hour, as docs/access.md recommends for tokens that pages hold.
 const LIFETIME: TimeDelta = TimeDelta::hours(1);
@@ -35,7 +35,7 @@ pub(crate) struct Callback {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Wish {
+struct TokenRequest {
     user: String,
 }
 
@@ -71,7 +71,7 @@ pub(crate) fn router() -> Router<Sandbox> {
 /// that clock.
 async fn mint(
     State(sandbox): State<Sandbox>,
-    Order(Wish { user }): Order<Wish>,
+    JsonBody(TokenRequest { user }): JsonBody<TokenRequest>,
 ) -> Result<Json<Token>, Refusal> {
     let demo = demo(&sandbox)?;
     let is_too_long_or_empty = !(1..=LONGEST_USER).contains(&user.len());
@@ -102,7 +102,7 @@ async fn show(State(sandbox): State<Sandbox>) -> Result<Json<Failing>, Refusal> 
 
 async fn switch(
     State(sandbox): State<Sandbox>,
-    Order(Failing { failing }): Order<Failing>,
+    JsonBody(Failing { failing }): JsonBody<Failing>,
 ) -> Result<StatusCode, Refusal> {
     demo(&sandbox)?;
     sandbox.0.callback.failing.store(failing, Ordering::SeqCst);
@@ -118,7 +118,7 @@ async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Respon
         .unwrap_or_default();
     let failing = sandbox.0.callback.failing.load(Ordering::SeqCst);
     let sample = SharedSample::new(Sample::of(&body).into());
-    let asked = Asked::of(Kind::Event, &parts, sample);
+    let asked = ExchangeRequest::of(Kind::Event, &parts, sample);
     let underway = sandbox.0.wire.begin(asked, failing);
     let answer = if failing {
         let told: Value =

@@ -2,21 +2,21 @@
 
 mod script;
 
-use super::hooks::texts;
 use super::receiver::{Receiver, eventually};
+use super::webhooks::texts;
 use super::*;
-use crate::agent::{AcceptStatus, Action, AgentOpening, ChatState, Choice, Refused, Rich};
-use crate::hooks::Retry;
+use crate::agent::{AcceptStatus, Action, ActionError, AgentOpening, ChatState, Choice, Rich};
+use crate::webhooks::Retry;
 
 /// A conversation with a receiver for its notifications.
-struct Scene {
+struct ConversationFixture {
     cloud: Cloud,
     receiver: Receiver,
     tokens: Tokens,
     id: String,
 }
 
-impl Scene {
+impl ConversationFixture {
     async fn new() -> Self {
         Self::in_cloud(Cloud::new()).await
     }
@@ -70,7 +70,7 @@ impl Scene {
 
 #[tokio::test]
 async fn all_participants_share_the_sequences_of_a_dialog() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     scene.say("Hello").await;
     let joined = scene.act(Action::Join {});
@@ -93,7 +93,7 @@ async fn all_participants_share_the_sequences_of_a_dialog() {
 
 #[tokio::test]
 async fn an_agent_joins_before_its_first_message() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     scene.act(Action::say("Hi"));
     scene.act(Action::say("again"));
@@ -115,7 +115,7 @@ async fn an_agent_joins_before_its_first_message() {
 
 #[tokio::test]
 async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     let told = scene
         .messages_of(&[
@@ -169,7 +169,7 @@ async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
 
 #[tokio::test]
 async fn structured_content_is_passed_on_unchanged() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let content = json!({"type": "vertical", "elements": [{"type": "text", "text": "Card"}]});
 
     let told = scene
@@ -198,7 +198,7 @@ async fn structured_content_is_passed_on_unchanged() {
 
 #[tokio::test]
 async fn a_file_of_an_agent_can_be_downloaded() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     let told = scene
         .messages_of(&[
@@ -241,7 +241,7 @@ async fn a_file_of_an_agent_can_be_downloaded() {
 
 #[tokio::test]
 async fn a_large_file_of_an_agent_is_accepted() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let content = "AAAA".repeat(1_250_000);
 
     let answer = scene
@@ -253,7 +253,7 @@ async fn a_large_file_of_an_agent_is_accepted() {
 
 #[tokio::test]
 async fn a_consumer_cannot_publish_an_agents_file_as_its_own() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let file = json!({"type": "file", "content": "AAAA", "file_type": "PNG"});
     let told = scene.messages_of(&[file]).await;
     let path = &told[0]["event"]["message"]["relativePath"];
@@ -270,7 +270,7 @@ async fn a_consumer_cannot_publish_an_agents_file_as_its_own() {
 
 #[tokio::test]
 async fn forms_typing_and_receipts_of_agents_are_reported() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     scene.say("Hello").await;
 
     let told = scene
@@ -313,7 +313,7 @@ async fn forms_typing_and_receipts_of_agents_are_reported() {
 
 #[tokio::test]
 async fn agents_join_transfer_and_close_over_http() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     let mut answers = Vec::new();
     for action in [
@@ -350,7 +350,7 @@ async fn agents_join_transfer_and_close_over_http() {
 
 #[tokio::test]
 async fn agent_actions_that_the_cloud_would_refuse_are_refused() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let choices = |number: usize| vec![json!({"title": "x"}); number];
 
     for (action, complaint) in [
@@ -399,7 +399,7 @@ async fn agent_actions_that_the_cloud_would_refuse_are_refused() {
 
 #[tokio::test]
 async fn malformed_agent_actions_are_refused() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     for action in [
         json!({"type": "dance"}),
@@ -423,7 +423,7 @@ async fn malformed_agent_actions_are_refused() {
 
 #[tokio::test]
 async fn an_action_needs_valid_content_and_an_open_conversation() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
 
     let unknown = scene.cloud.sandbox.act("none", Action::say("x"));
     scene.act(Action::Close {});
@@ -434,16 +434,16 @@ async fn an_action_needs_valid_content_and_an_open_conversation() {
         metadata: Vec::new(),
     });
 
-    assert!(matches!(unknown, Err(Refused::Unknown(_))));
-    assert!(matches!(closed, Err(Refused::Closed(_))));
+    assert!(matches!(unknown, Err(ActionError::Unknown(_))));
+    assert!(matches!(closed, Err(ActionError::Closed(_))));
     let other = scene.cloud.tokens("u-2").await;
     let other = scene.cloud.open(&other).await;
     let invalid = scene.cloud.sandbox.act(&other, invalid);
-    assert!(matches!(invalid, Err(Refused::Invalid(_))));
+    assert!(matches!(invalid, Err(ActionError::Invalid(_))));
 }
 
 /// Returns an agent's opening with the consumer `u-1`.
-fn resuming() -> AgentOpening {
+fn agent_opening() -> AgentOpening {
     AgentOpening {
         account_id: ACCOUNT.to_owned(),
         ext_consumer_id: "u-1".to_owned(),
@@ -454,14 +454,14 @@ fn resuming() -> AgentOpening {
 
 #[tokio::test]
 async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
-    let scene = Scene::new().await;
-    let refused = scene.cloud.sandbox.open_as_agent(resuming());
-    assert!(matches!(refused, Err(Refused::AlreadyOpen(id)) if id == scene.id));
+    let scene = ConversationFixture::new().await;
+    let refused = scene.cloud.sandbox.open_as_agent(agent_opening());
+    assert!(matches!(refused, Err(ActionError::AlreadyOpen(id)) if id == scene.id));
     assert!(scene.cloud.sandbox.close_conversation(&scene.id, "AGENT"));
 
     let opened = scene.cloud.sandbox.open_as_agent(AgentOpening {
         app_install_id: Some("another".to_owned()),
-        ..resuming()
+        ..agent_opening()
     });
 
     let (id, sequence) = opened.unwrap();
@@ -495,8 +495,8 @@ async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
         (&json!(0), &json!("Hi again"))
     );
     // The new conversation is the open one: another opening is refused and names it.
-    let again = scene.cloud.sandbox.open_as_agent(resuming());
-    assert!(matches!(again, Err(Refused::AlreadyOpen(open)) if open == id));
+    let again = scene.cloud.sandbox.open_as_agent(agent_opening());
+    assert!(matches!(again, Err(ActionError::AlreadyOpen(open)) if open == id));
 }
 
 #[tokio::test]

@@ -3,8 +3,8 @@
 use chrono::{TimeDelta, Utc};
 
 use super::*;
-use crate::announcements::Announcements;
-use crate::conversations::{Consumer, Opening, Publishing, Stage};
+use crate::announcements::ReportedStates;
+use crate::conversations::{Consumer, NewEvent, Opening, Stage};
 use crate::notification::Content;
 use crate::participant::{Audience, Participant, Role};
 
@@ -13,7 +13,7 @@ const START: i64 = 1_800_000_000_000;
 /// A conversation, and the record of its reported state.
 struct Told {
     conversation: Conversation,
-    announcements: Announcements,
+    announcements: ReportedStates,
     now: DateTime<Utc>,
 }
 
@@ -38,7 +38,7 @@ impl Told {
         let now = DateTime::from_timestamp_millis(START).unwrap();
         Self {
             conversation: opened("CONV", now),
-            announcements: Announcements::default(),
+            announcements: ReportedStates::default(),
             now,
         }
     }
@@ -55,7 +55,7 @@ impl Told {
 
     fn ask(&mut self, question: &str) {
         let bot = Participant::of_brand(ACCOUNT, Role::Agent, "");
-        let publishing = Publishing {
+        let publishing = NewEvent {
             originator: bot,
             audience: Audience::All,
             event: json!({"type": "ContentEvent", "message": question}),

@@ -231,16 +231,16 @@ fn text_has_enough_contrast_in_the_light_and_dark_schemes() {
         ("violet", &["violet-soft"]),
     ];
     let css = FILES.iter().find(|file| file.name == "page.css").unwrap();
-    let (light, rest) = css
+    let (ycbcr_to_rgb, rest) = css
         .content
         .split_once("@media (prefers-color-scheme: dark)")
         .unwrap();
-    let light = colours(light);
-    let mut dark = light.clone();
+    let ycbcr_to_rgb = colours(ycbcr_to_rgb);
+    let mut dark = ycbcr_to_rgb.clone();
     dark.extend(colours(rest));
-    assert_ne!(light["panel"], dark["panel"]);
+    assert_ne!(ycbcr_to_rgb["panel"], dark["panel"]);
 
-    for (scheme, colours) in [("light", light), ("dark", dark)] {
+    for (scheme, colours) in [("light", ycbcr_to_rgb), ("dark", dark)] {
         for (text, grounds) in PAIRS {
             for ground in *grounds {
                 let contrast = contrast(colours[text], colours[ground]);

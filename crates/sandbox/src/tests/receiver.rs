@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::hooks::{Algorithm, Retry, Webhook};
+use crate::webhooks::{Algorithm, Retry, Webhook};
 
 pub(super) const CLIENT: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
 pub(super) const SECRET: &str = "the-secret-of-the-app";
@@ -24,27 +24,27 @@ pub(super) struct Receiver {
 
 #[derive(Debug, Default)]
 struct Shared {
-    got: Vec<Got>,
-    answers: VecDeque<Answering>,
+    got: Vec<ReceivedRequest>,
+    answers: VecDeque<ReceiverAnswer>,
 }
 
 /// The answer to a notification; 200 unless a test chose another one.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Answering {
+pub(super) enum ReceiverAnswer {
     Status(u16),
     Stall,
 }
 
 /// A received request.
 #[derive(Debug, Clone)]
-pub(super) struct Got {
+pub(super) struct ReceivedRequest {
     pub(super) headers: HeaderMap,
     pub(super) raw: Bytes,
     /// The raw bytes as JSON.
     pub(super) body: Value,
 }
 
-impl Got {
+impl ReceivedRequest {
     pub(super) fn header(&self, name: &str) -> &str {
         self.headers[name].to_str().unwrap()
     }
@@ -93,17 +93,17 @@ impl Receiver {
     }
 
     /// Sets the answers to the next notifications.
-    pub(super) fn answer(&self, answers: impl IntoIterator<Item = Answering>) {
+    pub(super) fn answer(&self, answers: impl IntoIterator<Item = ReceiverAnswer>) {
         self.shared.lock().unwrap().answers.extend(answers);
     }
 
     /// Returns the requests so far.
-    pub(super) fn got(&self) -> Vec<Got> {
+    pub(super) fn got(&self) -> Vec<ReceivedRequest> {
         self.shared.lock().unwrap().got.clone()
     }
 
     /// Waits for this number of requests, and returns them.
-    pub(super) async fn await_some(&self, number: usize) -> Vec<Got> {
+    pub(super) async fn await_some(&self, number: usize) -> Vec<ReceivedRequest> {
         eventually(&format!("{number} notifications"), || {
             Some(self.got()).filter(|got| got.len() >= number)
         })
@@ -114,7 +114,7 @@ impl Receiver {
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Bytes) -> Response {
     let answering = {
         let mut shared = receiver.shared.lock().unwrap();
-        shared.got.push(Got {
+        shared.got.push(ReceivedRequest {
             headers,
             body: serde_json::from_slice(&raw).unwrap_or_default(),
             raw,
@@ -123,8 +123,10 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Byte
     };
     match answering {
         None => StatusCode::OK.into_response(),
-        Some(Answering::Status(status)) => StatusCode::from_u16(status).unwrap().into_response(),
-        Some(Answering::Stall) => std::future::pending().await,
+        Some(ReceiverAnswer::Status(status)) => {
+            StatusCode::from_u16(status).unwrap().into_response()
+        }
+        Some(ReceiverAnswer::Stall) => std::future::pending().await,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The sandbox's clock, advanced over HTTP.
 
-use super::receiver::{Answering, eventually};
+use super::receiver::{ReceiverAnswer, eventually};
 use super::*;
-use crate::hooks::Retry;
+use crate::webhooks::Retry;
 use crate::{Answer as FaultAnswer, Delay, Fault, Operation};
 
 impl Cloud {
@@ -41,7 +41,7 @@ async fn tokens_expire_when_the_clock_is_moved() {
 #[tokio::test]
 async fn a_pending_retry_becomes_due_when_the_clock_is_advanced() {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
-    receiver.answer([Answering::Status(503)]);
+    receiver.answer([ReceiverAnswer::Status(503)]);
     assert!(cloud.sandbox.foreign(ACCOUNT).is_some());
     eventually("tried", || {
         (cloud.sandbox.notifications().len() == 2).then_some(())

@@ -4,9 +4,9 @@ use axum::body::HttpBody as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::receiver::{Answering, Receiver, SECRET, eventually};
+use super::receiver::{Receiver, ReceiverAnswer, SECRET, eventually};
 use super::*;
-use crate::hooks::{Disturbance, Retry, Trouble};
+use crate::webhooks::{Disturbance, DisturbanceKind, Retry};
 use crate::{Answer as FaultAnswer, Fault, Operation};
 
 const AS_JSON: (&str, &str) = ("accept", "application/json");
@@ -179,8 +179,8 @@ async fn requests_hit_by_a_fault_are_marked_and_shown_immediately() {
 #[tokio::test]
 async fn each_attempt_to_send_a_notification_is_shown() {
     let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
-    receiver.answer([Answering::Status(503)]);
-    let disturbance = Disturbance::next(Trouble::OldForm);
+    receiver.answer([ReceiverAnswer::Status(503)]);
+    let disturbance = Disturbance::next(DisturbanceKind::OldForm);
     cloud.sandbox.disturb(disturbance);
     let tokens = cloud.tokens("u-1").await;
     cloud.open(&tokens).await;

@@ -96,14 +96,14 @@ fn is_text(media_type: Option<&str>) -> bool {
 }
 
 /// A body that is sampled as it passes.
-pub(crate) struct Tapped<End: FnOnce(Sample)> {
+pub(crate) struct SampledBody<End: FnOnce(Sample)> {
     body: Body,
     sample: SharedSample,
     /// The function to call once the body has ended or is dropped.
     end: Option<End>,
 }
 
-impl<End: FnOnce(Sample)> Tapped<End> {
+impl<End: FnOnce(Sample)> SampledBody<End> {
     pub(super) fn new(body: Body, end: End) -> Self {
         Self {
             body,
@@ -122,7 +122,7 @@ impl<End: FnOnce(Sample)> Tapped<End> {
 /// Wraps a body so that its sample can be read before the body ends.
 pub(crate) fn sampled(body: Body) -> (Body, SharedSample) {
     let sample = SharedSample::default();
-    let tapped = Tapped::<fn(Sample)> {
+    let tapped = SampledBody::<fn(Sample)> {
         body,
         sample: Arc::clone(&sample),
         end: None,
@@ -130,7 +130,7 @@ pub(crate) fn sampled(body: Body) -> (Body, SharedSample) {
     (Body::new(tapped), sample)
 }
 
-impl<End: FnOnce(Sample) + Unpin> HttpBody for Tapped<End> {
+impl<End: FnOnce(Sample) + Unpin> HttpBody for SampledBody<End> {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -159,7 +159,7 @@ impl<End: FnOnce(Sample) + Unpin> HttpBody for Tapped<End> {
     }
 }
 
-impl<End: FnOnce(Sample)> Drop for Tapped<End> {
+impl<End: FnOnce(Sample)> Drop for SampledBody<End> {
     fn drop(&mut self) {
         self.finish();
     }

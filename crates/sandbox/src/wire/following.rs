@@ -20,7 +20,7 @@ use crate::refusal::Refusal;
 use liveperson_bridge_web::negotiation::{self, Format};
 
 /// The longest silence of a stream: 15 s, so that no proxy takes the connection for dead.
-const SILENCE: Duration = Duration::from_secs(15);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The highest number of exchanges that are written at once: a megabyte, if all have the maximum
 /// length.
@@ -101,7 +101,7 @@ impl Follower {
             }
             tokio::select! {
                 () = self.wire.0.ended.cancelled() => return None,
-                news = timeout(SILENCE, self.news.changed()) => match news {
+                news = timeout(KEEP_ALIVE_INTERVAL, self.news.changed()) => match news {
                     Err(_elapsed) => return Some(":\n".to_owned()),
                     Ok(Err(_closed)) => return None,
                     Ok(Ok(())) => {}

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::api::problem::{Code, Problem};
 use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord};
-use crate::types::event::{Cursor, Event, EventType, NOBODY};
+use crate::types::event::{Cursor, Event, EventType, SAMPLE_ID};
 use crate::types::ids::UserId;
 
 /// The state of the delivery of an event.
@@ -82,7 +82,7 @@ impl DeliveryItem {
             kind: delivery.kind,
             user_id: delivery
                 .user_id
-                .map_or_else(|| NOBODY.to_owned(), String::from),
+                .map_or_else(|| SAMPLE_ID.to_owned(), String::from),
             state: state.into(),
             attempts: delivery.attempts,
             created_at: delivery.created_at,

@@ -18,7 +18,7 @@ use futures_util::{StreamExt as _, stream};
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::api::load::{Load, Place};
+use crate::api::load::{Load, Permit};
 use crate::bounds::Holder;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
@@ -106,7 +106,7 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
 }
 
 /// Waits until the bound and the holder's share have room for a page.
-async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Place {
+async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Permit {
     loop {
         if let Ok(place) = load.page(holder, bytes) {
             return place;

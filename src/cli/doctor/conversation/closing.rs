@@ -1,6 +1,6 @@
 //! The end of a conversation, and the Cloud's answers to requests after it.
 
-use super::{AS_IT_SAYS, Failure, Moment, Opened, Walk};
+use super::{Failure, HINT_SEE_ANSWER, Moment, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::{self, Content, Signal};
 use crate::types::conversation::Features;
@@ -15,7 +15,7 @@ impl Walk<'_> {
             // Without the close nothing can be checked after it.
             return Ok(());
         }
-        self.hear_state("close_notification", opened, begun, |state| state.ended)
+        self.check_state_notification("close_notification", opened, begun, |state| state.ended)
             .await?;
         self.close_again(opened).await?;
         self.send_after_the_end(opened).await
@@ -40,7 +40,7 @@ impl Walk<'_> {
             self.tell(fact)?;
             return Ok(true);
         }
-        let closed = self.tell_of(key, asked, AS_IT_SAYS, |()| "accepted".to_owned())?;
+        let closed = self.report_call(key, asked, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
         if closed.is_some() {
             self.openings.closed(&opened.id);
         }
@@ -55,7 +55,7 @@ impl Walk<'_> {
         let asked = self
             .ask(cloud.signal(&conversation, Signal::Close, trace))
             .await?;
-        self.tell_of_refusal(KEY, &asked, is_closed, |(), told| {
+        self.report_expected_refusal(KEY, &asked, is_closed, |(), told| {
             Fact::note(KEY, format!("accepted, which is fine ({told})"))
         })
     }
@@ -69,7 +69,7 @@ impl Walk<'_> {
         let asked = self
             .ask(cloud.publish(&conversation, content, None, trace))
             .await?;
-        self.tell_of_refusal(KEY, &asked, is_closed, |_, told| {
+        self.report_expected_refusal(KEY, &asked, is_closed, |_, told| {
             Fact::failed(
                 KEY,
                 format!("accepted, although the conversation has ended ({told})"),
@@ -79,7 +79,7 @@ impl Walk<'_> {
     }
 
     /// Reports the arrival of a certain state of the conversation after a moment, or its absence.
-    pub(super) async fn hear_state(
+    pub(super) async fn check_state_notification(
         &mut self,
         key: &'static str,
         opened: &Opened,

@@ -69,7 +69,7 @@ impl Walk<'_> {
                 .wait(place, until, &self.run.stopping, look)
                 .await?;
         }
-        self.hear_state("opening_notification", opened, opened.begun, |state| {
+        self.check_state_notification("opening_notification", opened, opened.begun, |state| {
             !state.ended
         })
         .await?;

@@ -1,6 +1,6 @@
 //! The opening of a conversation, and of a second one beside it, which the Cloud should refuse.
 
-use super::{AS_IT_SAYS, Asked, Failure, Opened, Walk};
+use super::{CallResult, Failure, HINT_SEE_ANSWER, Opened, Walk};
 use crate::cli::doctor::facts::Fact;
 use crate::cli::doctor::openings::State;
 use crate::cloud::{self, Consumer, ConsumerToken, Opening};
@@ -39,7 +39,7 @@ impl Walk<'_> {
             None => ("opening", OPENING),
             Some(_) => ("routed_opening", ROUTED),
         };
-        let id = self.tell_of(key, asked, hint, |_| "accepted".to_owned())?;
+        let id = self.report_call(key, asked, hint, |_| "accepted".to_owned())?;
         Ok(id.map(|id| Opened { token, id, begun }))
     }
 
@@ -54,7 +54,7 @@ impl Walk<'_> {
                 self.masks.add(&token.consumer_id);
                 Ok(Some(token))
             }
-            Err(_) => self.tell_of("routed_opening", asked, AS_IT_SAYS, |_| String::new()),
+            Err(_) => self.report_call("routed_opening", asked, HINT_SEE_ANSWER, |_| String::new()),
         }
     }
 
@@ -64,7 +64,7 @@ impl Walk<'_> {
         let external_id = EXTERNAL_ID;
         let asked = self.open(external_id, &opened.token, None, false).await?;
         let is_open = |error: &cloud::Error| matches!(error, cloud::Error::AlreadyOpen);
-        self.tell_of_refusal(KEY, &asked, is_open, |id, _| {
+        self.report_expected_refusal(KEY, &asked, is_open, |id, _| {
             if *id == opened.id {
                 let found = "the Cloud answers with the open conversation, which is fine";
                 return Fact::note(KEY, found);
@@ -84,7 +84,7 @@ impl Walk<'_> {
         token: &ConsumerToken,
         routing: Option<&Routing>,
         is_first: bool,
-    ) -> anyhow::Result<Asked<ConversationId>> {
+    ) -> anyhow::Result<CallResult<ConversationId>> {
         let account = &self.account.account_id;
         let features = Features::default();
         let consumer = Consumer {

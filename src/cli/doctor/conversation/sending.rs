@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
-use super::{AS_IT_SAYS, Failure, Moment, Opened, Walk};
+use super::{Failure, HINT_SEE_ANSWER, Moment, Opened, Walk};
 use crate::cli::doctor::FILE_SHARING;
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::{self, Content, File, Signal};
@@ -88,7 +88,7 @@ impl Walk<'_> {
             .ask(cloud.publish(&conversation, content, metadata, trace))
             .await?;
         let found = |sequence: &Sequence| format!("accepted, with sequence {sequence}");
-        let sequence = self.tell_of(key, asked, AS_IT_SAYS, found)?;
+        let sequence = self.report_call(key, asked, HINT_SEE_ANSWER, found)?;
         Ok(sequence.map(|sequence| Message { at, sequence }))
     }
 
@@ -102,7 +102,7 @@ impl Walk<'_> {
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
         let asked = self.ask(cloud.signal(&conversation, signal, trace)).await?;
-        self.tell_of(key, asked, AS_IT_SAYS, |()| "accepted".to_owned())?;
+        self.report_call(key, asked, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl Walk<'_> {
         let hint =
             "check that the Cloud's file storage (the host of swift) can be reached from here";
         let stored = |_: &String| "stored".to_owned();
-        let Some(relative_path) = self.tell_of("file", asked, hint, stored)? else {
+        let Some(relative_path) = self.report_call("file", asked, hint, stored)? else {
             return Ok(None);
         };
         self.masks.add(&relative_path);
@@ -174,7 +174,9 @@ impl Walk<'_> {
             let fact = self.described(Fact::note("receipt", found), &asked);
             return self.tell(fact);
         }
-        self.tell_of("receipt", asked, AS_IT_SAYS, |()| "accepted".to_owned())?;
+        self.report_call("receipt", asked, HINT_SEE_ANSWER, |()| {
+            "accepted".to_owned()
+        })?;
         Ok(())
     }
 }

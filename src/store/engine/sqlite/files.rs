@@ -45,7 +45,7 @@ pub(super) struct Files {
     database: PathBuf,
     log: PathBuf,
     opened: File,
-    seal: Seal,
+    seal: Snapshot,
     /// True once the store begins to close: SQLite itself then removes the log.
     is_closed: AtomicBool,
     /// The lock file, locked until the store is closed.
@@ -54,7 +54,7 @@ pub(super) struct Files {
 
 /// The properties by which the files are recognized.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Seal {
+struct Snapshot {
     database: Identity,
     log: Identity,
     header: [u8; HEADER],
@@ -66,7 +66,7 @@ struct Identity(u64, u64);
 
 /// A change to a file while it was open, with advice for the operator.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+enum FileFault {
     #[error(
         "{} was deleted or moved while the service was running; nothing is written, since a restart would not find it; put the file back, or restart the service to begin with the present files", .0.display()
     )]
@@ -105,13 +105,13 @@ impl Files {
         // SQLite gives its other files the permissions of this one.
         let opened = open(&database).map_err(unusable)?;
         for name in [DATABASE, LOG, INDEX, LOCK] {
-            close_to_others(&data_dir.join(name));
+            make_private(&data_dir.join(name));
         }
         Ok(Self {
             database,
             log: data_dir.join(LOG),
             opened,
-            seal: Seal::default(),
+            seal: Snapshot::default(),
             is_closed: AtomicBool::new(false),
             lock,
         })
@@ -119,7 +119,7 @@ impl Files {
 
     /// Records the identity of the files, once SQLite has opened them.
     pub(super) fn seal(mut self) -> Result<Self, sqlx::Error> {
-        self.seal = Seal {
+        self.seal = Snapshot {
             database: Identity::of(&self.opened.metadata()?),
             log: Identity::of(&fs::metadata(&self.log)?),
             header: self.header()?,
@@ -162,13 +162,13 @@ impl Files {
         if self.is_closed() {
             return Ok(());
         }
-        is_still(&self.database, self.seal.database)?;
-        is_still(&self.log, self.seal.log)?;
+        check_identity(&self.database, self.seal.database)?;
+        check_identity(&self.log, self.seal.log)?;
         match self.header() {
             Ok(header) if header == self.seal.header => Ok(()),
-            Ok(_) => Err(Trouble::Damaged(self.database.clone()).into()),
+            Ok(_) => Err(FileFault::Damaged(self.database.clone()).into()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                Err(Trouble::Damaged(self.database.clone()).into())
+                Err(FileFault::Damaged(self.database.clone()).into())
             }
             Err(error) => Err(error),
         }
@@ -192,19 +192,19 @@ impl Identity {
     }
 }
 
-impl From<Trouble> for io::Error {
-    fn from(trouble: Trouble) -> Self {
+impl From<FileFault> for io::Error {
+    fn from(trouble: FileFault) -> Self {
         Self::other(trouble)
     }
 }
 
 /// Checks that a path still leads to the same file.
-fn is_still(path: &Path, identity: Identity) -> io::Result<()> {
+fn check_identity(path: &Path, identity: Identity) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(metadata) if Identity::of(&metadata) == identity => Ok(()),
-        Ok(_) => Err(Trouble::Replaced(PathBuf::from(path)).into()),
+        Ok(_) => Err(FileFault::Replaced(PathBuf::from(path)).into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(Trouble::Gone(PathBuf::from(path)).into())
+            Err(FileFault::Gone(PathBuf::from(path)).into())
         }
         Err(error) => Err(error),
     }
@@ -218,7 +218,7 @@ fn open(path: &Path) -> io::Result<File> {
 }
 
 /// Removes the access of everybody but the owner, if the file exists.
-fn close_to_others(path: &Path) {
+fn make_private(path: &Path) {
     let Ok(metadata) = fs::metadata(path) else {
         return;
     };

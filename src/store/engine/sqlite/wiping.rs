@@ -14,15 +14,15 @@ use sqlx::{ConnectOptions as _, Connection as _, SqliteConnection};
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
+use super::checked_pool::CheckedPool;
 use super::files::Files;
-use super::side::Side;
 use crate::store::Error;
 
 /// 10 s: the minimum time between two truncations of the log.
-const ROUND: Duration = Duration::from_secs(10);
+const TRUNCATE_INTERVAL: Duration = Duration::from_secs(10);
 
 /// 100 ms: the longest wait for other readers of the log. Writers wait meanwhile.
-const PATIENCE: Duration = Duration::from_millis(100);
+const READER_WAIT: Duration = Duration::from_millis(100);
 
 /// 1 minute: the time for which truncation may be blocked before that is logged.
 const BLOCKED: Duration = Duration::from_mins(1);
@@ -32,11 +32,11 @@ const AGAIN: Duration = Duration::from_hours(1);
 
 /// 1 s per MiB of the database: the minimum time between two rebuilds after erasures, so that
 /// frequent erasures do not wear out the disk.
-const REST_PER_MIB: Duration = Duration::from_secs(1);
+const REBUILD_INTERVAL_PER_MIB: Duration = Duration::from_secs(1);
 
 /// 128 MiB: a larger database is not rebuilt while the service runs. A rebuild of this size takes
 /// about a second, during which writers wait.
-const LARGEST: u64 = 128 * MIB;
+const MAX_REBUILD_SIZE: u64 = 128 * MIB;
 
 const MIB: u64 = 1024 * 1024;
 
@@ -52,7 +52,7 @@ pub(super) struct Wiping {
 #[derive(Debug, Default)]
 struct State {
     /// The time of the last attempt to truncate the log.
-    tried_at: Option<Instant>,
+    attempted_at: Option<Instant>,
     /// The time of the last rebuild or attempt at one.
     renewed_at: Option<Instant>,
     /// The time since which other readers have blocked truncation.
@@ -70,7 +70,7 @@ impl Wiping {
         Self {
             options: options
                 // A connection that waits for readers must not make all writers wait for long.
-                .busy_timeout(PATIENCE)
+                .busy_timeout(READER_WAIT)
                 // Temporary data that does not fit into memory is written beside the database: a
                 // container may have no other writable folder. This setting applies to the whole
                 // process, which has no other database.
@@ -85,12 +85,15 @@ impl Wiping {
     }
 
     /// Does the wiping that is due.
-    pub(super) async fn run(&self, writer: &Side, files: &Files) -> Result<(), Error> {
+    pub(super) async fn run(&self, writer: &CheckedPool, files: &Files) -> Result<(), Error> {
         let Ok(mut state) = self.state.try_lock() else {
             return Ok(());
         };
         let now = Instant::now();
-        if state.tried_at.is_some_and(|at| now < at + ROUND) {
+        if state
+            .attempted_at
+            .is_some_and(|at| now < at + TRUNCATE_INTERVAL)
+        {
             return Ok(());
         }
         writer.note(writer.check())?;
@@ -99,7 +102,7 @@ impl Wiping {
         if log == 0 && !renew {
             return Ok(());
         }
-        state.tried_at = Some(now);
+        state.attempted_at = Some(now);
         // Runs while it holds the writer connection, since nothing can be written meanwhile.
         let outcome = writer
             .run(async |_: &mut SqliteConnection| self.wipe(&mut state, renew).await)
@@ -112,15 +115,15 @@ impl Wiping {
     fn is_to_renew(&self, state: &State, size: u64, now: Instant) -> bool {
         let Some(at) = state.renewed_at else {
             // The previous process may have erased a user just before it ended.
-            return size <= LARGEST;
+            return size <= MAX_REBUILD_SIZE;
         };
         let mib = u32::try_from(size.div_ceil(MIB)).unwrap_or(u32::MAX);
         let rest = if self.has_erased.load(Ordering::Relaxed) {
-            REST_PER_MIB * mib
+            REBUILD_INTERVAL_PER_MIB * mib
         } else {
             AGAIN
         };
-        size <= LARGEST && now >= at + rest
+        size <= MAX_REBUILD_SIZE && now >= at + rest
     }
 
     /// Rebuilds the database if `renew` is set, and truncates the log. Returns true if no reader

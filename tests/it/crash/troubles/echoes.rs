@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::webhooks::{Disturbance, DisturbanceKind};
 use liveperson_bridge::sandbox::{Kind, Role};
 use rand::RngExt as _;
 use rand::seq::IndexedRandom as _;
@@ -23,9 +23,9 @@ const HELD_BACK: u32 = 40;
 pub(in crate::crash) async fn alter_until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Altered));
     let kinds = [
-        ("echoes masked", Trouble::Mask),
-        ("echoes escaped", Trouble::Escape),
-        ("echoes of a slow clock", Trouble::SlowClock),
+        ("echoes masked", DisturbanceKind::Mask),
+        ("echoes escaped", DisturbanceKind::Escape),
+        ("echoes of a slow clock", DisturbanceKind::SlowClock),
     ];
     while pass(TICK, end).await {
         let (kind, trouble) = kinds.choose(&mut chance).unwrap();
@@ -43,7 +43,7 @@ pub(in crate::crash) async fn hold_back_until(scene: Arc<Scene>, end: Instant) {
         strike(
             &scene,
             "echoes late by 11 to 25 s",
-            Trouble::Delay,
+            DisturbanceKind::Delay,
             HELD_BACK,
         );
         pass(seconds(&mut chance, 11.0..25.0), end).await;
@@ -56,13 +56,13 @@ pub(in crate::crash) async fn drop_until(scene: Arc<Scene>, end: Instant) {
     let mut chance = scene.settings.chance(Dice::Trouble(Part::Missing));
     while pass(TICK, end).await {
         if chance.random_ratio(3, 100) {
-            strike(&scene, "echoes missing", Trouble::Drop, 1);
+            strike(&scene, "echoes missing", DisturbanceKind::Drop, 1);
         }
     }
 }
 
 /// Disturbs this number of the next echoes of users' messages.
-fn strike(scene: &Scene, name: &'static str, trouble: Trouble, times: u32) {
+fn strike(scene: &Scene, name: &'static str, trouble: DisturbanceKind, times: u32) {
     scene.sandbox.disturb(Disturbance {
         times,
         only: Some(Kind::Content),

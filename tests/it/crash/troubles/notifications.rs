@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use liveperson_bridge::sandbox::hooks::{Disturbance, Trouble};
+use liveperson_bridge::sandbox::webhooks::{Disturbance, DisturbanceKind};
 use liveperson_bridge::sandbox::{Kind, Role};
 use rand::RngExt as _;
 use rand::rngs::StdRng;
@@ -36,7 +36,7 @@ pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
         }
         // The Cloud takes a refusal for an outage of the app, and stops all notifications for 2 s.
         if chance.random_ratio(1, 200) {
-            let forged = Disturbance::next(Trouble::BadSignature);
+            let forged = Disturbance::next(DisturbanceKind::BadSignature);
             scene.sandbox.disturb(forged);
             scene.tally.note("notification with a bad signature");
         }
@@ -55,14 +55,17 @@ fn disturb(scene: &Scene, chance: &mut StdRng) {
     };
     let batch = Disturbance {
         times: 3,
-        ..echo(Trouble::Batch)
+        ..echo(DisturbanceKind::Batch)
     };
     let kinds = [
-        ("notification twice", Disturbance::next(Trouble::Duplicate)),
-        ("echo after the next", echo(Trouble::Reorder)),
-        ("echo late by up to 1 s", echo(Trouble::Delay)),
+        (
+            "notification twice",
+            Disturbance::next(DisturbanceKind::Duplicate),
+        ),
+        ("echo after the next", echo(DisturbanceKind::Reorder)),
+        ("echo late by up to 1 s", echo(DisturbanceKind::Delay)),
         ("three echoes at once", batch),
-        ("state after the next", state(Trouble::Reorder)),
+        ("state after the next", state(DisturbanceKind::Reorder)),
     ];
     let (kind, disturbance) = kinds.choose(chance).unwrap();
     scene.sandbox.disturb(*disturbance);

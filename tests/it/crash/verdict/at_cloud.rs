@@ -217,8 +217,8 @@ impl Arrived {
                 continue;
             };
             let sequence = u64::try_from(event.sequence.unwrap()).unwrap();
-            let told_at = scene.recording.told_at(&dialog.id, sequence);
-            let copy = SentCopy::new(event.request_id.as_deref(), event.at, told_at);
+            let oldest_change_at = scene.recording.oldest_change_at(&dialog.id, sequence);
+            let copy = SentCopy::new(event.request_id.as_deref(), event.at, oldest_change_at);
             let message = arrived
                 .messages
                 .entry(label.to_owned())

@@ -6,7 +6,7 @@ use super::*;
 use crate::agent::Script;
 use crate::{Conversation, Role};
 
-impl Scene {
+impl ConversationFixture {
     /// Opens a conversation with an agent that answers at once.
     async fn scripted() -> Self {
         let script = Script::at_pace(Duration::ZERO);
@@ -53,7 +53,7 @@ fn said(message: &str) -> Value {
 
 #[tokio::test]
 async fn the_agent_joins_reads_types_and_answers() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
 
     scene.say("Hello").await;
     let answers = scene.answers_until(&typing("ACTIVE")).await;
@@ -72,7 +72,7 @@ async fn the_agent_joins_reads_types_and_answers() {
 
 #[tokio::test]
 async fn texts_are_answered_in_their_order() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
 
     for number in 0..5 {
         scene.say(&number.to_string()).await;
@@ -98,7 +98,7 @@ async fn some_keywords_get_special_answers() {
         ("a card", "/content/elements/1/text", "Coffee"),
         ("picture", "/message/fileType", "PNG"),
     ] {
-        let scene = Scene::scripted().await;
+        let scene = ConversationFixture::scripted().await;
 
         scene.say(word).await;
         let answers = scene.answers_until(&typing("ACTIVE")).await;
@@ -114,7 +114,7 @@ async fn some_keywords_get_special_answers() {
 
 #[tokio::test]
 async fn bye_ends_the_conversation() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
 
     scene.say("Bye!").await;
     let closed = eventually("closed", || {
@@ -129,7 +129,7 @@ async fn bye_ends_the_conversation() {
 
 #[tokio::test]
 async fn the_agent_thanks_the_user_for_a_file() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
     let announcement = json!({
         "kind": "req", "id": "f", "type": "ms.GenerateURLForUploadFile",
         "body": {"fileSize": "3", "fileType": "PNG"},
@@ -183,7 +183,7 @@ async fn the_agent_stops_answering_when_the_conversation_closes() {
     assert!(!answers.contains(&typing("COMPOSING")), "{answers:?}");
 }
 
-impl Scene {
+impl ConversationFixture {
     async fn choose(&self, script: &Value) -> Answer {
         let body = script.to_string();
         self.cloud
@@ -201,7 +201,7 @@ impl Scene {
 
 #[tokio::test]
 async fn a_custom_script_is_played() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let script = json!({"script": [
         {"when": "ORDER", "then": [
             {"type": "receipt", "status": "READ"},
@@ -229,7 +229,7 @@ async fn a_custom_script_is_played() {
 
 #[tokio::test]
 async fn the_scripted_agent_can_be_switched_off_and_on() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
 
     let before = scene.chosen().await;
     scene.choose(&json!({"script": "none"})).await;
@@ -249,7 +249,7 @@ async fn the_scripted_agent_can_be_switched_off_and_on() {
 
 #[tokio::test]
 async fn the_script_outlives_a_reset() {
-    let scene = Scene::new().await;
+    let scene = ConversationFixture::new().await;
     let script = json!({"script": [], "pace_ms": 5});
     scene.choose(&script).await;
 
@@ -284,7 +284,7 @@ async fn a_script_switched_off_while_typing_stops_without_an_answer() {
 
 #[tokio::test]
 async fn an_invalid_script_is_refused_and_changes_nothing() {
-    let scene = Scene::scripted().await;
+    let scene = ConversationFixture::scripted().await;
 
     for (script, complaint) in [
         (json!({}), "missing field `script`"),

@@ -1,0 +1,133 @@
+//! Couriers, the tasks that deliver: each serves one subscription while it has something to
+//! deliver.
+//!
+//! The sandbox's clock says when an attempt is due. A clock that a test moves by hand cannot wake a
+//! task, so a courier with something to wait for polls it.
+
+use std::time::Duration;
+
+use reqwest::header::CONTENT_TYPE;
+use reqwest::redirect::Policy;
+use secrecy::ExposeSecret as _;
+use tokio::runtime::Handle;
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+
+use super::queue::OutgoingNotification;
+use super::{Webhook, Webhooks, signature};
+use crate::Sandbox;
+use crate::wire::{ExchangeRequest, Kind, Sample, SharedSample, Wire};
+
+/// The time limit of an attempt: 5 s. Source: vendor's Webhooks documentation, "Notification
+/// protocol".
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// The interval at which a courier polls the clock: 10 ms. A test waits no longer than that for an
+/// attempt that it made due.
+const TICK: Duration = Duration::from_millis(10);
+
+/// The HTTP client that all couriers share.
+#[derive(Debug, Clone)]
+pub(crate) struct Client(reqwest::Client);
+
+impl Client {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the Cloud's own requests must not pass through the bridge's client, as if the bridge had sent them"
+    )]
+    pub(crate) fn new() -> Result<Self, reqwest::Error> {
+        reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(LIMIT)
+            .build()
+            .map(Self)
+    }
+
+    /// POSTs a notification and shows it on the wire. Returns the status of the answer.
+    async fn post(
+        &self,
+        webhook: &Webhook,
+        parcel: &OutgoingNotification,
+        wire: &Wire,
+    ) -> Result<u16, reqwest::Error> {
+        let mut secret = webhook.client_secret.expose_secret().to_owned();
+        if parcel.forged {
+            secret.push_str(", but not this one");
+        }
+        let signature = signature::sign(webhook.algorithm, &secret, &parcel.body);
+        let request = self
+            .0
+            .post(webhook.url.clone())
+            .header(CONTENT_TYPE, "application/json")
+            .header("x-liveperson-account-id", &webhook.account_id)
+            .header("x-liveperson-client-id", &webhook.client_id)
+            .header("x-liveperson-signature", signature)
+            .body(parcel.body.clone())
+            .build()?;
+        let asked = ExchangeRequest {
+            kind: Kind::Notification,
+            operation: None,
+            method: request.method().to_string(),
+            url: webhook.url.to_string(),
+            headers: request.headers().clone(),
+            body: SharedSample::new(Sample::of(&parcel.body).into()),
+        };
+        let underway = wire.begin(asked, parcel.struck);
+        let mut answer = self.0.execute(request).await?;
+        let mut body = Sample::default();
+        while body.is_whole()
+            && let Ok(Some(chunk)) = answer.chunk().await
+        {
+            body.add(&chunk);
+        }
+        let status = answer.status();
+        underway.read(status, answer.headers().clone(), body);
+        Ok(status.as_u16())
+    }
+}
+
+/// Starts a courier for each subscription that has something to deliver and no courier yet.
+///
+/// A shutdown need not wait for couriers: no caller depends on them, and they end with the runtime.
+pub(crate) fn start_missing_couriers(sandbox: &Sandbox, hooks: &mut Webhooks) {
+    let Ok(runtime) = Handle::try_current() else {
+        return;
+    };
+    for (place, subscription) in hooks.subscriptions.iter_mut().enumerate() {
+        if !subscription.served && subscription.queue.has_work() {
+            subscription.served = true;
+            runtime.spawn(serve(sandbox.clone(), place));
+        }
+    }
+}
+
+/// Delivers until nothing is left.
+async fn serve(sandbox: Sandbox, place: usize) {
+    let mut underway = JoinSet::new();
+    loop {
+        let now = sandbox.0.clock.now();
+        let Some(round) = sandbox.state().hooks.next(place, now) else {
+            return;
+        };
+        for parcel in round.parcels {
+            let (sandbox, webhook) = (sandbox.clone(), round.webhook.clone());
+            underway.spawn(async move {
+                let (client, wire) = (&sandbox.0.client, &sandbox.0.wire);
+                let answer = client.post(&webhook, &parcel, wire).await;
+                (parcel, answer)
+            });
+        }
+        tokio::select! {
+            Some(Ok((parcel, answer))) = underway.join_next() => {
+                if let Err(error) = &answer {
+                    tracing::debug!(error = error as &dyn std::error::Error, "a notification got no answer");
+                }
+                let now = sandbox.0.clock.now();
+                sandbox.state().hooks.settle(place, &parcel, answer.ok(), now);
+            }
+            () = round.wakeup.notified() => {}
+            () = sleep(TICK) => {}
+        }
+    }
+}

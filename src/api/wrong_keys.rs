@@ -1,0 +1,135 @@
+//! The delay for wrong keys. An address that presents many gets slower responses, so that no client
+//! can try thousands of keys in a second.
+//!
+//! A key is checked before anything is delayed, so valid keys from the same address, such as a load
+//! balancer's, are not slowed down. A delayed response holds a connection, but no permit.
+
+use std::hash::{BuildHasher as _, RandomState};
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use axum::extract::{ConnectInfo, Request};
+use axum::response::Response;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use tokio::sync::Semaphore;
+use tokio::time::sleep;
+
+use super::problem::{Code, Problem};
+
+/// 10 a second: the number of wrong keys that one address may present before it is slowed down.
+/// Below that, a client with an outdated key gets its error at once.
+const WRONG_KEYS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
+
+/// 1 s: the delay of each further wrong key.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// 256: the number of counters, whatever the number of addresses. Addresses that share a counter
+/// share its limit.
+const COUNTS: usize = 256;
+
+/// 1024: the limit on delayed responses. Any further one is sent at once, so that they do not take
+/// all connections.
+const MAX_DELAYED: usize = 1024;
+
+/// The counters of wrong keys.
+#[derive(Debug)]
+pub(super) struct WrongKeys {
+    counts: Vec<DefaultDirectRateLimiter>,
+    hasher: RandomState,
+    held_back: Semaphore,
+}
+
+impl Default for WrongKeys {
+    fn default() -> Self {
+        let count = || RateLimiter::direct(Quota::per_second(WRONG_KEYS_PER_SECOND));
+        Self {
+            counts: std::iter::repeat_with(count).take(COUNTS).collect(),
+            hasher: RandomState::new(),
+            held_back: Semaphore::new(MAX_DELAYED),
+        }
+    }
+}
+
+impl WrongKeys {
+    /// Delays the response if it refuses a key and its address has presented many wrong ones.
+    pub(super) async fn slow_down(&self, answer: Response, address: Option<IpAddr>) -> Response {
+        let problem = answer.extensions().get::<Problem>();
+        let is_refused = problem.is_some_and(|problem| {
+            matches!(
+                problem.code(),
+                Code::Unauthorized | Code::OperatorKeyRefused
+            )
+        });
+        if is_refused
+            && !self.count_wrong_key(address)
+            && let Ok(_held_back) = self.held_back.try_acquire()
+        {
+            sleep(PAUSE).await;
+        }
+        answer
+    }
+
+    /// Counts a wrong key; true if the address is within the limit.
+    fn count_wrong_key(&self, address: Option<IpAddr>) -> bool {
+        let hash = self.hasher.hash_one(address);
+        let place = usize::try_from(hash % COUNTS as u64).unwrap_or_default();
+        let count = self.counts.get(place);
+        count.is_none_or(|count| count.check().is_ok())
+    }
+}
+
+/// Returns the address of the client; `None` if the request did not come over a connection.
+pub(super) fn address(request: &Request) -> Option<IpAddr> {
+    let connection = request.extensions().get::<ConnectInfo<SocketAddr>>();
+    connection.map(|ConnectInfo(address)| address.ip())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::response::IntoResponse as _;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    fn answer(code: Code) -> Response {
+        Problem::new(code, "A detail.").into_response()
+    }
+
+    /// Returns the total delay of `count` responses, one after the other.
+    async fn held_back(guesses: &WrongKeys, code: Code, count: u32, from: [u8; 4]) -> Duration {
+        let begun = Instant::now();
+        for _ in 0..count {
+            let answer = guesses.slow_down(answer(code), Some(from.into())).await;
+            assert_eq!(answer.status().as_u16(), code.status());
+        }
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_wrong_keys_from_one_address_are_answered_more_slowly() {
+        let guesses = WrongKeys::default();
+        let (free, address) = (WRONG_KEYS_PER_SECOND.get(), [10, 0, 0, 1]);
+
+        let first = held_back(&guesses, Code::Unauthorized, free, address).await;
+        assert_eq!(first, Duration::ZERO);
+        // The counters use the real system clock, which advances a little.
+        let more = held_back(&guesses, Code::OperatorKeyRefused, 100, address).await;
+        assert!(more > 50 * PAUSE, "{more:?}");
+        // Responses to valid keys are never delayed.
+        let others = held_back(&guesses, Code::NotFound, 100, address).await;
+        assert_eq!(others, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_number_of_delayed_responses_is_bounded() {
+        let guesses = WrongKeys::default();
+        let _held_back = guesses
+            .held_back
+            .try_acquire_many(MAX_DELAYED.try_into().unwrap());
+
+        let more = held_back(&guesses, Code::Unauthorized, 100, [10, 0, 0, 1]).await;
+
+        assert_eq!(more, Duration::ZERO);
+    }
+}
