@@ -1,8 +1,6 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-slim-bookworm AS build
-# Cargo features that are off by default, such as otlp.
-ARG FEATURES=
 # scripts/build optimizes the program by its behaviour under load, and needs these packages for
 # that.
 RUN apt-get update \
@@ -17,7 +15,7 @@ COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs crates/*/src/lib.rs \
-    && scripts/build "${FEATURES}" \
+    && scripts/build \
     && cp target/shipped/liveperson-bridge /liveperson-bridge \
     && mkdir /data
 

@@ -1,12 +1,11 @@
-//! The telemetry of the service: the [`log`], the [`metrics`], and, in a build with the feature
-//! `otlp`, spans.
+//! The telemetry of the service: the [`log`], the [`metrics`], and spans for an OpenTelemetry
+//! collector.
 //!
 //! Message texts, tokens, profiles and phone numbers are never logged. The types that hold them do
 //! not show them.
 
 pub mod log;
 pub mod metrics;
-#[cfg(feature = "otlp")]
 mod otlp;
 
 /// The error for telemetry that cannot be set up as requested.
@@ -16,7 +15,6 @@ pub enum Error {
     #[error(transparent)]
     Filter(#[from] log::BadFilter),
     /// The export of spans cannot be set up.
-    #[cfg(feature = "otlp")]
     #[error("the export of spans cannot be set up; check OTEL_EXPORTER_OTLP_ENDPOINT")]
     Export(#[from] otlp::Error),
 }
@@ -24,7 +22,6 @@ pub enum Error {
 /// The telemetry that was started and has to be finished at the end.
 #[derive(Debug)]
 pub struct Telemetry {
-    #[cfg(feature = "otlp")]
     export: Option<otlp::Export>,
 }
 
@@ -39,22 +36,14 @@ impl Telemetry {
     /// The environment contains a setting that is not understood.
     pub fn begin(format: log::Format, usual: &'static str) -> Result<Self, Error> {
         let filter = log::filter(usual)?;
-        #[cfg(feature = "otlp")]
         let export = otlp::Export::from_environment()?;
-        #[cfg(feature = "otlp")]
         let spans = export.as_ref().map(otlp::Export::layer);
-        #[cfg(not(feature = "otlp"))]
-        let spans = None;
         log::init(format, filter, spans);
-        Ok(Self {
-            #[cfg(feature = "otlp")]
-            export,
-        })
+        Ok(Self { export })
     }
 
     /// Exports the remaining spans, within 2 s.
     pub fn finish(self) {
-        #[cfg(feature = "otlp")]
         if let Some(export) = self.export {
             export.finish();
         }

@@ -53,7 +53,6 @@ mod nulls;
 mod openapi;
 mod opening_race;
 mod operator;
-#[cfg(feature = "otlp")]
 mod otlp;
 mod outages;
 mod outbox;
