@@ -21,6 +21,7 @@ use crate::support::patience::PATIENCE;
 use crate::support::process::{Ended, Process, configured, run};
 
 on_both_engines!(
+    an_opening_without_an_answer_is_looked_for_by_its_consumer,
     doctor_conversation_succeeds_beside_a_running_service,
     doctor_conversation_succeeds_without_a_service,
     an_interrupted_doctor_closes_its_conversation,
@@ -49,8 +50,8 @@ impl Setting {
     async fn new(engine: Engine) -> Self {
         let cloud = Cloud::start_on_system_time().await;
         let database = Database::create(engine).await;
-        // The port is free again a moment later. The Cloud has to know it before anything listens
-        // there.
+        // Finds a free port and releases it at once. The Cloud has to know the port before anything
+        // listens there.
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = port.local_addr().unwrap().port();
         let toml = bridge_toml(&database.location, &cloud.url);
@@ -300,6 +301,30 @@ async fn a_doctor_report_contains_no_secrets_or_ids(engine: Engine) {
         "originatorMetadata.role",
     ] {
         assert!(members.contains(&json!(name)), "{name} in {members:?}");
+    }
+}
+
+async fn an_opening_without_an_answer_is_looked_for_by_its_consumer(engine: Engine) {
+    let setting = Setting::new(engine).await;
+    setting.cloud.sandbox.inject(Fault {
+        skip: 1,
+        ..Fault::new(Operation::Conversation, status(StatusCode::BAD_GATEWAY))
+    });
+
+    let ended = setting.doctor(&[]).await;
+
+    assert!(ended.output.contains(": left open: no conversation"));
+    let consumer = setting.cloud.only_conversation().consumer.ext_consumer_id;
+    let requests = setting.cloud.sandbox.requests();
+    let mut lookups = requests
+        .iter()
+        .filter(|request| request.operation == Some(Operation::Engagement))
+        .peekable();
+    assert!(lookups.peek().is_some(), "{}", ended.output);
+    for lookup in lookups {
+        let body = lookup.json().unwrap();
+        let identity = &body["identities"][0];
+        assert_eq!(identity["sub"], *consumer, "{identity}");
     }
 }
 

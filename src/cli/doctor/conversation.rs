@@ -4,10 +4,13 @@
 //! The consumer is created for this run only, so no user's data is touched. Even after a failure or
 //! a signal, the conversations that were opened are closed at the end.
 //!
-//! To add a fact: make the request in the file of its part, with [`Walk::ask`]; make a [`Fact`] of
-//! the outcome, with the data that helps a reader of the report; print it with [`Walk::tell`];
-//! describe its line and its members in `docs/first-day.md`; and add a row to
-//! `tests/it/doctor_conversation.rs` in which it alone fails.
+//! To add a fact:
+//!
+//! 1. Make the request with [`Walk::ask`], in the file for that part of the conversation.
+//! 2. Make a [`Fact`] of the outcome, with the data that helps a reader of the report.
+//! 3. Print the fact with [`Walk::tell`].
+//! 4. Describe its line and its members in `docs/first-day.md`.
+//! 5. Add a row to `tests/it/doctor_conversation.rs` in which only this fact fails.
 
 mod calls;
 mod closing;
@@ -165,6 +168,8 @@ struct Walk<'a> {
 
 /// A conversation that the walk has opened.
 struct Opened {
+    /// The external id of the consumer.
+    external_id: String,
     token: ConsumerToken,
     id: ConversationId,
     /// The moment of the opening request.

@@ -40,7 +40,12 @@ impl Walk<'_> {
             Some(_) => ("routed_opening", ROUTED),
         };
         let id = self.report_call(key, asked, hint, |_| "accepted".to_owned())?;
-        Ok(id.map(|id| Opened { token, id, begun }))
+        Ok(id.map(|id| Opened {
+            external_id,
+            token,
+            id,
+            begun,
+        }))
     }
 
     /// Requests the token of another consumer. Only a failure is reported.
@@ -61,8 +66,9 @@ impl Walk<'_> {
     /// Requests a second conversation for the same consumer.
     pub(super) async fn open_again(&mut self, opened: &Opened) -> anyhow::Result<()> {
         const KEY: &str = "second_opening";
-        let external_id = EXTERNAL_ID;
-        let asked = self.open(external_id, &opened.token, None, false).await?;
+        let asked = self
+            .open(&opened.external_id, &opened.token, None, false)
+            .await?;
         let is_open = |error: &cloud::Error| matches!(error, cloud::Error::AlreadyOpen);
         self.report_expected_refusal(KEY, &asked, is_open, |id, _| {
             if *id == opened.id {
@@ -103,7 +109,7 @@ impl Walk<'_> {
         let asked = self.ask(cloud.open(&consumer, &opening, trace)).await;
         let state = match asked.as_ref().map(|asked| &asked.outcome) {
             Ok(Ok(id)) => State::Open(id.clone()),
-            // A new consumer has none open, unless this very call has opened it.
+            // A new consumer has no open conversation, unless an attempt of this call opened one.
             Ok(Err(Failure::Cloud(cloud::Error::AlreadyOpen))) if is_first => State::Unknown,
             Ok(Err(Failure::Cloud(error))) if !error.outcome_unknown() => State::Refused,
             Ok(Err(_)) => State::Unknown,
