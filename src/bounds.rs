@@ -1,5 +1,5 @@
-//! Bounds on what is held at once, with fair shares: a channel has a share, and a token for one
-//! user has a smaller one.
+//! Bounds on the work or bytes that are held at once. A channel has a fair share of a bound, and a
+//! token for one user has a smaller share.
 //!
 //! Within the shares, the first to ask is the first served. Memory use depends on what is held, not
 //! on the number of callers: a channel or a user is counted only as long as it holds something.
@@ -62,7 +62,7 @@ struct Counts {
     holders: HashMap<u64, usize>,
 }
 
-/// A permit for a part of a bound, which it releases when it is dropped.
+/// A permit for a part of a bound. Dropping the permit releases that part.
 #[derive(Debug)]
 pub struct Hold {
     bound: Bound,

@@ -1,9 +1,12 @@
 //! The command line: one file for each command.
 //!
-//! To add a command: a file with a function `run` and its `mod`, a variant of `Command` whose
-//! comment is its help text, an arm of `dispatch`, a test in `tests/it/commands.rs` (and its name
-//! in the test of `--help`), a row in the table of commands of `README.md`, a line in
-//! `CHANGELOG.md`, and a description for operators in `docs/operations.md`.
+//! To add a command:
+//!
+//! 1. Add a file with a function `run`, and its `mod`.
+//! 2. Add a variant of `Command`, whose comment is the help text, and an arm of `dispatch`.
+//! 3. Add a test to `tests/it/commands.rs`, and the command's name to the test of `--help` there.
+//! 4. Add a row to the table of commands in `README.md`, a line to `CHANGELOG.md`, and a
+//!    description for operators to `docs/operations.md`.
 
 mod audit;
 mod demo;
@@ -162,7 +165,7 @@ fn print(text: &str) -> anyhow::Result<()> {
         .context("standard output is closed")
 }
 
-/// Returns success, or 1 if requests had to be cut.
+/// Returns success, or 1 if requests had to be aborted.
 fn stopped(in_time: bool) -> ExitCode {
     if in_time {
         ExitCode::SUCCESS

@@ -5,7 +5,8 @@
 //! each call passes the `ConsumerJWS` and the conversation. Longer retries, and the handling of an
 //! unknown outcome, are up to the caller.
 //!
-//! Users share no lock: a call takes one only if it must first obtain a domain or an `AppJWT`.
+//! Calls for different users wait for each other in two cases only: a domain or an `AppJWT` must
+//! first be obtained, or all permits of the account are taken.
 //!
 //! To add an operation of the Cloud:
 //!
@@ -200,7 +201,7 @@ impl Client {
         self.site(account)?.tokens.get(trace).await.map(drop)
     }
 
-    /// Returns the number of hosts of each account whose circuit breaker is open.
+    /// Returns, for each account, the number of hosts with an open circuit breaker.
     #[must_use]
     pub fn hosts_away(&self) -> Vec<(AccountId, usize)> {
         let sites = self.sites.iter();
@@ -212,7 +213,7 @@ impl Client {
     /// True if the account's messaging service itself has answered a request of this replica within
     /// the last minute.
     #[must_use]
-    pub fn serves_only_messaging(&self, account: &AccountId) -> bool {
+    pub fn is_messaging_serving(&self, account: &AccountId) -> bool {
         let messaging =
             |site: &AccountClient| site.transport.breakers.of(Service::Messaging).is_serving();
         self.sites.get(account).is_some_and(messaging)

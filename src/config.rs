@@ -52,8 +52,8 @@ pub struct Config {
     /// The maximum number of connections of one remote address that have not sent a complete
     /// request head yet: 1024 if left out, 0 for no limit.
     pub pending_connections_per_address: usize,
-    /// The URL of this service as channels see it, for links to files: `http://` and `listen` if
-    /// left out.
+    /// The URL of this service as channels see it, for links to files: `http://` followed by
+    /// `listen` if left out.
     pub public_url: Url,
     /// Private, loopback and link-local networks to which callbacks may nevertheless be sent: empty
     /// if left out.

@@ -59,8 +59,8 @@ impl Key {
     #[must_use]
     pub fn new(mut bytes: [u8; 32]) -> Self {
         let mut id = [0; KEY_ID_BYTES];
-        // The id is public and must not help to find the key. So it is a hash with a label of its
-        // own.
+        // The id is public and must not help to find the key. So it is a hash, with a label that no
+        // other hash has.
         let hash = Sha256::new()
             .chain_update(b"liveperson-bridge key id\0")
             .chain_update(bytes)
@@ -100,7 +100,7 @@ impl Key {
         &self.name
     }
 
-    /// Returns the HMAC-SHA256 of a value, with a label of its own, as text.
+    /// Returns the HMAC-SHA256 of a value as text. A label separates it from other uses of the key.
     fn pseudonym(&self, value: &[u8]) -> String {
         let key = hmac::Key::new(hmac::HMAC_SHA256, self.bytes.expose_secret());
         let mut context = hmac::Context::with_key(&key);

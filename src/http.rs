@@ -1,7 +1,7 @@
 //! Outgoing HTTP: the only module that connects to other machines by HTTP and sends requests.
 //!
-//! Every request has a time limit, the request id and trace context of its cause, and a span of
-//! constant fields. An answer is read completely, up to [`MAX_BODY_BYTES`], or streamed. The caller
+//! Every request has a time limit, the request id and trace context of its cause, and a span with
+//! fixed fields. An answer is read completely, up to [`MAX_BODY_BYTES`], or streamed. The caller
 //! decides which failures to retry. For that decision the error says if the other side can have
 //! received anything. Neither spans nor errors show paths, queries, bodies or header values, since
 //! those hold ids and secrets.

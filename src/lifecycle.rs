@@ -1,7 +1,7 @@
 //! The life of the service: start, signals, and an orderly stop with a time limit.
 //!
-//! The first SIGTERM or SIGINT asks everything to finish. A second one, or the time limit, cuts the
-//! rest. SIGHUP, SIGUSR1 and SIGUSR2 are only logged.
+//! The first SIGTERM or SIGINT asks everything to finish. A second one, or the time limit, aborts
+//! the work that is still running. SIGHUP, SIGUSR1 and SIGUSR2 are only logged.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-/// 25 s: the limit for requests at a stop. The whole stop takes at most 30 s, and the process has
-/// to end after the last request.
+/// 25 s: the limit for requests at a stop. The whole stop takes at most 30 s, and the process needs
+/// some of it to end after the last request.
 const FINISH_LIMIT: Duration = Duration::from_secs(25);
 
 /// The life of the process, or of one service within it. Clones share one life.
@@ -90,7 +90,7 @@ impl Lifecycle {
     }
 
     /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then waits for the
-    /// spawned tasks. Returns true if all of them finished in time, and false if they were cut.
+    /// spawned tasks. Returns true if all of them finished in time, and false if any was aborted.
     pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {
         let limited = async {
             self.stopping.cancelled().await;

@@ -109,8 +109,8 @@ enum Error {
 impl Previews {
     /// Makes the preview of an image as a data URI of less than 30 KB. For an animation it shows
     /// the first picture. Returns `None` if the image is broken or too large. `channel` is the
-    /// channel that sends the image. `place` is held until the work ends, even if the caller stops
-    /// waiting.
+    /// channel that sends the image. `place` is the caller's permit for the file. It is held
+    /// until the work ends, even if the caller stops waiting.
     pub async fn make<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,

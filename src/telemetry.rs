@@ -26,8 +26,8 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
-    /// Starts the log, and the export of spans if the environment names a collector. It must not be
-    /// called within a runtime.
+    /// Starts the log, and the export of spans if the environment names a collector. This function
+    /// must not be called within a runtime.
     ///
     /// The log is as detailed as `RUST_LOG` requests, or as `usual` requests if that is not set.
     ///

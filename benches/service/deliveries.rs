@@ -15,11 +15,11 @@ use crate::machine::Meter;
 /// The interval at which the database is checked for remaining work.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// The longest wait for that.
+/// The longest wait until no work remains.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Returns 1 if a request or an event is due before the year 2096, the due time of the prepared
-/// ones; else 0.
+/// A query that returns 1 if a request or an event is due before the prepared ones, and else 0. The
+/// prepared ones are due in the year 2096.
 const BUSY: &str = "SELECT CAST(CASE WHEN
          EXISTS (SELECT 1 FROM users WHERE send_at < 4000000000000)
          OR EXISTS (SELECT 1 FROM delivery_lanes WHERE channel_id = 'bench' AND due_at < 4000000000000)

@@ -31,8 +31,8 @@ impl Figures {
         bridge.map(|(_, cpu)| *cpu).unwrap_or_default()
     }
 
-    /// Returns the median of each figure, and the sum of all failures, of measurements of the same
-    /// processes.
+    /// Combines measurements of the same processes: the median of each figure, and the sum of all
+    /// failures.
     pub(crate) fn median(turns: &[Self]) -> Self {
         let of = |figure: &dyn Fn(&Self) -> f64| {
             let mut figures: Vec<f64> = turns.iter().map(figure).collect();

@@ -3,8 +3,8 @@
 
 use crate::database::Database;
 
-/// The number of users who write and receive messages, in a database whose other users wait. They
-/// are the first ones.
+/// The number of users who write and receive messages, in a database whose other users have waiting
+/// work. They are the first users.
 pub(crate) const FREE: u32 = 1_000;
 
 /// Users 1 to $1, each with an open conversation.

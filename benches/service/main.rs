@@ -62,7 +62,7 @@ const FEW_WAITING: u32 = 10;
 /// The number of users with waiting work, in a database with many of them.
 const MANY_WAITING: u32 = 100_000;
 
-/// The number of times that each line is measured of each program, if two are compared.
+/// The number of times that each line is measured with each program, if two programs are compared.
 const TURNS: usize = 3;
 
 /// The settings of a run.
@@ -193,8 +193,8 @@ fn measure(
                 report.note_inserts(pgbench::inserts(server, MANY, settings.duration));
             }
         };
-        // Before and after the measurement that it is compared with, since it varies within minutes
-        // more than any other figure.
+        // The speed of inserts varies within minutes more than any other figure. So it is measured
+        // before and after the figure that is compared with it.
         insert(report);
         if let Some(base) = &base {
             let mut figures = (Vec::new(), Vec::new());

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::cloud::ACCOUNT;
 
-/// More than the service accepts in a second.
+/// The number of notifications per second of a load, more than the service accepts.
 const PER_SECOND: u64 = 30_000;
 
 /// The number of the next notification, so that all of a run differ.

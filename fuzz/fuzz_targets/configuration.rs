@@ -1,5 +1,5 @@
-//! Fuzzing of `bridge.toml` and of environment variables: reading any input ends, and no error
-//! shows a secret.
+//! Fuzzing of `bridge.toml` and of environment variables: reading terminates for any input, and no
+//! error shows a secret.
 //!
 //! The input is the text of a file, which may refer to the variable `${SECRET}`. The part after a
 //! line `---` is the value of another variable.

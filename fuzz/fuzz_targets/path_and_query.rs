@@ -1,5 +1,5 @@
-//! Fuzzing of the user id in a path, and of the cursor in `after=`. An accepted input is a user id
-//! or a cursor exactly as it is written, and reading it back gives the same value. A link to a
+//! Fuzzing of the user id in a path, and of the cursor in `after=`. An accepted user id or cursor
+//! is written out exactly as it was given, and reading it back gives the same value. A link to a
 //! user's file is a valid URI that leads back to the user.
 //!
 //! The input is a path segment or the value of a parameter, percent-encoded.

@@ -1,5 +1,5 @@
-//! Fuzzing of files that begin like a picture. Making a preview ends, in bounded memory and without
-//! a panic, and the result is small enough to be sent.
+//! Fuzzing of files that begin like a picture. Making a preview terminates, in bounded memory and
+//! without a panic, and the result is small enough to be sent.
 //!
 //! The input is a JPEG, a PNG or a GIF.
 

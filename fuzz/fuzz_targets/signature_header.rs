@@ -1,5 +1,5 @@
-//! Fuzzing of the signature header: checking any header ends, and none is accepted as a valid
-//! signature.
+//! Fuzzing of the signature header: the check terminates for any header, and accepts none as a
+//! valid signature.
 //!
 //! The input is a header, and after its first line break a body.
 

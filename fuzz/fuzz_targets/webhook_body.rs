@@ -1,5 +1,5 @@
-//! Fuzzing of webhook bodies: reading and translating any body ends, and private data stays
-//! private.
+//! Fuzzing of webhook bodies: reading and translating terminate for any body, and private data
+//! stays private.
 
 #![no_main]
 

@@ -112,7 +112,7 @@ impl Access {
                     let user = user.map_err(|_| Refusal::NoUser)?;
                     return Ok((access, Actor::Token, user));
                 }
-                // The first reason of a key that trusts the token is the one to report.
+                // If several keys trust the token, the reason of the first one is reported.
                 Err(other) if refusal == Refusal::Untrusted => refusal = other,
                 Err(_) => {}
             }

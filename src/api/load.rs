@@ -26,8 +26,8 @@ use super::problem::Problem;
 use crate::bounds::{Bound, Hold, Holder, LimitReached, Shares};
 use arrival::{Arrival, Pace};
 
-/// The limit on channels' requests in progress. At 5 s, the longest default wait for the Cloud,
-/// that is 400 a second; at the usual 100 ms, 20,000 a second.
+/// The limit on channels' requests in progress. If each takes 5 s, the default limit of the wait
+/// for the Cloud, that is 400 a second. At the usual 100 ms, it is 20,000 a second.
 pub(super) const REQUESTS: usize = 2048;
 
 /// 16: the limit on requests in progress with tokens for one user. A user's page or app makes a

@@ -1,7 +1,7 @@
 //! Error responses: problem details as in RFC 9457.
 //!
 //! The codes are in `types::problem`, and the bridge's errors map to them. This module adds the
-//! details of the occurrence. The envelope renders a problem, since it knows the request id and
+//! details of the occurrence. The request log renders a problem, since it knows the request id and
 //! logs the cause once.
 
 use std::error::Error as StdError;
@@ -383,7 +383,8 @@ pub(super) fn pointer_to(member: &str) -> String {
 }
 
 impl IntoResponse for Problem {
-    /// Makes a response without a body. It carries the problem to the envelope, which renders it.
+    /// Makes a response without a body. It carries the problem to the request log, which renders
+    /// it.
     fn into_response(self) -> Response {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(self);

@@ -1,4 +1,4 @@
-//! The envelope of every request: its id and trace, its log line, and the rendering of problems.
+//! The request log: the id, trace and log line of every request, and the rendering of problems.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -77,7 +77,7 @@ pub(super) struct RequestLog {
 }
 
 impl RequestLog {
-    /// Opens the envelope, and gives the request its trace.
+    /// Begins the log of a request, and gives the request its trace.
     pub(super) fn open<B>(request: &mut Request<B>, clock: &dyn Clock) -> Self {
         let started = Instant::now();
         let trace = Arc::new(begun(request.headers(), clock.uuid()));

@@ -1,8 +1,8 @@
 //! The connections of a listener, limited in number. Silent connections are closed.
 //!
 //! Further connections wait in the kernel's queue until another one ends. A connection has one
-//! request at a time. So this also bounds what no other limit covers: heads that arrive slowly,
-//! responses that a client does not read, and long polls.
+//! request at a time. So the limit on connections also bounds what no other limit covers: heads
+//! that arrive slowly, responses that a client does not read, and long polls.
 //!
 //! The number of connections without a complete head is limited for each address. So clients that
 //! never complete a head leave room for others.
@@ -127,7 +127,7 @@ pub(super) struct Connection<T> {
     /// The end of the time for which input is read and dropped after the last response.
     lingering: Option<Pin<Box<Sleep>>>,
     _place: Option<OwnedSemaphorePermit>,
-    /// Dropped with the first byte.
+    /// The count of this connection as one without a first byte; dropped when that byte arrives.
     unheard: Option<AwaitingFirstByte>,
 }
 

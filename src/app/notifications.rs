@@ -24,7 +24,7 @@ pub struct NotificationServer {
 
 impl NotificationServer {
     /// Creates the server and its tasks. One task stores notifications for as long as the server
-    /// lives. The other saves rejections until the life ends.
+    /// lives. The other saves rejections until `life` ends.
     #[must_use]
     pub fn new(config: &Config, store: &Store, clock: &SharedClock, life: &Lifecycle) -> Self {
         let metrics = Metrics::default();

@@ -1,8 +1,8 @@
 //! Problems for requests whose heads hyper cannot read.
 //!
 //! Hyper answers such a request by itself with a bare status and then closes the connection. It has
-//! no hook for that response, so the response is replaced on its way to the socket. Bytes that it
-//! writes while no response of the service is unwritten are hyper's own.
+//! no hook for that response, so the response is replaced on its way to the socket. Bytes belong
+//! to such a response if hyper writes them while no response of the service is left to be written.
 
 use std::io;
 use std::pin::Pin;

@@ -1,5 +1,5 @@
 //! Serving of a router on a listener. A connection serves one request after the other until it is
-//! idle, slow, or the service stops.
+//! idle or slow, or the service stops.
 
 use std::future::ready;
 use std::pin::pin;

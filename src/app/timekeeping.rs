@@ -22,12 +22,12 @@ const MOST_UNCERTAIN_US: i64 = 500_000;
 /// 1 s: the offset from which a machine's clock counts as wrong, so that an operator is warned.
 pub(crate) const CLOCK_WRONG_FROM: TimeDelta = TimeDelta::seconds(1);
 
-/// 500 ms: the offset below which it counts as right again, so that a clock near the limit is
-/// logged once.
+/// 500 ms: the offset below which a wrong clock counts as right again. It is lower than the offset
+/// above, so that a clock near the limit is logged once.
 const CLOCK_RIGHT_BELOW: TimeDelta = TimeDelta::milliseconds(500);
 
-/// The task that keeps the clock of the service. The reference is PostgreSQL's clock, which all
-/// replicas share, or the machine's clock if there is one process with an embedded database.
+/// The task that corrects the service's clock by the reference. That is PostgreSQL's clock, which
+/// all replicas share, or the machine's clock if there is one process with an embedded database.
 #[derive(Debug)]
 pub struct Timekeeper {
     clock: Arc<DisciplinedClock>,

@@ -35,7 +35,7 @@ enum Rest {
     Endless,
 }
 
-/// A body that returns to its owner if it is dropped before its end.
+/// A body that gives its unread rest back to its owner if it is dropped before its end.
 #[derive(Debug)]
 pub(super) struct LentBody {
     body: Option<Incoming>,
@@ -43,7 +43,7 @@ pub(super) struct LentBody {
 }
 
 impl Unread {
-    /// Lends the body of a request to its handler, which gives back the unread rest.
+    /// Wraps the body of a request for its handler, so that the unread rest is returned here.
     pub(super) fn lend(&self, request: Request<Incoming>) -> Request<LentBody> {
         request.map(|body| LentBody {
             body: Some(body),

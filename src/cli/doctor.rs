@@ -43,7 +43,8 @@ const FILE_SHARING: &str = "file sharing is refused; ask LivePerson to set the s
 /// 14 ended on 2026-11-12.
 const OLDEST_POSTGRES: i32 = 15;
 
-/// The limit on stored tokens that are opened, for each kind of key.
+/// The limit on stored tokens that are opened, for each of three kinds: those sealed with the first
+/// key, those sealed with other keys, and those of erased users.
 const TOKENS: u32 = 500;
 
 /// 2 minutes: receivers of signed callbacks tolerate 5 minutes, and their own clocks may be off as
@@ -60,7 +61,7 @@ pub(super) struct Options {
     conversation: conversation::Options,
 }
 
-/// The error of a doctor that a signal has stopped.
+/// The error of a run that a signal has stopped.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 struct Interrupted;
@@ -335,7 +336,7 @@ async fn check_account(
         .map_err(|error| anyhow!("{error:#}"));
     let fact = Fact::checked("consumer_token_made", made, credentials);
     report.of_account(id, fact.titled("ConsumerJWS"))?;
-    // Without a token no consumer can ask. The line before has reported that.
+    // Without a consumer's token this cannot be checked. The line before has reported that.
     if let Ok(ConsumerToken { token, .. }) = &consumer
         && options.consumer
     {

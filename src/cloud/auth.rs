@@ -37,7 +37,8 @@ const SUSPICION_PAUSE_MS: i64 = 5_000;
 pub(super) struct AppTokens {
     issuer: Arc<Issuer>,
     cache: Cache<HeaderValue>,
-    /// The time of the last renewal after such an unspecific 401, in milliseconds since the epoch.
+    /// The time of the last renewal after a 401 that did not say which token it refused, in
+    /// milliseconds since the epoch.
     suspected_at: AtomicI64,
 }
 

@@ -1,8 +1,8 @@
 //! Details of the Cloud's answers and tokens, for `doctor`.
 //!
 //! Errors tell a caller what to do. They drop the status, code and text of an answer whose meaning
-//! is known. [`capture_answers`] runs any call of the client and returns these as well. It does not
-//! keep the bodies, which may hold tokens.
+//! is known. [`capture_answers`] runs any call of the client, and returns these details as well. It
+//! does not return the bodies, which may hold tokens.
 
 use std::cell::RefCell;
 
@@ -19,7 +19,7 @@ use crate::types::trace::Trace;
 const MAX_WORDS_CHARS: usize = 200;
 
 tokio::task_local! {
-    /// The answers to the call that this task overhears.
+    /// The answers that [`capture_answers`] has captured so far in this task.
     static CAPTURED: RefCell<Vec<RawAnswer>>;
 }
 
@@ -49,8 +49,8 @@ pub struct RawPart {
 
 /// Runs a call and returns its outcome with the answers to all of its attempts.
 ///
-/// Answers with domains and `AppJWT`s are left out, since the caller's task does not request them
-/// itself.
+/// Answers with domains are left out. An answer with an `AppJWT` is included if the call has to
+/// obtain one.
 pub async fn capture_answers<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
     let listening = async {
         let outcome = call.await;
@@ -59,9 +59,9 @@ pub async fn capture_answers<T>(call: impl Future<Output = T>) -> (T, Vec<RawAns
     CAPTURED.scope(RefCell::default(), listening).await
 }
 
-/// Records an answer, if the call is overheard.
+/// Records an answer, if the call runs in [`capture_answers`].
 pub(super) fn note(operation: &'static str, answer: &Answer) {
-    // Fails if the call is not overheard, which is the usual case.
+    // Fails outside of `capture_answers`, which is the usual case.
     let _unheard = CAPTURED.try_with(|overheard| {
         overheard
             .borrow_mut()

@@ -32,7 +32,7 @@ use crate::types::profile::Profile;
 use crate::types::rating::Rating;
 use crate::types::trace::Trace;
 
-/// A conversation as one of its consumers uses it: one dialog of it.
+/// A conversation, and the dialog in it that the consumer writes in.
 #[derive(Debug, Clone, Copy)]
 pub struct Conversation<'a> {
     /// The consumer, with their token.

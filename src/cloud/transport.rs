@@ -118,8 +118,8 @@ pub(super) struct Transport {
     pub(super) limits: Limits,
     pub(super) domains: Domains,
     pub(super) breakers: ServiceBreakers,
-    /// The permits for requests in flight. They prevent that all waiting requests reach the Cloud
-    /// at the same time when it recovers.
+    /// The permits for requests in flight. They keep the waiting requests from reaching the Cloud
+    /// all at the same time when it recovers.
     pub(super) places: Semaphore,
 }
 
@@ -198,8 +198,8 @@ impl Transport {
         }
         let answer = match answer {
             Ok(answer) => answer,
-            // The time limit was shorter than usual, so the missing answer does not prove that the
-            // host is slow.
+            // The time limit may have been shorter than usual, so the missing answer does not prove
+            // that the host is slow.
             Err(error @ http::Error::NoAnswer(_)) if begun.elapsed() < MIN_WAIT_FOR_BLAME => {
                 return Err(error.into());
             }

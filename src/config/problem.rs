@@ -1,8 +1,8 @@
 //! The problems of a configuration, described without quoting any of its values, since any value
 //! may be a secret.
 //!
-//! This holds by construction: a problem is made of names and of the expectations of the code,
-//! never of values that it found.
+//! This always holds, because a problem is made of names and of the expectations of the code, never
+//! of configured values.
 
 use std::fmt;
 

@@ -1,7 +1,8 @@
 //! Sections of the configuration tree, which are read key by key.
 //!
-//! A key is known because it was read. When a section ends, all its other keys are reported as
-//! unknown. Reading goes on after a problem, so that an operator sees all problems at once.
+//! The known keys of a section are those that the code reads. When a section ends, all its other
+//! keys are reported as unknown. Reading goes on after a problem, so that an operator sees all
+//! problems at once.
 
 use std::borrow::Cow;
 

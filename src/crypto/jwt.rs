@@ -28,7 +28,7 @@ const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
 /// 32 bytes: a shared secret is at least as long as the hash. Source: RFC 7518, section 3.2.
 const LEAST_SECRET: usize = 32;
 
-/// 4096 bytes: far more than the claims that are read.
+/// 4096 bytes: far more than the claims that are read need.
 const LONGEST_TOKEN: usize = 4096;
 
 /// The algorithm by which tokens are signed.
@@ -234,8 +234,8 @@ pub fn unverified(token: &str) -> Option<Unverified> {
     if token.len() > LONGEST_TOKEN || decode_header(token).is_err() {
         return None;
     }
-    // As raw values, since errors in other claims are reported only after the signature was
-    // verified.
+    // The claims are read as raw values, since errors in the others are reported only after the
+    // signature was verified.
     let claims: HashMap<String, Box<RawValue>> = insecure_decode_claims(token).ok()?;
     let user = claims.get("user");
     Some(Unverified {

@@ -245,7 +245,7 @@ impl Service<Name> for ResolverService {
 /// A connection, before TLS with the host itself.
 pub(super) struct ClientConnection {
     stream: MaybeHttpsStream<TokioIo<TcpStream>>,
-    /// True if a proxy reads the requests, which then name their host.
+    /// True if a proxy reads the requests. Each request then names its host in the target.
     is_proxied: bool,
 }
 

@@ -16,8 +16,8 @@ use crate::types::ids::ChannelId;
 #[derive(Debug)]
 pub(super) struct DecodingPermits {
     places: Arc<Semaphore>,
-    /// For each channel that had to wait, the right to be the channel's one picture that waits for
-    /// a permit. The map is bounded by the number of channels.
+    /// A semaphore for each channel that had to wait. Its holder is the channel's one picture that
+    /// waits for a permit. The map is bounded by the number of channels.
     queues: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
 }
 

@@ -8,8 +8,8 @@ use image::DynamicImage;
 use super::reduction::{Reduction, Rgba, Stride};
 use super::{Error, upright};
 
-/// 16 MiB: more than the largest file that can be configured. The metadata kept from a file is no
-/// longer than the file.
+/// 16 MiB: more than the largest file that can be configured. The metadata that is kept from a file
+/// takes at most as many bytes as the file.
 const METADATA_BYTES: usize = 16 * 1024 * 1024;
 
 /// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG,
@@ -99,7 +99,7 @@ impl<'a> Png<'a> {
                 let pixels: &[Rgba] = pixels;
                 reduction.add(row, columns, pixels.iter().copied());
             }
-            // The decoder was told to return colours in place of indices.
+            // The decoder is configured to return colours in place of indices.
             ColorType::Indexed => return Err(Error::Unreadable),
         }
         Ok(())

@@ -195,10 +195,10 @@ fn a_very_tall_screenshot_is_shown_completely() {
     assert_pixel(&shown, 7, 150, [230; 3]);
 }
 
-/// Returns a picture with content in every part, which other decoders and encoders support as well.
+/// Returns a picture with content in every part. Other decoders and encoders support its kind, too.
 fn colourful(width: u32, height: u32) -> RgbImage {
     let part = |at: u32, side: u32| u8::try_from(at * 255 / side).unwrap();
-    // Sharp edges, but only if they can coincide with the divisions of both small pictures.
+    // Sharp edges, but only if they can lie between pixels of both small pictures.
     let has_edges = width.is_multiple_of(16) && height.is_multiple_of(16);
     RgbImage::from_fn(width, height, |x, y| {
         let is_blue = has_edges && (x / 80 + y / 80).is_multiple_of(2);
@@ -476,7 +476,7 @@ fn noise_that_compresses_badly_gets_a_smaller_preview() {
     });
     let png = written(&noise.into(), ImageFormat::Png);
 
-    // This checks that it is small enough.
+    // `shown` checks that the preview is small enough.
     shown(&preview(ImageType::Png, &png).unwrap());
 }
 

@@ -69,7 +69,7 @@ impl Outbox {
                 .bridge
                 .parts
                 .cloud
-                .serves_only_messaging(&session.key.account_id),
+                .is_messaging_serving(&session.key.account_id),
             _ => false,
         };
         is_unexplained && !self.found_open.contains(&session.conversation.id)

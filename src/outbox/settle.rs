@@ -85,7 +85,7 @@ impl Outbox {
     /// requests get through.
     async fn is_blocked_for_good(&self, lane: &Lane<'_>) -> Result<bool, Error> {
         let parts = &self.bridge.parts;
-        if !parts.cloud.serves_only_messaging(&lane.due.key.account_id) {
+        if !parts.cloud.is_messaging_serving(&lane.due.key.account_id) {
             return Ok(false);
         }
         let before = parts.store.count_reason(lane.request.id, BLOCKED).await?;

@@ -63,8 +63,7 @@ impl FromStr for Format {
 ///
 /// # Errors
 ///
-/// The value of `RUST_LOG` is not understood. Without an error, nothing would show that the filter
-/// is not the requested one.
+/// The value of `RUST_LOG` is not understood. Nobody would notice if `usual` were used instead.
 pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => {
@@ -117,8 +116,8 @@ fn log_panic(panic: &PanicHookInfo<'_>) {
 }
 
 /// True if a character is escaped wherever it is. It may end a line, move a terminal's cursor, or
-/// change the way in which a line is read. NEL is a control character, and like it the two
-/// separators end a line for some readers.
+/// change the way in which a line is read. Some readers end a line at either of the two separators,
+/// and at NEL, which is a control character.
 pub(crate) fn is_escaped(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || is_invisible(c)
 }

@@ -3,8 +3,8 @@
 //! It holds each metric with its unit, its labels and its meaning. `docs/metrics.md` says the same
 //! to operators, and a test compares the two. A label has few values, all from the code or the
 //! configuration: never a user, a URL, a text or a token. Code that counts names a metric of this
-//! table. The compiler checks that it is used as its type and gets a value for each label. The
-//! recorder stores and renders the values.
+//! table. The compiler checks that the code fits the metric's type and gives a value for each
+//! label. The recorder stores and renders the values.
 //!
 //! To add a metric:
 //!
@@ -71,8 +71,8 @@ pub struct Gauge<const LABELS: usize>(Definition);
 #[derive(Debug)]
 pub struct Histogram<const LABELS: usize>(Definition);
 
-/// Bucket bounds in seconds for a caller's waiting time, from a statement to a file that arrives
-/// slowly.
+/// Bucket bounds in seconds for a caller's waiting time. The shortest wait is for one database
+/// statement, the longest for a file that arrives slowly.
 const WAIT_BUCKETS: &[f64] = &[
     0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
 ];
@@ -321,7 +321,7 @@ pub const STORAGE_UP: Gauge<0> = gauge(
     "1 if the database answered the last query for these metrics; else 0, and they keep their last values",
 );
 
-/// The difference between the machine's clock and the time by which the service goes.
+/// The difference between the machine's clock and the clock that the service follows.
 pub const CLOCK_OFFSET: Gauge<0> = gauge(
     "liveperson_bridge_clock_offset_seconds",
     &[],

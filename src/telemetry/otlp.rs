@@ -1,10 +1,10 @@
 //! The export of spans to an OpenTelemetry collector, by OTLP over HTTP with protobuf.
 //!
-//! The exported spans are those with the ids of a [`Trace`](crate::types::trace::Trace), and they
-//! keep these ids. So the `traceparent` that another service receives names a span that the
-//! collector has. An attribute is exported only if [`ATTRIBUTES`] names it: a request id, for
-//! example, is chosen by the caller and may contain anything. The standard variables `OTEL_…` set
-//! the collector's address and the protocol options.
+//! The exported spans are those with the ids of a [`Trace`](crate::types::trace::Trace) that is
+//! sampled, and they keep these ids. So the `traceparent` that another service receives names a
+//! span that the collector has. An attribute is exported only if [`ATTRIBUTES`] names it: a request
+//! id, for example, is chosen by the caller and may contain anything. The standard variables
+//! `OTEL_…` set the collector's address and the protocol options.
 
 use std::borrow::Cow;
 use std::fmt::Debug;
@@ -209,8 +209,8 @@ impl OpenSpan {
         }
     }
 
-    /// Returns the most informative name with few values: the operation of a call, or the method
-    /// and route of a request.
+    /// Returns the most informative name that has few possible values: the method and route of a
+    /// request, or the operation of a call.
     fn name(&self, name: &'static str) -> Cow<'static, str> {
         let text = |key: &str| {
             let mut attributes = self.attributes.iter();
@@ -259,7 +259,7 @@ impl Visit for OpenSpan {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        // Ids arrive through their `Display` form.
+        // The ids of spans are recorded with `%`, and so arrive here.
         self.record_str(field, &format!("{value:?}"));
     }
 }

@@ -289,7 +289,8 @@ async fn a_closed_conversation_is_not_adopted(engine: Engine) {
     let former = open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
 
-    // The first change of a conversation decides, in one notification or in several.
+    // The first change of a conversation decides if it is adopted, in one notification or in
+    // several.
     let late = [("CLOSE", 9), ("OPEN", 5)]
         .map(|(stage, updated)| state(&app, "past", &consumer, stage, 0, updated));
     notify(&app, &together(late)).await;
@@ -306,10 +307,11 @@ async fn an_agents_older_conversation_is_not_adopted(engine: Engine) {
     let open = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
 
-    // By the bridge's clock.
+    // This one is older by the bridge's clock.
     notify(&app, &state(&app, "older", &consumer, "OPEN", -120, -110)).await;
     assert!(told(&app, "sms").await.is_empty());
-    // By the Cloud's clock, which is an hour behind, after a notification about the newer one.
+    // This one is older by the Cloud's clock, which is an hour behind. A notification about the
+    // newer one comes first.
     notify(&app, &state(&app, &open, &consumer, "OPEN", -3600, -3600)).await;
     notify(&app, &state(&app, "old", &consumer, "OPEN", -3720, -3710)).await;
     assert_eq!(told(&app, "sms").await, ["conversation.opened user"]);
@@ -328,7 +330,7 @@ async fn a_conversation_opened_and_closed_in_one_notification_is_delivered_whole
     let all = [
         state(&app, "brief", &consumer, "OPEN", 60, 60),
         state(&app, "brief", &consumer, "CLOSE", 60, 61),
-        // The order of the conversations does not matter either.
+        // The order of the conversations does not matter.
         state(&app, &former, &consumer, "CLOSE", 0, 59),
         state(&app, "resumed", &consumer, "OPEN", 62, 62),
     ];
@@ -389,7 +391,7 @@ async fn a_users_first_agent_opening_goes_to_the_namespaces_first_channel(engine
 
     notify(&app, &state(&app, "first", &consumer, "OPEN", 0, 0)).await;
 
-    // The first channel in the configuration that shares this user.
+    // The events go to the first channel in the configuration that shares this user.
     assert_eq!(told(&app, "sms").await, ["conversation.opened agent"]);
     assert!(told(&app, "whatsapp").await.is_empty());
     assert_eq!(shown(&app.sms, "ada").await["features"], json!([]));
@@ -637,7 +639,7 @@ async fn an_agent_opening_is_delivered_after_a_failed_opening_of_the_bridge(engi
 async fn an_opening_that_meets_an_agents_conversation_joins_it(engine: Engine) {
     let app = TestApp::start(engine).await;
     open_and_close(&app, "ada").await;
-    // The bridge gets no notification of it before it sends its own opening.
+    // The bridge sends its own opening before it is notified of the agent's conversation.
     let opened = agent_opens(&app, "ada", "Hi again");
 
     let sent = app.sms.say("ada", "hello").await.expect(201);

@@ -28,7 +28,7 @@ const LEAD_MS: i64 = 2 * 86_400_000;
 struct Skewed {
     base: Arc<ManualClock>,
     is_ahead: AtomicBool,
-    /// The number of times that the bridge has asked before doing due work.
+    /// The number of times that the bridge has checked this clock before doing due work.
     asked: AtomicUsize,
 }
 
@@ -45,7 +45,8 @@ impl Clock for Skewed {
 }
 
 impl Skewed {
-    /// Waits until all workers have asked several times. Each asks at least every 5 s.
+    /// Waits until all workers have checked the clock several times. Each checks it at least every
+    /// 5 s.
     async fn until_asked(&self) {
         let before = self.asked.load(Ordering::SeqCst);
         eventually("all have asked", async || {

@@ -96,7 +96,7 @@ async fn a_user_is_erased_although_the_cloud_refuses_the_close(engine: Engine) {
     for is_known in [true, false] {
         let app = opened(engine).await;
         if is_known {
-            // Another refusal does not prevent the erasure either.
+            // A refusal for another reason does not prevent the erasure either.
             answer(
                 &app,
                 Operation::Send,
@@ -305,7 +305,7 @@ async fn a_message_that_a_gateway_always_blocks_fails_alone(engine: Engine) {
     let path = queued.headers["location"].to_str().unwrap().to_owned();
     queued.expect(202);
 
-    // While no message gets through, the refusal may be an outage, so another user's messages are
+    // If no message got through, the refusal could be an outage. So another user's messages are
     // sent too.
     let failed = eventually("the message has failed", async || {
         app.sms.say("bob", "hello").await.expect(201);

@@ -213,7 +213,7 @@ async fn concurrent_requests_of_one_users_token_are_bounded() {
         let reply = connection.read().await;
         if reply.status == 100 {
             let_in += 1;
-            // Enough for the server to allow a minute for the rest.
+            // After this much of the body, the server allows a minute for the rest.
             connection.write(&"x".repeat(64 * 1024)).await;
             continue;
         }

@@ -664,7 +664,7 @@ async fn twenty_failures_open_a_callbacks_circuit_breaker(engine: Engine) {
     let failures = async |expected| {
         eventually(&format!("{expected} failures"), async || {
             let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
-            // While a probe is in flight, the next one is further ahead than any scheduled probe.
+            // While a probe is in flight, `probe_at` is later than for any scheduled probe.
             let soon = bed.now() + TimeDelta::seconds(9);
             let scheduled = outlook.probe_at.is_none_or(|at| at <= soon);
             (outlook.failures == expected && scheduled).then_some(())

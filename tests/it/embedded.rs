@@ -143,8 +143,8 @@ async fn a_transaction_that_sqlite_rolled_back_does_not_block_the_next() {
     let opened = app.sms.say("ada", "hello").await.expect(201);
     let conversation = opened["conversation_id"].as_str().unwrap();
 
-    // A full disk, a failed read or a lack of memory may do the same: SQLite ends the transaction
-    // before the bridge does.
+    // The trigger makes SQLite end the transaction before the bridge does. A full disk, a failed
+    // read or a lack of memory may have the same effect.
     let end =
         "CREATE TRIGGER ended BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'over'); END";
     app.database.execute(end).await;

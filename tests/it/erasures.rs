@@ -336,8 +336,8 @@ async fn no_change_of_an_erased_users_conversation_is_stored(engine: Engine) {
     for marker in ["marker", &consumer] {
         assert!(!left.contains(marker), "{marker} is still there: {left}");
     }
-    // The conversation may stay open for long. No change of it is ever stored, no matter how long
-    // the Cloud reports them.
+    // The conversation may stay open for long. Its changes are never stored, no matter how long the
+    // Cloud reports them.
     for number in [10, 20, 30] {
         app.cloud.clock.advance(TimeDelta::days(3));
         tell(&app.sms, &agent_text(&id, number, "marker-late"))
@@ -561,7 +561,7 @@ async fn no_delivery_starts_after_its_user_is_erased(engine: Engine) {
     receiver.answer_status(200);
     go.notify_one();
 
-    // The event of another user comes after all that were due.
+    // The event of another user is delivered after all events that were due.
     let of_bob = app.sms.say("bob", "hello").await.expect(201);
     let of_bob = of_bob["conversation_id"].as_str().unwrap();
     tell(&app.sms, &agent_text(of_bob, 7, "to bob"))
@@ -649,6 +649,6 @@ async fn another_replica_sends_the_pending_close_of_a_stopped_one() {
     let closes = closes
         .iter()
         .filter(|send| send["body"]["conversationField"].is_object());
-    // The attempts that got no answer, and the one that did.
+    // The close that was answered is among them. Closes without an answer may have come before it.
     assert!(closes.count() >= 1);
 }

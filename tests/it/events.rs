@@ -290,7 +290,7 @@ async fn a_stop_ends_waiting_readers(engine: Engine) {
     let mut stream = Stream::open(&app.sms, "", None).await;
     let sms = app.sms.clone();
     let waiting = tokio::task::spawn(async move { sms.get("/v1/events?wait=30").await });
-    // By the time that a few other requests are answered, that one is waiting.
+    // Once a few other requests are answered, that one is waiting.
     for _ in 0..5 {
         let request = app.sms.request(Method::GET, "/v1/users/nobody");
         send(request).await.expect_problem(404, "user-not-found");

@@ -598,8 +598,8 @@ async fn a_failed_upload_is_repeated_and_then_queued(engine: Engine) {
     only(published(&app.cloud));
 }
 
-/// Makes the Cloud answer the next announcement with an upload URL that is obtained here. The next
-/// fault then applies to the request after the announcement.
+/// Makes the Cloud answer the next request for an upload URL with one that is obtained here. The
+/// next fault then applies to the request after that.
 async fn answer_the_next_announcement(app: &TestApp, size: usize) {
     let body = json!({"fileSize": size.to_string(), "fileType": "PNG"});
     let raw = json!({"type": "ms.GenerateURLForUploadFile", "body": body});

@@ -342,7 +342,7 @@ fn a_wrong_import_within_the_store_is_detected() {
     assert!(sound.contains(&pair("users", "engine")) && sound.contains(&pair("users", "rows")));
     assert!(upward_imports(&sound).is_empty() && cyclic_imports(&sound).is_empty());
 
-    // By the name in `root`, by the file, and by a group of several lines.
+    // The imports name the item in `root` or its file, and one is a group of several lines.
     for (path, line) in [
         ("engine/tx.rs", "use crate::store::{Error, User};"),
         ("engine/tx.rs", "let row = crate::store::users::row();"),
@@ -570,7 +570,7 @@ fn comments() -> Vec<(String, String)> {
 
 #[test]
 fn comments_have_at_most_100_columns() {
-    // A link cannot be broken, and neither can a row of a table.
+    // Links and rows of tables cannot be wrapped.
     let may_be_wide = |line: &str| line.contains("://") || line.contains('|');
 
     let wide = comments().into_iter();

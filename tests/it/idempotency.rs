@@ -438,8 +438,8 @@ async fn each_user_with_a_token_has_their_own_idempotency_keys(engine: Engine) {
     let others = post(&bob, "order-1001", of_bob, body.clone()).await;
     others.expect_fresh(201);
 
-    // The key belongs to the user, not to the token. So this also holds for another replica and
-    // after a restart.
+    // The key belongs to the user, not to the token. So a repeat with another token is recognized,
+    // also by another replica and after a restart.
     let repeat = post(
         &token_of(&app, Some("ada")),
         "order-1001",
@@ -656,8 +656,8 @@ async fn an_idempotency_key_is_valid_for_24_hours(engine: Engine) {
     say(&app.sms, "key", "hello again").await.expect_replay(201);
 }
 
-/// Counts the stored answers. Each contains its message id twice: in the answer and in the column
-/// of its own.
+/// Counts the stored answers. Each contains its message id twice: in the answer and in a column of
+/// its own.
 async fn keys(database: &Database) -> usize {
     database.dump().await.matches("msg_").count() / 2
 }
@@ -823,7 +823,8 @@ async fn the_claim_and_the_write_ahead_record_are_stored_in_one_statement() {
     let (version, begun, user_id): (String, String, String) =
         row.fetch_one(&mut connection).await.unwrap();
 
-    // The first row of the first page, not changed since its insertion.
+    // This is the first row version of the first page, so the row has not changed since its
+    // insertion.
     assert_eq!(version, "(0,1)");
     assert!(begun.contains("marker"), "{begun}");
     assert_eq!(user_id, "ada");
@@ -1089,7 +1090,7 @@ async fn a_retry_does_not_send_again_what_a_killed_replica_sent(engine: Engine) 
         lengths.push(events.map(|event| text(&event.event)).collect());
     }
     lengths.sort();
-    // A file; a text and a raw one; two texts of `dan`; a text in two parts, with the space
+    // A file; a text and a raw request; two texts of `dan`; a text in two parts, with the space
     // between. Each arrived once.
     let expected = [vec![0], vec![5, 3], vec![5, 5], vec![4001, 4000]];
     assert_eq!(lengths, expected);

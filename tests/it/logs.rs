@@ -123,7 +123,7 @@ async fn hostile_text_does_not_forge_lines_of_the_human_log() {
     }
 }
 
-/// A caller without a key costs a count, and an occasional line.
+/// A caller without a key adds to a count, and only causes an occasional line in the log.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_flood_of_unauthorized_requests_does_not_flood_the_log() {
     const EACH: usize = 200;

@@ -66,8 +66,8 @@ fn contraction(text: &str) -> Option<String> {
                 new_tables.push(name.to_owned());
                 true
             }
-            // An update or a trigger concerns a column that the same migration has added, as far as
-            // a test can tell. The fill factor makes no difference to any version.
+            // This test assumes that an update or a trigger concerns a column that the same
+            // migration has added. The fill factor makes no difference to any version.
             ["CREATE", "FUNCTION" | "INDEX" | "TRIGGER" | "VIEW", ..]
             | ["UPDATE", ..]
             | ["ALTER", "TABLE", _, "SET", "FILLFACTOR", _] => true,

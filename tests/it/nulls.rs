@@ -64,8 +64,8 @@ impl Documented {
         }
     }
 
-    /// Returns the alternatives of a schema except null; a schema without alternatives is its only
-    /// one.
+    /// Returns the alternatives of a schema except null, or the schema itself if it has no
+    /// alternatives.
     fn alternatives<'a>(&'a self, schema: &'a Value) -> Vec<&'a Value> {
         let schema = self.resolved(schema);
         match schema["oneOf"].as_array() {

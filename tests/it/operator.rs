@@ -445,7 +445,7 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     let actions = ["deliveries.resume", "delivery.retry", "deliveries.pause"];
     let told: Vec<_> = bed.recorded().await.into_iter().map(|it| it.0).collect();
     assert_eq!(told, actions);
-    // A pause by the callback's own answer 410 is shown as such.
+    // A pause that the callback's own answer 410 caused is shown as such.
     bed.receiver.answer_status(410);
     bed.say("gone").await;
     eventually("the callback is paused", async || {
@@ -495,7 +495,7 @@ async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
         channel
             .post(&format!("/api/events/{id}/text"), json!({}))
             .await,
-        // Without a key, the faults of the body are not reported.
+        // Without a key, the errors in the body are not reported.
         channel.post("/api/pause", json!({"chanel": 1})).await,
         channel.post_text("/api/pause", "{").await,
     ]

@@ -219,7 +219,7 @@ async fn queued_messages_are_sent_in_order_after_an_outage(engine: Engine) {
     away(&app, 2);
 
     let second = location(app.sms.say("ada", "second").await);
-    // The Cloud would accept these, but they must not overtake.
+    // The Cloud would accept these, but they must not overtake the queued one.
     let third = location(app.sms.say("ada", "third").await);
     location(app.sms.say("ada", "fourth").await);
     let shown = app.sms.get("/v1/users/ada/conversation").await.expect(200);
@@ -424,7 +424,7 @@ async fn a_message_is_not_resent_while_notifications_lag(engine: Engine) {
     let kept = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
 
-    // As after an outage of the notifications: for 40 s, all reported events are older than the
+    // As after an outage of the notifications: for 40 s, all reported changes are older than the
     // message.
     for number in 0..20 {
         app.cloud.clock.advance(TimeDelta::seconds(2));
@@ -447,7 +447,7 @@ async fn a_late_echo_still_settles_a_message(engine: Engine) {
     let begun = now(&app);
     let kept = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
-    // The second attempt comes because the echo is missing, and certainly fails.
+    // The missing echo leads to a second attempt, which certainly fails.
     away(&app, 1);
     app.cloud.clock.advance(TimeDelta::seconds(2));
     notify(&app, &agent_text(&conversation, 7, "hi")).await;
@@ -521,7 +521,7 @@ async fn the_first_success_after_an_outage_wakes_all_lanes(engine: Engine) {
     for user in &USERS[..5] {
         kept.push(location(app.sms.say(user, "second").await));
     }
-    // Until each has had several attempts, with a back-off of a minute or more.
+    // Waits until each has had several attempts, and the back-off is a minute or more.
     for kept in &kept {
         eventually("it was tried often", async || {
             app.cloud.clock.advance(TimeDelta::seconds(20));
@@ -682,7 +682,7 @@ async fn another_channels_messages_are_not_shown(engine: Engine) {
 
     let kept = location(app.sms.say("ada", "second").await);
 
-    // Nor are they shown to a channel that shares the user.
+    // They are not even shown to a channel that shares the user.
     let other = app.sms.with_key(WHATSAPP_KEY).get(&kept).await;
     other.expect_problem(404, "message-not-found");
 }

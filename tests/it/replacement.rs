@@ -99,7 +99,7 @@ async fn typing_and_receipts_need_an_open_conversation(engine: Engine) {
 
     let latest = app.sms.get("/v1/users/ada/conversation").await.expect(200);
     assert_eq!(latest["state"], "closed");
-    // No notification has told the bridge who closed it.
+    // No notification has named the side that closed it.
     assert_eq!(latest["close_reason"], Value::Null);
     assert!(latest["closed_at"].is_string());
     assert_eq!(app.cloud.sandbox.conversations().len(), 1);

@@ -85,7 +85,7 @@ async fn a_wake_up_does_not_reach_another_schema() {
     app.wait().await;
     tokio::select! {
         biased;
-        () = sms.wait() => panic!("the bell rang for the other schema"),
+        () = sms.wait() => panic!("the wake-up came for the other schema"),
         () = std::future::ready(()) => {}
     }
     let sms = "sms".parse().unwrap();

@@ -139,7 +139,7 @@ async fn an_erasure_removes_all_data_of_the_user(engine: Engine) {
     let sms = &sms;
     join_all((0..USERS).map(|number| live(sms, number))).await;
     let at_rest = async || at_rest(&database).await;
-    // The texts of sent requests are deleted without an erasure, so three of the four words are
+    // The text of a sent request is deleted even without an erasure, so three of the four words are
     // enough.
     let kept = |bytes: &str| traces(bytes, 7).len() >= 3;
     assert!(kept(&at_rest().await));
@@ -252,8 +252,8 @@ async fn at_rest(database: &Database) -> String {
     let Location::Embedded { data_dir } = &database.location else {
         return rows;
     };
-    // When the last connection closes, the write-ahead log disappears, and its contents are in
-    // another file. Then the files are read again.
+    // The write-ahead log disappears when the last connection closes, and its contents are then in
+    // another file. In that case, all files are read again.
     let files = eventually("the files stay", async || bytes_of_files(data_dir).ok()).await;
     rows + files.as_str()
 }
@@ -278,8 +278,8 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
         sms.post(&messages, json!({"text": TEXT, "open": open}))
             .await,
         sms.get(&user).await,
-        // Not `composing`: that state ends by itself, and the request for it would consume one of
-        // the faults below.
+        // Not `composing`: that state ends by itself, and the request that ends it would consume
+        // one of the faults below.
         sms.put(&format!("{user}/typing"), json!({"state": "active"}))
             .await,
         sms.post(&format!("{user}/receipts"), sequences).await,

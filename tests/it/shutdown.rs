@@ -218,7 +218,7 @@ async fn a_stop_answers_callers_that_wait_for_events(engine: Engine) {
 }
 
 /// Protects the requests of a proxy. A proxy does not repeat a POST that it has sent, so a
-/// connection that it has got must not be closed before it is used.
+/// connection that the proxy has opened must not be closed before its first request.
 async fn a_stop_serves_the_first_request_of_a_fresh_connection(engine: Engine) {
     let (mut process, sms, _, (cloud, _database)) = serve(engine).await;
     sms.say("ada", "before").await.expect(201);
@@ -268,8 +268,8 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
     assert_eq!(process.wait().await.code(), Some(0));
 }
 
-/// The signals that process managers, terminals and log rotation send. Each but SIGPIPE ends a
-/// process that does not handle it.
+/// The signals that process managers, terminals and log rotation send. Each ends a process that
+/// does not handle it, except SIGPIPE, which Rust programs ignore by default.
 const ENDS_NOTHING: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
 
 async fn other_signals_are_ignored_and_logged(engine: Engine) {

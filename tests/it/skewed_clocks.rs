@@ -448,7 +448,7 @@ async fn replicas_recover_after_the_databases_clock_is_set_back() {
     scene.cloud.hear(&second.sms);
     let mut sent = vec![say(&first.sms, "ada", "0", false).await];
 
-    // Slightly more than the lead that a replica may have, so that it is within the limit again
+    // Puts the replicas ahead by slightly more than the limit, so that they are within it again
     // after some seconds.
     shift.set("-8");
     for replica in [&first, &second] {

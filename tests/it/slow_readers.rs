@@ -119,7 +119,7 @@ async fn an_unread_stream_takes_little_memory(engine: Engine) {
         .unwrap();
     sms.say("ada", "are you there?").await.expect(201);
     let more = peak_kib(&process) - before;
-    // In addition each reader has an event of 100 KB, limited to 64 MiB in total.
+    // In addition, an event of 100 KB is held for each reader, up to 64 MiB in total.
     assert!(more < 2 * READERS * EACH_KIB + 65_536, "{more} KiB");
 }
 

@@ -194,7 +194,7 @@ async fn an_abandoned_statement_does_not_keep_its_connection() {
     let store = behind.store().await;
     let asking = || join_all((0..MANY).map(|_| user(&store, "sms", "ada")));
     asking().await;
-    // A connection that is still in use would be replaced by a new one, which works.
+    // All connections have to be unused: one in use would be replaced by a new one, which works.
     eventually("the connections are back", async || {
         let mut pools = store.connections().into_iter();
         pools.all(|pool| pool.in_use == 0).then_some(())
@@ -361,7 +361,7 @@ async fn wake_ups_work_again_after_an_outage() {
     .await;
 
     eventually("an event is heard of at once", async || {
-        // The stored events, up to this one.
+        // Reads the stored events, up to this one.
         tell("first").await;
         loop {
             let (_, data) = stream.next_event().await;
@@ -402,7 +402,7 @@ async fn an_outage_and_its_end_are_logged_once() {
         .iter()
         .filter(|line| line.contains("the database is unavailable; "));
     assert_eq!(away.count(), 1, "{told:#?}");
-    // The other line warns that events of other replicas are noticed later.
+    // A second line may warn that events of other replicas are noticed later.
     assert!(told.len() <= 2, "{told:#?}");
     relay.pass();
     process.log_line("the database is available again").await;

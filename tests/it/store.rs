@@ -263,7 +263,7 @@ async fn concurrent_lookups_each_return_their_own_user(engine: Engine) {
         users.push(user.unwrap());
     }
 
-    // More lookups than share a statement, some of unknown users and some repeated.
+    // More lookups than fit into one statement, some of unknown users and some repeated.
     let asked = (0..700).map(|number| number % 30);
     let found = join_all(asked.clone().map(|number: usize| {
         let store = &store;
@@ -577,7 +577,7 @@ async fn a_conversation_can_open_after_the_previous_one_closed(engine: Engine) {
             reason: Some(reason)
         }
     );
-    // The replica that opens it has a clock that is behind.
+    // The replica that opens `c2` has a clock that is behind.
     assert!(open(&store, user, "c2", 0).await);
     let latest = store.latest_conversation(&key("a")).await.unwrap().unwrap();
     assert_eq!(latest.id.as_str(), "c2");
@@ -623,7 +623,7 @@ async fn an_opened_conversation_can_replace_the_open_one(engine: Engine) {
     let closed = store.close_conversation(&first, at(3), None).await.unwrap();
     assert!(!closed, "it was closed with that");
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
-    // A conversation that was replaced before replaces nothing.
+    // A conversation that was already replaced cannot be replaced again.
     assert!(!replace(&store, user, Some("c1"), "c3", 3).await);
     assert_eq!(current(&store).await, CurrentDialog::Main);
 }
@@ -675,7 +675,7 @@ async fn the_current_dialog_is_an_open_survey_or_the_main_dialog(engine: Engine)
         current(&store).await,
         CurrentDialog::Survey("s1".parse().unwrap())
     );
-    // Of two open surveys, the end of one was not reported.
+    // Two surveys are open, because the end of one was not reported.
     assert!(tell(&store, "c1", &survey("s0", 4, None)).await);
     assert_eq!(
         current(&store).await,

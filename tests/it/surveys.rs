@@ -179,7 +179,7 @@ async fn texts_choices_and_files_go_to_the_survey(engine: Engine) {
     assert_eq!(said[4]["contentType"], "hosted/file");
     assert_eq!(events[2].metadata, Some(metadata.clone()));
     assert_eq!(events[3].metadata, Some(metadata));
-    // The sequences of the survey are its own.
+    // The survey has sequences of its own.
     for (reply, sequence) in [(text, 1), (chosen, 3), (file, 4)] {
         assert_eq!(reply["sequence"], sequence);
         assert_eq!(reply["conversation_id"], *conversation.id);
@@ -224,7 +224,7 @@ async fn typing_is_not_sent_to_a_survey(engine: Engine) {
     }
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
-    // The close also ends the typing from before it.
+    // The close has also ended the typing that began before it.
     let key = liveperson_bridge::types::ids::UserKey {
         account_id: crate::support::cloud::ACCOUNT.parse().unwrap(),
         namespace: "sms".parse().unwrap(),
@@ -317,7 +317,7 @@ async fn a_message_opens_a_conversation_if_no_survey_follows(engine: Engine) {
         ..Behaviour::default()
     });
     let first = close_for_survey(&app).await;
-    // No notification has told the bridge.
+    // The bridge has received no notification of the close.
     assert_eq!(first["state"], "open");
 
     let sent = app.sms.say("ada", "again").await.expect(201);
@@ -508,7 +508,8 @@ async fn a_rating_is_refused_until_the_survey_ends(engine: Engine) {
 async fn the_length_limit_applies_in_a_survey(engine: Engine) {
     let app = in_survey(engine).await;
 
-    // The request of an empty text, with the ids of the conversation and the survey.
+    // `frame` is the length of the request of an empty text, which has the ids of the conversation
+    // and the survey.
     app.sms.say("ada", "x").await.expect(201);
     let frame = app.cloud.requests(Operation::Send)[0].body.len() - 1;
     let longest = "x".repeat(5000 - frame);

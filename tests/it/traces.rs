@@ -183,7 +183,7 @@ async fn a_missing_or_malformed_trace_is_replaced_by_a_new_one(engine: Engine) {
     let two = traceparent();
 
     for (headers, state_passed) in [
-        // With two parents neither is followed, and the state without a trace is dropped.
+        // Of two parents, neither is used, and the state is dropped because it has no trace.
         (vec![("traceparent", &*two), ("tracestate", STATE)], None),
         // A malformed state is dropped, but the trace continues.
         (vec![("tracestate", "rojo")], Some(None)),

@@ -60,8 +60,8 @@ async fn wait_until_seen(cloud: &Cloud, expected: &[&str]) {
 }
 
 /// Asserts that the service has looked for due typing and sent nothing more. Two other users serve
-/// as probes: a round of the worker after this call ends the typing of the first. A round after
-/// all the work of that one ends the typing of the second.
+/// as probes. A round of the worker after this call ends the first user's typing. A round after
+/// that one is complete ends the second user's typing.
 async fn expect_nothing_more(app: &TestApp, expected: &[&str]) {
     for probe in [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()] {
         app.sms.say(&probe, "one").await.expect(201);

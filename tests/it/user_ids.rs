@@ -196,7 +196,7 @@ async fn a_path_that_is_not_percent_encoded_is_refused(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-/// Returns ids that have broken links in the past, and others of the same parts.
+/// Returns ids that broke links in the past, and others made of the same parts.
 fn odd_ids() -> Vec<String> {
     let known = [
         "auth0|5f7c8ec7c33c6c004bbafe82",

@@ -269,7 +269,7 @@ async fn a_violation_quotes_nothing_of_the_body(engine: Engine) {
 
         let (_, detail) = violation(refused);
         assert!(!detail.contains("1234"), "{body}: {detail}");
-        // It reveals no internals of the service either.
+        // The detail reveals no internals of the service either.
         assert!(!detail.contains("struct"), "{body}: {detail}");
     }
 }

@@ -259,7 +259,7 @@ async fn a_change_too_old_for_duplicate_detection_is_ignored(engine: Engine) {
     for body in captured {
         notify(&app, body).await;
     }
-    // Until this moment they are recognized as duplicates.
+    // Until this moment, the captured notifications are recognized as duplicates.
     app.cloud.clock.advance(TimeDelta::days(4));
     let told = app.logged("sms").await.len();
     for body in [&text, &opened] {
@@ -300,7 +300,7 @@ async fn a_recent_change_of_an_old_conversation_is_accepted(engine: Engine) {
     };
 
     notify(&app, &dated(json!(now))).await;
-    // Without an update time of its own it is always accepted.
+    // A state without an update time of its own is always accepted.
     notify(&app, &dated(json!(null))).await;
 
     assert_eq!(app.logged("sms").await.len(), 2);
@@ -373,7 +373,7 @@ async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
         overview["foreign_notifications"][0]["reason"],
         "unknown_account"
     );
-    // The log, the page and the database contain no account id that a stranger has made up.
+    // The database contains no account id that a stranger has made up.
     assert!(!app.database.dump().await.contains("87654321"));
 }
 

@@ -1,6 +1,6 @@
 //! The clock of the service: it runs by itself and is kept in line with a reference.
 //!
-//! It counts by a monotonic clock of the machine. So its time advances evenly, even if the
+//! It counts with a monotonic clock of the machine. So its time advances evenly, even if the
 //! machine's time of day is set. Its owner measures the reference from time to time, and corrects
 //! the clock. The clock never goes back.
 
@@ -14,8 +14,8 @@ use rustix::time::{ClockId, clock_gettime};
 use super::timeline::{Correction, Reading, Reference, Timeline};
 use super::{Clock, wall_us};
 
-/// A clock that also counts while the machine sleeps. On other systems than Linux, the plain
-/// monotonic one.
+/// A clock that also counts while the machine sleeps. On systems other than Linux, the plain
+/// monotonic clock.
 #[cfg(target_os = "linux")]
 const COUNTING: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
@@ -75,8 +75,8 @@ impl DisciplinedClock {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version + 1, Ordering::Relaxed);
         fence(Ordering::Release);
-        // Read only after the version has become odd: a reader that still used the old timeline did
-        // so at an earlier time.
+        // The time is read after the version has become odd. So each reader that used the old
+        // timeline had read an earlier time.
         let now = elapsed_us();
         let (timeline, correction) = before.corrected(now, reading, self.reference);
         self.timeline.store(&timeline);
@@ -218,7 +218,7 @@ mod tests {
         assert!(clock.now_ms() >= before);
         assert!(clock.is_ahead());
         assert!(clock.lead() > TimeDelta::seconds(590));
-        // The machine's clock, which is also that far ahead of the database's.
+        // The machine's clock is 600 s ahead of the database's clock, too.
         let offset = clock.machine_offset().unwrap();
         assert_eq!((offset.num_milliseconds() + 500) / 1000, 600);
     }

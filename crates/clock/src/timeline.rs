@@ -4,12 +4,12 @@
 /// The reference that a clock is kept in line with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reference {
-    /// The clock of the database that replicas share. A replica that is behind catches up at once.
-    /// A replica that is far ahead does not act until it is in line, since other replicas' leases
-    /// and deadlines must not end too early.
+    /// The clock of the database that replicas share. A replica that is far behind catches up at
+    /// once. A replica that is far ahead does not act until it is in line, since other replicas'
+    /// leases and deadlines must not end too early.
     Database,
-    /// The machine's time of day, for the only process of an embedded database. A jump of it is
-    /// followed slowly, so that waiting work does not expire all at once.
+    /// The machine's time of day, for the only process of an embedded database. The clock follows
+    /// a jump of that time slowly, so that waiting work does not expire all at once.
     Machine,
 }
 
@@ -169,7 +169,8 @@ mod tests {
     /// The time at which the timelines of these tests begin.
     const START: i64 = 1_800_000_000 * SECOND;
 
-    /// Returns a reading at an elapsed time, of a reference that is then ahead of the right time.
+    /// Returns a reading at an elapsed time. The reference is `ahead` microseconds ahead of the
+    /// right time.
     fn reading(elapsed_us: i64, ahead: i64) -> Reading {
         Reading::between(elapsed_us - MS, START + elapsed_us + ahead, elapsed_us + MS)
     }

@@ -22,7 +22,7 @@ use super::files::{self, File, Files};
 use super::participant::{Audience, Participant, Role};
 use super::{Sandbox, Shared, State};
 
-/// The reason that a conversation shows when an agent closes it.
+/// The close reason of a conversation that an agent closes.
 const CLOSED_BY: &str = "AGENT";
 
 /// The reason that an action of the brand's side is refused.
@@ -34,7 +34,7 @@ pub enum ActionError {
     /// The conversation has ended.
     #[error("conversation `{0}` is closed")]
     Closed(String),
-    /// The consumer has a conversation, and cannot have another.
+    /// The consumer has an open conversation, and cannot have another one.
     #[error("the consumer already has an open conversation, `{0}`; close it first")]
     AlreadyOpen(String),
     /// The Cloud would not allow the action.
@@ -52,7 +52,7 @@ impl Sandbox {
     /// Performs an action of the brand's side in a conversation. Returns the sequence of the
     /// published event, if it has one.
     ///
-    /// An agent who acts without having joined joins first.
+    /// If the agent publishes an event and has not joined yet, the agent joins first.
     ///
     /// # Errors
     ///

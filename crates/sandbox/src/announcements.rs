@@ -1,7 +1,8 @@
-//! The record of what subscribers know of each conversation, from which new notifications follow.
+//! The record of what was reported to subscribers about each conversation. New notifications are
+//! derived from it.
 //!
 //! Code that changes a conversation need not care about webhooks. When the lock on the state is
-//! released (`held`), each conversation that was handed out is compared with its record, and the
+//! released (`state_guard`), each conversation that was handed out is compared with its record. The
 //! differences become notifications. So no change can be missed, and changes are reported in the
 //! order in which they were made.
 
@@ -68,8 +69,8 @@ impl Reported {
     /// Returns the state if it differs from the reported one, and records it as reported.
     fn change(&mut self, conversation: &Conversation, now: DateTime<Utc>) -> Option<Value> {
         // The time of the update grows with each change, even if the clock does not move. A
-        // receiver that gets two changes in the wrong order has nothing else to find the newer one
-        // by.
+        // receiver that gets two changes in the wrong order recognizes the newer one only by this
+        // time.
         let updated = now.timestamp_millis().max(self.times.updated + 1);
         let started = if self.dialogs.is_empty() {
             conversation.opened_at

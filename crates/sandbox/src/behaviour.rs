@@ -1,8 +1,8 @@
 //! The choices that the Cloud's documents leave open, or that its services may change one day. A
 //! client that works with all of them need not know which one is true.
 //!
-//! To add a choice: a member of [`Behaviour`], its use in the code that builds the answer, a line
-//! in `docs/sandbox.md`.
+//! To add a choice, add a member to [`Behaviour`], use it in the code that builds the answer, and
+//! add a line to `docs/sandbox.md`.
 
 use axum::http::StatusCode;
 use axum::routing::get;

@@ -1,4 +1,4 @@
-//! The sandbox's control over HTTP, under `/_sandbox/`: it gives tests in other processes what the
+//! The sandbox's control API under `/_sandbox/`, with which tests in other processes do what the
 //! Rust functions do. Control requests are not recorded, and faults do not affect them. The `error`
 //! member of an answer describes the mistake in a request.
 

@@ -246,8 +246,8 @@ impl Dialog {
         }
     }
 
-    /// Adds an event with the dialog's next sequence and returns that. All participants share one
-    /// count.
+    /// Adds an event with the dialog's next sequence, and returns that sequence. All participants
+    /// share one count.
     pub(super) fn publish(&mut self, publishing: NewEvent, at: DateTime<Utc>) -> usize {
         let sequence = self.next_sequence();
         self.push(Some(sequence), publishing, at);

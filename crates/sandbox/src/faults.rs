@@ -1,9 +1,14 @@
 //! Faults that a test injects: answers that replace the Cloud's own, and answers that never come.
 //!
-//! To add a fault: a variant of [`Answer`] (a type of its own also in the `pub use` of `lib.rs`),
-//! its effect in `server.rs`, an entry of `TROUBLES` in `page/faults.js` if people are to inject it
-//! by a click, a test in `tests/control.rs`, and a row in the table "Trouble" of `docs/sandbox.md`.
-//! A fault in notifications rather than requests is a disturbance (`hooks`).
+//! To add a fault:
+//!
+//! * Add a variant to [`Answer`]. If it has a type of its own, add that to the `pub use` of
+//!   `lib.rs`.
+//! * Implement its effect in `server.rs`, and test it in `tests/control.rs`.
+//! * Add an entry to `TROUBLES` in `page/faults.js`, if people are to inject it by a click.
+//! * Add a row to the table in the section "Faults" of `docs/sandbox.md`.
+//!
+//! A fault in notifications rather than requests is a disturbance (`webhooks`).
 
 use std::collections::VecDeque;
 

@@ -34,7 +34,7 @@ pub(super) struct Files {
     by_path: HashMap<String, File>,
     /// The paths of the files with a content, the oldest upload first.
     uploaded: VecDeque<String>,
-    /// The bytes of all contents.
+    /// The number of bytes of all contents.
     held: usize,
 }
 

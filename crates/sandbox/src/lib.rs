@@ -1,16 +1,18 @@
 //! A simulated Conversational Cloud for tests, the demo and the `sandbox` command.
 //!
-//! It is an independent implementation of the Cloud's contract: it shares no type with the client,
-//! so that a wrong member name in either of them shows as a refused request. The real Cloud
-//! tolerates or ignores some input that its documents do not allow. The sandbox refuses it, and its
-//! answer names the member and the expected value.
+//! It is an independent implementation of the Cloud's contract. It shares no type with the bridge's
+//! client, so that a wrong member name on either side shows as a refused request. The real Cloud
+//! tolerates or ignores some input that its documents do not allow. The sandbox refuses such input,
+//! and its answer names the member and the expected value.
 //!
 //! Every request takes one path (`server`): it is recorded, shown on the `wire`, affected by a
-//! fault if one was injected, and answered by the module of its service: `domains`, `sentinel`,
-//! `idp`, `messaging`, `monitoring` and `storage`. A new endpoint is a variant of [`Operation`] and
-//! a function beside these. All state is in memory, behind one lock that is never held across an
-//! `await`. Releasing the lock notifies subscribers ([`webhooks`]) of the changes that its holder
-//! made. The surroundings of the Cloud, for people who watch a demo, are in [`stage`].
+//! fault if one was injected, and answered. Each service has a module with its answers: `domains`,
+//! `sentinel`, `idp`, `messaging`, `monitoring` and `storage`. A new endpoint needs a variant of
+//! [`Operation`] and a function in one of these modules.
+//!
+//! All state is in memory, behind one lock that is never held across an `await`. Releasing the lock
+//! notifies subscribers ([`webhooks`]) of the changes that its holder made. The surroundings of the
+//! Cloud, for people who watch a demo, are in [`stage`].
 
 pub mod agent;
 mod announcements;
@@ -105,7 +107,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct State {
     behaviour: Behaviour,
-    /// The number of requests that may have added data that stays until a reset.
+    /// The number of openings and SENDs since the last reset. Their data stays until the next one.
     lasting: usize,
     recording: Recording,
     faults: Faults,
@@ -149,7 +151,7 @@ impl Sandbox {
     }
 
     /// Returns the routes: all services of the Cloud at one address, and the sandbox's own control
-    /// under `/_sandbox/`.
+    /// API under `/_sandbox/`.
     pub fn router(&self) -> axum::Router {
         server::router(self)
     }
@@ -180,7 +182,7 @@ impl Sandbox {
     }
 
     /// Closes a conversation from the Cloud's side, without a survey. `by` is the close reason that
-    /// it shows, such as `AGENT`.
+    /// the conversation shows, such as `AGENT`.
     ///
     /// Returns true if there was an open conversation with that id.
     #[must_use]
@@ -209,8 +211,8 @@ impl Sandbox {
         self.0.tokens.consumer.revoke();
     }
 
-    /// Injects a fault, which affects the next requests of its operation after the faults injected
-    /// before it.
+    /// Injects a fault. It affects the next requests of its operation, once the earlier faults
+    /// that match them are used up.
     pub fn inject(&self, fault: Fault) {
         self.state().faults.push(fault);
     }

@@ -83,7 +83,8 @@ fn admit(
     Ok((consumer, properties))
 }
 
-/// Checks the features. One works only if the opening and every SEND of the conversation name it.
+/// Checks the features. A feature works only if the opening and every SEND of the conversation name
+/// it.
 fn check_features(
     conversation: &Conversation,
     properties: Option<&ClientProperties>,

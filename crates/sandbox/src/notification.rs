@@ -17,7 +17,8 @@ const USUAL_URGENCY: &str = "PRIORITIZED";
 /// The `effectiveTTR` of a closed conversation, which has no time to respond.
 const NO_TTR: i64 = -1;
 
-/// The kind of a notification. An app installation subscribes to it under the name given here.
+/// The kind of a notification. Each variant names the subscription that an app installation needs
+/// for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -39,7 +40,7 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub(super) struct Notification {
     pub(super) account: String,
-    /// The conversation whose order it belongs to; `None` for a body that a test wrote.
+    /// The conversation, within which the order is kept; `None` for a body that a test wrote.
     pub(super) conversation: Option<String>,
     pub(super) kind: Kind,
     /// The role of the publisher; `None` for states and for a body that a test wrote.
@@ -225,7 +226,7 @@ impl Notification {
     }
 
     /// Returns another state with the same time, with the consumer as the only participant. `None`
-    /// if it is not a state.
+    /// if the notification is not a state.
     pub(super) fn other_state(&self) -> Option<Self> {
         if self.kind != Kind::Conversation {
             return None;

@@ -23,7 +23,7 @@ pub struct Options {
     pub webhooks: Vec<Webhook>,
     /// The script by which the agent answers at the start; `None` if no agent answers.
     pub agent: Option<Script>,
-    /// The host names by which the page and the control may be called, besides IP addresses and
+    /// The host names by which the page and the control API may be called, besides IP addresses and
     /// `localhost`.
     pub hosts: HostNames,
     /// The surroundings of the Cloud.

@@ -1,6 +1,6 @@
 //! The sandbox's page in a browser, on which one person plays both sides of a conversation.
 //!
-//! Its files use plain web standards and are compiled in from `page/`. There is one file per noun,
+//! Its files use plain web standards and are compiled in from `page/`. There is one file per part,
 //! and `page.js` combines them. The page loads nothing from elsewhere and calls only the sandbox
 //! and its bridge. Its content security policy allows no more.
 

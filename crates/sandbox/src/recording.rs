@@ -32,7 +32,7 @@ pub struct RecordedRequest {
     pub query: String,
     /// The headers by lower-case name. A repeated header has its last value.
     pub headers: BTreeMap<String, String>,
-    /// The bytes of the body.
+    /// The number of bytes in the body.
     pub size: usize,
     /// The body as text, with replacements for bytes that are not UTF-8. Empty for an upload, whose
     /// body is stored as a file.
@@ -102,7 +102,7 @@ pub(super) struct Recording {
     requests: VecDeque<Arc<RecordedRequest>>,
     /// The number of requests so far, including forgotten ones.
     count: u64,
-    /// The bytes of all bodies.
+    /// The number of bytes of all bodies.
     held: usize,
 }
 

@@ -21,8 +21,8 @@ use serde_json::Value;
 use super::recording::RecordedRequest;
 use super::refusal::Refusal;
 
-/// The members that may be `null`. The vendor's table allows that for the first. The encoding of a
-/// skipped rating, with or without the other two, is not documented.
+/// The members that may be `null`. The vendor's table allows that for the first. The other two
+/// belong to a rating, and the encoding of a skipped rating is not documented.
 const NULLABLE: [&str; 3] = ["ttrDefName", "csatRate", "csatResolutionConfirmation"];
 
 /// A member that differs from the form that the Cloud expects.

@@ -1,5 +1,5 @@
-//! Surveys after a conversation. The main dialog closes, a second dialog opens in which a bot asks,
-//! and the conversation ends with that dialog.
+//! Surveys after a conversation. The main dialog closes, and a second dialog opens, in which a bot
+//! asks the questions. The conversation ends with that dialog.
 //!
 //! Source: vendor's page on post-conversation surveys. It does not say how a survey ends. The
 //! sandbox assumes that only the bot or the end of the whole conversation ends it.

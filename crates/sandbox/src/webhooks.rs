@@ -31,7 +31,8 @@ use queue::{HeldUntil, Next, OutgoingNotification, Queue};
 /// All subscriptions, and the outcomes of the notifications so far.
 #[derive(Debug, Default)]
 pub(super) struct Webhooks {
-    /// The subscriptions. None is ever moved or removed, because its index identifies it.
+    /// The subscriptions. A subscription is never moved or removed, because its index identifies
+    /// it.
     subscriptions: Vec<Subscription>,
     pub(super) troubles: Disturbances,
     pub(super) deliveries: Deliveries,
@@ -45,7 +46,7 @@ struct Subscription {
     wakeup: Arc<Notify>,
     /// True if the courier is running.
     served: bool,
-    /// True if the latest notification was refused.
+    /// True if the latest attempt failed.
     failing: bool,
 }
 

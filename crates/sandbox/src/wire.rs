@@ -184,8 +184,8 @@ impl Wire {
         self.0.latest.send_replace(ring.count);
     }
 
-    /// Returns up to `limit` exchanges after an id, the oldest first. An id that is still to come
-    /// was given by an earlier sandbox, and counts as 0.
+    /// Returns up to `limit` exchanges after an id, the oldest first. An id above the latest one is
+    /// from an earlier sandbox, and counts as 0.
     fn after(&self, id: u64, limit: usize) -> Vec<Arc<Entry>> {
         let ring = self.ring();
         let id = if id > ring.count { 0 } else { id };
@@ -210,7 +210,7 @@ pub(super) struct PendingExchange {
 
 impl PendingExchange {
     /// Records the answer. Its body is sampled as it passes, and the exchange is stored when the
-    /// body ends; that of an event stream is stored at once.
+    /// body ends. If the body is an event stream, the exchange is stored at once.
     pub(super) fn answered(self, response: Response) -> Response {
         let (parts, body) = response.into_parts();
         let answer = Answer {

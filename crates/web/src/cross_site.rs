@@ -58,7 +58,7 @@ fn without_port(authority: &str) -> &str {
     }
 }
 
-/// Returns a name without the dot that may end it in DNS.
+/// Returns a name without the dot at its end, which DNS allows.
 fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }

@@ -22,7 +22,7 @@ use crate::api::wrong_keys::{self, WrongKeys};
 use crate::clock::SharedClock;
 
 /// 32: the limit on operators' requests in progress. A few people have the page open, and each page
-/// asks every two seconds.
+/// sends a request every two seconds.
 const MAX_REQUESTS: usize = 32;
 
 /// The content security policy. Nothing is loaded from or sent to another site, no site may frame

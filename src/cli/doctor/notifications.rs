@@ -9,8 +9,8 @@ use crate::types::ids::AccountId;
 use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
-/// 1 h: an older refusal may be fixed by now. The Cloud repeats the notifications that it still has
-/// more often than that.
+/// 1 h: the cause of an older refusal may be fixed by now. If it is not, a newer refusal exists,
+/// since the Cloud retries its notifications more often than that.
 const RECENT: TimeDelta = TimeDelta::hours(1);
 
 /// Prints a line for each account about recent refusals, and a line for every other rejection.

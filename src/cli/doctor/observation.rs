@@ -90,7 +90,7 @@ impl Notifications {
             match TcpListener::bind(config.listen).await {
                 Ok(listener) => Some(listener),
                 // A service is listening. With the embedded database, `survey.is_beside` would have
-                // revealed it, so there this is an error.
+                // shown a service, so another program has the address, which is an error.
                 Err(error)
                     if error.kind() == ErrorKind::AddrInUse && config.database.url.is_some() =>
                 {

@@ -18,7 +18,7 @@ const TRIES: u32 = 3;
 /// 1 s: the pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// 20 s: the time limit for all closes. A stop takes 25 s at most.
+/// 20 s: the time limit for all closes. At a stop, the whole run gets 25 s.
 const LIMIT: Duration = Duration::from_secs(20);
 
 const LEFT_OPEN: &str = "close it in the agent workspace, or let the Cloud's rule for idle conversations close it; its consumer's id begins with liveperson-bridge:doctor";

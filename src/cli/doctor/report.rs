@@ -1,5 +1,5 @@
-//! The lines that `doctor` prints, each on one line and within the time limit, whatever the other
-//! side sends. The facts among them are stored for the report.
+//! The output of `doctor`: each check prints one line, within the time limit. Text from the other
+//! side cannot start another line. Facts are also stored for the report.
 
 use std::fmt::Display;
 use std::process::ExitCode;
@@ -13,8 +13,8 @@ use super::facts::{Fact, Verdict};
 use crate::telemetry::log::is_escaped;
 use crate::types::ids::AccountId;
 
-/// 20 s: the time limit of one check. A call to the Cloud is attempted three times, with its own
-/// limit each.
+/// 20 s: the time limit of one check. A call to the Cloud is attempted three times, and each
+/// attempt has its own limit.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
 
 /// The output of the doctor: prints a line per check, and remembers if one failed.
@@ -69,7 +69,7 @@ impl Report {
         print(&line)
     }
 
-    /// Prints a line that an operator may want to know. No check fails by it.
+    /// Prints a line that an operator may want to know. It does not count as a failure.
     pub(super) fn note(&mut self, name: &str, found: impl Display) -> anyhow::Result<()> {
         self.general(Fact::note("rejected", found).titled(name.to_owned()))
     }

@@ -1,4 +1,4 @@
-//! The report file: JSON that can be sent to others. Until then only its owner can read it.
+//! The report file: JSON that can be sent to others. On this machine, only its owner can read it.
 
 use std::fs;
 use std::io::Write as _;

@@ -17,7 +17,8 @@ pub(super) struct Table {
 
 #[derive(Clone, Copy, Default)]
 struct Length {
-    /// The first number of 16 bits that begins with no code of this length or a shorter one.
+    /// The exclusive upper bound of the 16-bit numbers that begin with a code of this length or a
+    /// shorter one.
     end: u32,
     /// The first code of this length, as a number.
     first: u32,

@@ -2,8 +2,8 @@
 //!
 //! In a sequential JPEG the codes of the details are read and skipped. In a progressive one the
 //! details are not even read, since they are in separate scans. So the time depends on the length
-//! of the data, and not on the size that the file claims. Missing data makes the picture grey; an
-//! invalid code is an error. Source: ITU-T T.81.
+//! of the data, and not on the size that the file claims. The part of a picture without data is
+//! grey; an invalid code is an error. Source: ITU-T T.81.
 
 use image::RgbImage;
 
@@ -399,7 +399,7 @@ impl<'a> Scan<'a> {
         Ok(())
     }
 
-    /// Reads the blocks of a unit; returns true if the data ended before.
+    /// Reads the blocks of a unit; returns true if the data ended too early.
     fn read_unit(&mut self, frame: &mut Frame, column: u32, row: u32) -> Result<bool, Error> {
         for part in &mut self.parts {
             let component = frame.components.get_mut(part.component);

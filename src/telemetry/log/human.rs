@@ -11,8 +11,8 @@ use tracing_subscriber::fmt::format::{DefaultVisitor, Writer};
 
 use super::{Chain, is_escaped};
 
-/// The ids of a span, which are left out. The id of the trace is enough to find the lines that
-/// belong together.
+/// The fields of a span that only programs use. They are left out, since the id of the trace is
+/// enough to find the lines that belong together.
 const FOR_MACHINES: [&str; 3] = ["span_id", "parent_id", "sampled"];
 
 /// The formatter for the fields of events and spans.

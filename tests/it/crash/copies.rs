@@ -12,8 +12,8 @@ use uuid::Uuid;
 /// 10 s: the longest time in which an echo may come.
 const PATIENCE: TimeDelta = TimeDelta::seconds(10);
 
-/// 1 s: the tolerance between a database read of the bridge and its next step, and between its
-/// clock and the time of its answer.
+/// 1 s: the time that may pass between a database read of the bridge and its next step. Also the
+/// tolerance between the bridge's clock and the Cloud's.
 const SLACK: TimeDelta = TimeDelta::seconds(1);
 
 /// 45 s: the longest time in which a request takes effect. A longer time means that the clock was
@@ -29,7 +29,7 @@ pub(super) struct SentCopy {
     /// The time at which it took effect.
     pub(super) applied_at: DateTime<Utc>,
     /// The time at which the bridge accepted its echo.
-    pub(super) oldest_change_at: Option<DateTime<Utc>>,
+    pub(super) echoed_at: Option<DateTime<Utc>>,
 }
 
 /// The reason for sending a message again.
@@ -51,7 +51,7 @@ impl SentCopy {
     pub(super) fn new(
         request_id: Option<&str>,
         applied_at: DateTime<Utc>,
-        oldest_change_at: Option<DateTime<Utc>>,
+        echoed_at: Option<DateTime<Utc>>,
     ) -> Self {
         let begun_at = request_id.and_then(time_of);
         let is_likely =
@@ -59,17 +59,14 @@ impl SentCopy {
         Self {
             begun_at: begun_at.filter(is_likely).unwrap_or(applied_at),
             applied_at,
-            oldest_change_at,
+            echoed_at,
         }
     }
 
     /// Returns the reason for sending the next copy.
     fn cause_of(&self, next: &Self) -> Cause {
         let patient_until = self.begun_at + PATIENCE - SLACK;
-        let was_told = |by: DateTime<Utc>| {
-            self.oldest_change_at
-                .is_some_and(|oldest_change_at| oldest_change_at < by)
-        };
+        let was_told = |by: DateTime<Utc>| self.echoed_at.is_some_and(|echoed_at| echoed_at < by);
         if next.begun_at < patient_until || was_told(patient_until) {
             Cause::NotAllowed
         } else if self.applied_at >= patient_until {
@@ -120,7 +117,7 @@ mod tests {
         SentCopy {
             begun_at: at(begun),
             applied_at: at(applied),
-            oldest_change_at: told.map(at),
+            echoed_at: told.map(at),
         }
     }
 

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use liveperson_bridge::sandbox::{Kind, Sandbox};
 use serde_json::Value;
 
-/// Echoes that were answered 200, by dialog and sequence.
+/// Echoes that were answered 200 or 201, by dialog and sequence.
 #[derive(Debug, Default)]
 pub(super) struct Recording(Mutex<Taken>);
 
@@ -45,7 +45,7 @@ impl Recording {
     }
 
     /// Returns the time at which the bridge accepted this message's echo; `None` if it never did.
-    pub(super) fn oldest_change_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
+    pub(super) fn echoed_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
         let taken = self.0.lock().unwrap();
         taken.echoes.get(&(dialog.to_owned(), sequence)).copied()
     }

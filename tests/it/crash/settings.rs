@@ -32,7 +32,7 @@ pub(super) struct Settings {
 /// The variable with the URL of such a database.
 pub(super) const DATABASE_URL: &str = "CRASH_DATABASE_URL";
 
-/// The users of random numbers. Each has a sequence of its own, so that none affects another.
+/// The purposes of random numbers. Each has a sequence of its own, so that none affects another.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Dice {
     Trouble(Part),

@@ -22,7 +22,7 @@ use crate::support::channel::{Channel, try_send};
 /// lease.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// 90 s: longer than a replica takes to answer that is frozen meanwhile.
+/// 90 s: longer than a replica takes to answer if it is frozen meanwhile.
 const LONG_PATIENCE: Duration = Duration::from_secs(90);
 
 /// 2 min: the time after the end during which actions with a key are repeated.
@@ -172,7 +172,7 @@ impl User {
     }
 
     /// Tells the agent the user's conversation, if the answer names it. A queued message may go to
-    /// another one.
+    /// another conversation.
     fn tell_the_agent(&self, life: &Life, deed: &Deed) {
         let last = deed.taken.last().filter(|taken| taken.status == 201);
         let Some(conversation) = last.and_then(|taken| taken.conversation_id.as_ref()) else {

@@ -1,5 +1,5 @@
 //! The verdict: it compares the state of the Cloud and the channel's events with the promises, and
-//! counts.
+//! counts the results.
 //!
 //! `at_cloud` compares the users' actions with the state of the Cloud. `told` compares the agents'
 //! messages and the queued requests with the callback's events and the event log.

@@ -490,7 +490,8 @@ async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Eng
     expected.extend(["ada: other 2 d-other", "ada: look here"]);
     assert_eq!(told(&store).await, expected);
 
-    // The dialogs are known, so no message waits. The oldest form names only the dialog.
+    // The dialogs are known, so no message waits. In the oldest form, a message names only its
+    // dialog.
     let mut old_form = arrival("d-private", Some("old"), "secret");
     old_form.turn = aside("d-private", 3, "").turn;
     let known = [
@@ -695,7 +696,7 @@ async fn erasure_is_complete_despite_concurrent_notifications(engine: Engine) {
                 let text = arrival(&conversation, None, "text");
                 let arrivals = [state, text];
                 let translate = Scripted::of(&arrivals);
-                // The user may be gone before the change is admitted, and the Cloud sends it again.
+                // If the user is gone before a change is admitted, the Cloud would send it again.
                 // Only the erasure matters here.
                 let changes = store.begin_changes(&arrivals, &[], at(10)).await.unwrap();
                 let _told = translated(changes, &translate).await;

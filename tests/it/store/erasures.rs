@@ -223,7 +223,7 @@ async fn pending_closes_are_due_after_an_outage(engine: Engine) {
     ]) {
         store.postpone_close(close, at(due_at), why).await.unwrap();
     }
-    // A close that has not failed yet has no reason to match.
+    // A close that has not failed yet has no failure reason, so it does not match.
     left(&store, "e", "c5", 400).await;
     let hurry = async |account: &AccountId, limit| {
         let hurried = store.make_closes_due(account, &["away", "else"], at(10), limit);
@@ -284,7 +284,7 @@ async fn a_pending_close_takes_only_a_conversation_without_a_user(engine: Engine
     assert_eq!(of(&store, "ada").await[0].conversation_id, Some(id("c1")));
     // Another pending close has this conversation already.
     assert!(!name(of_cyd, "c1").await);
-    // After another claim, the former holder names no conversation.
+    // After another claim, the former holder cannot set the conversation.
     store.claim_close(of_cyd.id, at(99)).await.unwrap().unwrap();
     assert!(!name(of_cyd, "c2").await);
     assert!(!store.is_erased(&id("c2")).await.unwrap());
@@ -335,7 +335,7 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
 
     assert_eq!(others(None).await.len(), 2);
     assert_eq!(of(&store, "anew").await[0].sealed, anew);
-    // A holder may settle it meanwhile; then it is not sealed again.
+    // A pending close that its holder settles meanwhile is not sealed again.
     let gone = store
         .claim_close(first[1].id, at(9))
         .await

@@ -147,7 +147,7 @@ async fn a_key_reused_for_another_request_is_detected(engine: Engine) {
     begin(&store, &first, "l1", 0).await;
 
     assert_eq!(begin(&store, &other, "l2", 0).await, Claim::Reused);
-    // The holder of the first one may have got far before its lease expired.
+    // The holder of the first request may have sent much of it before its lease expired.
     assert_eq!(begin(&store, &other, "l2", 15).await, Claim::Reused);
     assert!(finish(&store, &first, "l1", &answer("")).await);
     assert_eq!(begin(&store, &other, "l2", 16).await, Claim::Reused);

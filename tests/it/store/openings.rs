@@ -262,8 +262,8 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
     assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
     assert!(store.postponed_subjects(9).await.unwrap().is_empty());
 
-    // The same applies while a lease on the lane is held: its holder may be an older version
-    // without such records.
+    // The same applies while a lease on the lane is held: its holder may run an older version that
+    // does not record openings.
     let lease = lease("l", 40);
     assert!(store.claim_lane(user, &lease, at(20)).await.unwrap());
     let admission = admit(&store, &[opened("c2", "c-ada", 21)], 21).await;
@@ -489,7 +489,7 @@ async fn a_late_state_does_not_resurrect_an_erased_user(engine: Engine) {
     assert_eq!(next.fates, [Fate::Adopted(1)]);
 }
 
-/// For a consumer that no user has, a change runs one query, which an index answers.
+/// A change for a consumer that no user has runs one query, which uses an index.
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_found_by_consumer_id_without_a_scan() {
     let database = Database::create(Engine::Postgres).await;

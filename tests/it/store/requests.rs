@@ -447,7 +447,7 @@ async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     assert_eq!(user_state.waiting, 0);
 
-    // The second caller holds the key, and now for longer.
+    // The second caller holds the key. Queuing the request extends its lease.
     assert_eq!(keep("l2").await, EnqueueOutcome::Queued);
     assert!(store.first_request(user).await.unwrap().is_some());
     let lease = lease("l3", 74);
@@ -709,7 +709,7 @@ async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engin
         .zip(&bodies)
         .map(|(number, body)| NewRequest {
             max_waiting: 15,
-            // Every eighth request has a file; one file fits into each channel.
+            // Every eighth request has a file. Each channel has room for one.
             content: (number % 8 == 0).then_some(&file),
             why: (number == 1).then_some("cloud-unavailable"),
             ..request(number, if number < 20 { &sms } else { &app }, body)

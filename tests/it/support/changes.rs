@@ -12,7 +12,7 @@ use liveperson_bridge::types::conversation::{
 use liveperson_bridge::types::file::FileId;
 use liveperson_bridge::types::ids::{ChannelId, UserKey};
 
-/// The account, the user and the conversation of the changes that create events.
+/// The id of the account, the user and the conversation of the changes that create events.
 const CARRIER: &str = "99999999";
 
 /// Appends events to their channels' logs, and to their delivery lanes if they have a deadline, in

@@ -1,5 +1,5 @@
-//! Requests written byte for byte, which a client library would correct, refuse to send or send at
-//! once.
+//! Requests written byte for byte, which a client library would correct, refuse to send or send in
+//! one piece.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};

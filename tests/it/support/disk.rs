@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The script of the guard process. It waits for the end of the test, however it ends, and then
-/// unmounts the disk. Programs that still use the disk can do so until they end.
+/// The script of the guard process. It waits until the test ends, no matter how, and then unmounts
+/// the disk. Programs that still use the disk can do so until they end.
 const GUARD: &str = r#"
     read -r _
     umount --lazy "$1"

@@ -69,7 +69,7 @@ pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -
     }
 }
 
-/// Appends the events of these agent's texts to `ada`. The channel has a namespace of its own.
+/// Appends the events of these texts of an agent to `ada`. The channel has a namespace of its own.
 /// Returns the events.
 pub(crate) async fn tell(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<NewEvent> {
     let user = user(app.store(), channel, "ada").await;

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The script of the guard process. It waits for the end of the test, however it ends, and then
-/// cleans up.
+/// The script of the guard process. It waits until the test ends, no matter how, and then cleans
+/// up.
 const GUARD: &str = r#"
     read -r _
     cd "$1" && [ ! -e data/postmaster.pid ] || {

@@ -60,7 +60,7 @@ pub(crate) struct Process {
     child: Child,
     output: Lines,
     log: Lines,
-    /// The tasks that collect both.
+    /// The tasks that collect the output and the log.
     collecting: Vec<JoinHandle<()>>,
     /// The folder of the process's configuration, kept until the process ends.
     folder: Option<TempDir>,

@@ -1,5 +1,5 @@
-//! The control requests for the agent, which give tests in other processes what [`Sandbox::act`]
-//! does.
+//! The control requests for the agent, with which tests in other processes do what
+//! [`Sandbox::act`] does.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;

@@ -28,7 +28,7 @@ pub struct AgentOpening {
     /// The agent's skill.
     #[serde(default)]
     pub skill: Option<String>,
-    /// The app installation that the conversation names as its connector's; `None` for no
+    /// The connector's app installation, as the conversation is to name it; `None` for no
     /// installation.
     #[serde(default)]
     pub app_install_id: Option<String>,

@@ -216,7 +216,7 @@ impl Sending<'_> {
         Ok(conversation)
     }
 
-    /// Returns the answer to a request that needs an open conversation.
+    /// Returns the refusal of a request that needs an open conversation.
     fn closed(&self) -> Failure {
         Failure {
             status: self.state.behaviour.closed_status,

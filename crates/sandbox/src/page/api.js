@@ -90,8 +90,9 @@ export class Api {
   }
 
   /**
-   * Sends a request until it succeeds or is refused for good. `body` is JSON or a form. `key` makes
-   * retries of a POST safe; retries of other methods are safe without it.
+   * Sends a request until it succeeds, is refused for good, or has failed `tries` times. `body` is
+   * JSON or a form. `key` makes retries of a POST safe; retries of other methods are safe without
+   * it.
    */
   async call(method, path, { body, key, tries = TRIES } = {}) {
     // Written once: a retry under the same key must be the same, byte for byte.

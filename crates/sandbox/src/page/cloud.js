@@ -1,5 +1,5 @@
-// The simulated Cloud's own control, which tests use and through which this page plays the brand's
-// side.
+// The simulated Cloud's control API. Tests use it too, and this page plays the brand's side through
+// it.
 
 import { gathered } from "./dom.js";
 
@@ -23,7 +23,7 @@ export class Cloud extends EventTarget {
   /** The latest conversations, the oldest first. */
   conversations = [];
 
-  /** Reads the conversations again soon, and returns a promise of that. */
+  /** Reads the conversations again soon. Returns a promise that resolves afterwards. */
   soon = gathered(() => this.#refresh(), GATHER);
 
   constructor() {
@@ -34,8 +34,8 @@ export class Cloud extends EventTarget {
   }
 
   /**
-   * Calls the control. Returns the JSON of the answer, or null if it is empty. Throws an error with
-   * the message of a refusal.
+   * Calls the control API. Returns the JSON of the answer, or null if it is empty. Throws an error
+   * with the message of a refusal.
    */
   async ask(method, path, body) {
     const headers = { accept: "application/json" };
@@ -52,7 +52,7 @@ export class Cloud extends EventTarget {
     await this.soon();
   }
 
-  /** Has an agent open a conversation with a consumer. Returns the answer, which names it. */
+  /** Has an agent open a conversation with a consumer. Returns the answer, with the id in it. */
   async open(opening) {
     const opened = await this.ask("POST", "/_sandbox/agent/conversations", opening);
     await this.soon();

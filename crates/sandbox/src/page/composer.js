@@ -4,7 +4,7 @@
 import { byId, say } from "./dom.js";
 import { Typing, sendByEnter } from "./typing.js";
 
-/** The largest file that the simulated Cloud accepts from an agent, in bytes. */
+/** The largest file that this page sends for an agent, in bytes. */
 const FILE_LIMIT = 5_000_000;
 
 /** A sample card. Its picture does not exist: pages name it, and do not load it. */

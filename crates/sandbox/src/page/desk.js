@@ -17,7 +17,7 @@ const RECEIPTS = { ACCEPT: "delivered", READ: "read" };
 
 /** The desk, which shows the selected conversation. */
 export class Desk {
-  /** True if an agent answers by script. It then also sends the read receipts. */
+  /** True if an agent answers by script. The script then also sends the read receipts. */
   scripted = false;
 
   #cloud;

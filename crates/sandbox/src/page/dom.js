@@ -58,7 +58,7 @@ export function pause(milliseconds, signal) {
 
 /**
  * Returns a function that calls `act` soon: once for all calls made meanwhile, and never twice at
- * the same time. It returns a promise that resolves when this run of `act` has ended.
+ * the same time. Each call returns a promise that resolves when its run of `act` has ended.
  */
 export function gathered(act, milliseconds) {
   let waiting = null;

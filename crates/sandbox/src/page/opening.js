@@ -38,7 +38,7 @@ export class Opening {
     }
   }
 
-  /** Returns the *opening* in the API's form. Empty fields are left out. */
+  /** Returns the body of the API request that opens a conversation. Empty fields are left out. */
   #read() {
     const fields = new FormData(this.#form);
     const text = (name) => fields.get(name)?.trim() || undefined;

@@ -2,8 +2,8 @@
 // It knows the API and the list of bubbles, and nothing of the buttons around them.
 //
 // An event can overtake the answer to the request that caused it, and can come twice after a
-// reconnect. So each event is recognized by its id. One's own message is found by its sequence, or
-// by its text while it has no sequence.
+// reconnect. So each event is recognized by its id. A message of the user is found by its sequence,
+// or by its text while it has no sequence.
 
 import { Log, advance, bubble, file, note, words } from "./bubble.js";
 import { card, quickReplies } from "./card.js";
@@ -51,7 +51,7 @@ export class Thread extends EventTarget {
     this.#log.clear();
   }
 
-  /** Sends a text. `replyTo` identifies the choice that it stands for. */
+  /** Sends a text. `replyTo` identifies the choice that the user has clicked, if any. */
   write(text, replyTo) {
     const body = replyTo ? { text, reply_to: replyTo } : { text };
     this.#submit({ text, path: "messages", contents: [words(text)], body: () => body });
@@ -177,7 +177,8 @@ export class Thread extends EventTarget {
   }
 
   /**
-   * Handles the outcome of a message that was answered 202. Other requests can be queued as well.
+   * Handles the outcome of a request that was answered 202. The request need not be a message of
+   * this page.
    */
   #settled(outcome) {
     this.#outcomes.set(outcome.id, outcome);

@@ -73,7 +73,7 @@ export class User extends EventTarget {
     byId("connect-none").hidden = Boolean(this.#bridge);
   }
 
-  /** Continues with a token of one user, which names them. */
+  /** Continues with a token, as the user that it names. */
   #enter(token) {
     const user = claims(token)?.user;
     if (!user) {

@@ -8,7 +8,7 @@ use super::{Mismatch, read};
 
 const EVENT: &str = "body.event";
 
-/// A consumer's publication, as far as the Cloud treats it differently.
+/// The kinds of publication by a consumer that the Cloud treats differently.
 #[derive(Debug)]
 pub(crate) enum Publication {
     /// A text or an accept status, which gets a sequence.

@@ -9,7 +9,7 @@ use axum::response::Response;
 use crate::Sandbox;
 use crate::wire::{ExchangeRequest, Kind, sampled};
 
-/// Paths that channels do not call: the API document with its reader, and the Cloud's webhooks.
+/// Paths that channels do not call: the page that shows the API document, and the Cloud's webhooks.
 const OTHERS: [&str; 2] = ["/docs", "/webhooks"];
 
 impl Sandbox {

@@ -75,7 +75,8 @@ async fn mint(
 ) -> Result<Json<Token>, Refusal> {
     let demo = demo(&sandbox)?;
     let is_too_long_or_empty = !(1..=LONGEST_USER).contains(&user.len());
-    // URLs drop these two names from their paths, so the bridge can have no user with such a name.
+    // URL parsers remove these two names from paths, so the bridge can have no user with such a
+    // name.
     let is_dropped = matches!(&*user, "." | "..");
     if is_too_long_or_empty || is_dropped || user.chars().any(char::is_control) {
         let complaint = format!(

@@ -649,8 +649,8 @@ async fn a_page_of_another_site_can_neither_read_nor_reset_the_sandbox() {
     }
 }
 
-/// A page can make its own host name resolve to the sandbox's address. Its browser then takes both
-/// for one site.
+/// A page can make its own host name resolve to the sandbox's address. The browser then treats the
+/// page and the sandbox as one site.
 #[tokio::test]
 async fn the_control_interface_refuses_unknown_host_names() {
     let cloud = Cloud::with(Options {

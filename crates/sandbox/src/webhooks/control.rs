@@ -28,8 +28,8 @@ impl Sandbox {
         self.state().hooks.subscribe(webhook);
     }
 
-    /// Injects a disturbance, which affects the next notifications after the disturbances injected
-    /// before it.
+    /// Injects a disturbance. It affects the next notifications, once the earlier disturbances that
+    /// match them are used up.
     pub fn disturb(&self, disturbance: Disturbance) {
         self.state().hooks.troubles.push(disturbance);
     }
@@ -77,7 +77,7 @@ impl Sandbox {
     }
 
     /// Sends the notifications of a conversation that another channel opened, with a text of an
-    /// agent. Returns its id.
+    /// agent. Returns the conversation id.
     ///
     /// `None` if the account has no subscriber.
     #[must_use]

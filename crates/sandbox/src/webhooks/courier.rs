@@ -1,5 +1,5 @@
-//! Couriers, the tasks that deliver: each serves one subscription while it has something to
-//! deliver.
+//! Couriers, the tasks that deliver notifications. Each serves one subscription while there is
+//! something to deliver.
 //!
 //! The sandbox's clock says when an attempt is due. A clock that a test moves by hand cannot wake a
 //! task, so a courier with something to wait for polls it.

@@ -43,7 +43,7 @@ pub(crate) struct Deliveries {
     attempts: VecDeque<Delivery>,
     /// The number of attempts so far, including forgotten ones.
     count: u64,
-    /// The bytes of all bodies.
+    /// The number of bytes of all bodies.
     held: usize,
 }
 

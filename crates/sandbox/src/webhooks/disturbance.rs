@@ -34,7 +34,7 @@ pub struct Disturbance {
 pub enum DisturbanceKind {
     /// A second delivery of the notification.
     Duplicate,
-    /// A delay until the next one of its conversation has been delivered.
+    /// A delay until the next notification of its conversation has been delivered.
     Reorder,
     /// A delay until [`Sandbox::release_notifications`](crate::Sandbox::release_notifications).
     Delay,
@@ -68,8 +68,8 @@ pub enum DisturbanceKind {
     AudienceInEvent,
     /// A `sequenceList` with text instead of numbers.
     NumbersAsText,
-    /// Another state with the same time before it, with the user as the only participant. Affects
-    /// states only.
+    /// Another state before the reported one, with the same time and the consumer as the only
+    /// participant. Affects states only.
     TwoStates,
 }
 

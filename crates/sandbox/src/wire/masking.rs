@@ -83,8 +83,8 @@ fn is_word_char(c: char) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.')
 }
 
-/// Returns the start and the length of the value that follows a name: after `=`, or after the end
-/// of a quotation and a colon. Quotation marks may be escaped, as in JSON within JSON.
+/// Returns the start and the length of the value that follows a name: after `=`, or after a closing
+/// quotation mark and a colon. Quotation marks may be escaped, as in JSON within JSON.
 fn value_after(text: &str) -> Option<(usize, usize)> {
     if let Some(value) = text.strip_prefix('=') {
         let ends = |c: char| c.is_whitespace() || "&\"'\\;#,<>".contains(c);

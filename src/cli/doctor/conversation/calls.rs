@@ -82,8 +82,8 @@ impl Walk<'_> {
         answer.map_or_else(|| "no answer".to_owned(), |answer| self.masks.told(answer))
     }
 
-    /// Reports a call that the Cloud should refuse with a certain error. `accepted` judges a call
-    /// that it did not refuse.
+    /// Reports a call that the Cloud should refuse with a certain error. If the Cloud accepts the
+    /// call, `accepted` makes the fact.
     pub(super) fn report_expected_refusal<T>(
         &mut self,
         key: &'static str,

@@ -12,7 +12,7 @@ impl Walk<'_> {
     pub(super) async fn end(&mut self, opened: &Opened) -> anyhow::Result<()> {
         let begun = self.now();
         if !self.close("close", opened).await? {
-            // Without the close nothing can be checked after it.
+            // The close failed, so nothing can be checked after it.
             return Ok(());
         }
         self.check_state_notification("close_notification", opened, begun, |state| state.ended)
@@ -78,7 +78,8 @@ impl Walk<'_> {
         })
     }
 
-    /// Reports the arrival of a certain state of the conversation after a moment, or its absence.
+    /// Waits for the notification of a certain state of the conversation, and reports if it
+    /// arrived. Times are counted from `since`.
     pub(super) async fn check_state_notification(
         &mut self,
         key: &'static str,

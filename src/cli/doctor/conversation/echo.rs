@@ -52,7 +52,7 @@ impl Walk<'_> {
             let until = last + self.wait();
             let look = |arrived: &[Arrived]| {
                 let echoes = echoes(arrived, opened);
-                // It may be altered beyond recognition, so its sequence counts too.
+                // A text may be altered beyond recognition, so its sequence is compared too.
                 let has = |sent: Option<Message>, text| {
                     sent.is_none_or(|it| find_text(&echoes, text, it.sequence).is_some())
                 };
@@ -91,7 +91,7 @@ impl Walk<'_> {
                 self.tell_of_no_echo(&refused)?;
             }
         }
-        // If no echo arrived at all, that was already reported above.
+        // If no echo arrived at all, the missing echo of the first text was reported above.
         if let Some(message) = sent.tagged_text {
             let echo = find_text(&echoes, TAGGED_TEXT, message.sequence);
             if is_heard || echo.is_some() {
@@ -312,8 +312,8 @@ fn find_file<'a>(echoes: &'a [Echo], sent: &SentFile) -> Option<&'a Echo> {
     })
 }
 
-/// Returns the time between a moment and an arrival. The clock of another machine may have taken
-/// the time of arrival, so the result is capped at the time that this process has waited.
+/// Returns the time between a moment and an arrival. The time of arrival may come from another
+/// machine's clock, so the result is capped at the time that this process has waited.
 pub(super) fn late_ms(since: Moment, received_at: DateTime<Utc>) -> u64 {
     let waited = u64::try_from(since.instant.elapsed().as_millis()).unwrap_or(u64::MAX);
     let late = received_at.timestamp_millis().saturating_sub(since.ms);

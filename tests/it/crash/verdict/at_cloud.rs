@@ -217,8 +217,8 @@ impl Arrived {
                 continue;
             };
             let sequence = u64::try_from(event.sequence.unwrap()).unwrap();
-            let oldest_change_at = scene.recording.oldest_change_at(&dialog.id, sequence);
-            let copy = SentCopy::new(event.request_id.as_deref(), event.at, oldest_change_at);
+            let echoed_at = scene.recording.echoed_at(&dialog.id, sequence);
+            let copy = SentCopy::new(event.request_id.as_deref(), event.at, echoed_at);
             let message = arrived
                 .messages
                 .entry(label.to_owned())
@@ -238,7 +238,7 @@ fn is_closed(conversations: &[&Conversation], id: &str, survey: bool) -> bool {
     found.is_some_and(|it| it.stage == Stage::Close || survey && it.state == Stage::Close)
 }
 
-/// True if the conversation that was just closed has a rating. Also true without a close before.
+/// True if the conversation that was just closed has a rating. Also true if `closed` is `None`.
 fn is_rated(conversations: &[&Conversation], closed: Option<&str>) -> bool {
     let found = conversations.iter().find(|it| Some(&*it.id) == closed);
     found.is_none_or(|it| it.csat.is_some())

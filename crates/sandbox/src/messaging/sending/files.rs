@@ -12,8 +12,8 @@ use crate::schema;
 use crate::schema::file::{Announcement, HostedFile, Reference};
 
 impl Sending<'_> {
-    /// Announces a new file, which gives it a path. The vendor's steps require an open conversation
-    /// by then.
+    /// Announces a new file, which gives it a path. The vendor's procedure requires an open
+    /// conversation at this point.
     pub(super) fn announce_upload(&mut self, body: &Value) -> Result<Value, Failure> {
         let Announcement {
             file_size,
