@@ -89,8 +89,8 @@ impl Bridge {
     ///
     /// # Errors
     ///
-    /// [`Error::NoCallback`]. If the storage is unavailable: some events may be replayed by then,
-    /// and the next attempt replays the rest.
+    /// [`Error::NoCallback`]; if the storage is unavailable. Some events may have been replayed
+    /// before that error, and the next attempt replays the rest.
     pub async fn replay_deliveries(
         &self,
         caller: &Caller,

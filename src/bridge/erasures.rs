@@ -1,5 +1,5 @@
-//! The erasure of users, which needs no Cloud, and the close of the conversations that they leave
-//! open.
+//! The erasure of users, which needs no request to the Cloud, and the close of the conversations
+//! that they leave open.
 //!
 //! One transaction removes the user and stores a pending close. The pending close has the account,
 //! the conversation's id and a sealed secret. The secret holds the ConsumerJWS, the external id to
@@ -11,8 +11,8 @@
 //! Cloud. The Cloud lets a consumer have one conversation at a time. So the old conversation is
 //! closed before a new one is opened. Until that succeeds, the new user's messages wait.
 //!
-//! An opening may be in progress while its user is erased. The task that opens stores the pending
-//! close once it finds the user gone. In case the task dies before that, the erasure stores a
+//! An opening may be in progress while its user is erased. If the opening task finds the user
+//! gone, it stores the pending close. In case the task dies before that, the erasure stores a
 //! pending close without a conversation id. The Monitoring API then reports which conversation that
 //! is.
 
@@ -383,7 +383,7 @@ impl Bridge {
         Ok(is_named.then_some(id))
     }
 
-    /// Closes a conversation of an erased consumer that is still open, although the Cloud was told
+    /// Closes a conversation of an erased consumer that is still open, although the Cloud was asked
     /// to close it.
     pub(super) async fn close_again(
         &self,

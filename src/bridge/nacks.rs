@@ -16,10 +16,10 @@ use crate::types::message::{ReceiptStatus, Sequence};
 use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 30 s: the pause before an agent is told again, after the Cloud failed or the replica died.
+/// 30 s: the pause before an agent is notified again, after the Cloud failed or the replica died.
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 
-/// 32: the number of agents that are told at once.
+/// 32: the number of agents that are notified at once.
 const PLACES: u32 = 32;
 
 /// The background work on messages that did not arrive.
@@ -86,8 +86,8 @@ impl Bridge {
         }
     }
 
-    /// Tells the agent that a message did not arrive. Does nothing if the conversation has ended. A
-    /// refusal that no retry can change counts as done.
+    /// Notifies the agent that a message did not arrive. Does nothing if the conversation has
+    /// ended. A refusal that no retry can change counts as done.
     async fn send_nack(&self, due: &DueNack) -> Result<(), Error> {
         let Ok(FailedMessageEvent {
             conversation_id: Some(conversation_id),

@@ -314,7 +314,7 @@ impl Bridge {
         session.map(Joined::found).ok_or(Error::SurveyPending)
     }
 
-    /// Asks the Cloud for a conversation. If it refuses because one is open, finds the id of that.
+    /// Asks the Cloud for a conversation. If the Cloud refuses because one is open, finds its id.
     async fn open_at_cloud(
         &self,
         caller: &Caller,

@@ -25,8 +25,8 @@ const BATCH: u32 = 500;
 /// has no callback URL any more, so no task marks the delivery as failed.
 const ABANDONED: TimeDelta = TimeDelta::days(1);
 
-/// 4 days and an hour: longer than the Cloud repeats notifications, which is 3 days, and longer
-/// than a notification is accepted. The hour is for clocks that differ.
+/// 4 days and an hour. The Cloud repeats a notification for 3 days, and the bridge accepts one that
+/// is up to 4 days old. The hour allows for clocks that differ.
 const REPEATED: TimeDelta = TimeDelta::hours(OLDEST_NOTIFICATION.num_hours() + 1);
 
 /// 7 days: the time for which operators see rejected notifications, after the last one.

@@ -2,7 +2,7 @@
 //!
 //! After the main dialog no agent is watching, so nothing is sent during a survey.
 //!
-//! The Cloud shows a user as typing until it is told otherwise, even after a message. So the state
+//! The Cloud shows a user as typing until the next chat state, even after a message. So the state
 //! is stored before it is sent, with the time of its automatic end. Every replica polls for typing
 //! that is due to end, since the replica that stored it may be gone.
 
@@ -144,8 +144,8 @@ impl Bridge {
         }
     }
 
-    /// Tells the agent that the user has stopped typing. A refusal that no retry can change counts
-    /// as done.
+    /// Notifies the agent that the user has stopped typing. A refusal that no retry can change
+    /// counts as done.
     async fn send_pause(&self, due: &DueTyping) -> Result<(), Error> {
         let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
         let Some(mut session) = self.session(&trace, &due.key).await? else {

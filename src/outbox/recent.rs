@@ -1,5 +1,5 @@
-//! Messages that this replica has just sent without a lane. Their echoes must not be taken for that
-//! of a message whose answer was lost.
+//! Messages that this replica has just sent without a lane. Their echoes must not be taken for
+//! the echo of a message whose answer was lost.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};

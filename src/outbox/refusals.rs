@@ -75,8 +75,8 @@ impl Outbox {
         is_unexplained && !self.found_open.contains(&session.conversation.id)
     }
 
-    /// Opens another conversation in place of a doubtful one; `None` if that is open after all, or
-    /// if the Cloud cannot tell.
+    /// Opens another conversation in place of a doubtful one; `None` if the doubtful one is open
+    /// after all, or if that remains unknown.
     pub(super) async fn check_open(
         &self,
         attempt: &Attempt<'_>,

@@ -21,8 +21,8 @@ use crate::types::message::{Digest, Metadata, Sequence};
 /// closes one now and then; an account that closes every new one at once will not stop doing so.
 const REPLACEMENTS: u32 = 3;
 
-/// 250 ms: the pause before a message is sent again that was refused right after the opening. A
-/// conversation may not be usable in its very first instant, as an older edition of the vendor's
+/// 250 ms: the pause before another attempt at a message that was refused right after the opening.
+/// A conversation may not be usable in its very first instant, as an older edition of the vendor's
 /// API description admits.
 const SETTLING: Duration = Duration::from_millis(250);
 

@@ -11,7 +11,7 @@ use crate::types::event::data::{Data, Failure, Outcome, OutcomeStatus};
 use crate::types::event::{EventId, EventType, UnaddressedEvent};
 use crate::types::problem::BLOCKED;
 
-/// 6: the number of attempts answered by a gateway after which a request fails, in about two
+/// 6: a request fails after this many attempts that a gateway answered, which take about two
 /// minutes. If other messages get through by then, the gateway rejects this particular message.
 const BLOCKED_TRIES: u32 = 6;
 

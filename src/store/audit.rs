@@ -157,8 +157,8 @@ impl Store {
     }
 }
 
-/// Records an action in its own transaction. An action that takes several transactions calls this
-/// in each, which updates the details of the entry.
+/// Records an action in the transaction that carries it out. An action with several transactions
+/// calls this in each of them, and each later call updates the details of the entry.
 pub(super) async fn record(tx: &mut Tx, entry: &Entry) -> Result<(), Error> {
     if insert(tx, entry).await? {
         return Ok(());

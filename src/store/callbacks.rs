@@ -1,10 +1,10 @@
 //! The state of channels' callback URLs, over all their users.
 //!
 //! Failures in a row are counted. From [`PROBE_AFTER_FAILURES`] failures on, the callback counts as
-//! unavailable: only one event at a time is sent to it, a probe. A replica claims a probe when it
-//! moves the time of the next one, and then sends the claimed probe. While the callback is
-//! unavailable, only failed probes are counted, because failures of deliveries that were already in
-//! flight say nothing new.
+//! unavailable: only one event at a time is sent to it, a probe. To claim a probe, a replica moves
+//! the time of the next one; then it sends the probe. While the callback is unavailable, only
+//! failed probes are counted, because failures of deliveries that were already in flight say
+//! nothing new.
 
 use std::collections::BTreeMap;
 

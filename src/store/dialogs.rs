@@ -10,8 +10,8 @@ use super::engine::tx::on;
 use super::locks::lock_user_of;
 use super::{Error, Store, open_conversation};
 
-/// Stores dialog $1 of conversation $2 if that is known, with its kind $3, its start $4 and its end
-/// $5, which may be NULL.
+/// Stores dialog $1 of conversation $2, with its kind $3, its start $4 and its end $5, which may be
+/// NULL. Stores nothing if the conversation is unknown.
 pub(super) const KEEP_DIALOG: &str =
     "INSERT INTO dialogs (id, conversation_id, kind, opened_at, closed_at)
      SELECT $1, id, $3, $4, $5 FROM conversations WHERE id = $2

@@ -28,9 +28,8 @@ pub enum SignatureError {
 /// ```
 /// use liveperson_bridge::webhooks::signature::verify;
 ///
-/// let body =
-/// br#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[]}}"#; let
-/// secret = b"bridge-test-secret-0001";
+/// let body = br#"{"kind":"notification","type":"ms.MessagingEventNotification","body":{"changes":[]}}"#;
+/// let secret = b"bridge-test-secret-0001";
 ///
 /// assert!(verify("sha1=AWpvEoNkOJttLmeEK9R900WHFxk=", body, secret).is_ok());
 /// assert!(verify("sha1=AWpvEoNkOJttLmeEK9R900WHFxk=", b"{}", secret).is_err());

@@ -12,7 +12,7 @@ use crate::types::ids::ConversationId;
 use crate::types::profile::Profile;
 
 /// 30 s: the time for which an opening keeps other tasks from adopting a conversation of that user.
-/// It is longer than an opening may take, by the clock of another replica too. It is also longer
+/// It is longer than an opening may take, even by another replica's clock. It is also longer
 /// than the pause before an opening without an answer is attempted again.
 const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
 

@@ -5,12 +5,12 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::store::NotificationLag;
 
-/// 10 s: the time that an echo may take. The echo is missing once the Cloud has reported an event
-/// from this long after the attempt, and has reported no old event for this long.
+/// 10 s: the time that an echo may take. The echo counts as missing on two conditions: the Cloud
+/// has reported an event that happened this long after the attempt, and no old event for this long.
 const ECHO: TimeDelta = TimeDelta::seconds(10);
 
-/// 2 s: an event from this long after the attempt is reported after the echo. An earlier event may
-/// be reported before an echo that an outage holds back.
+/// 2 s: an event that happened this long after the attempt is reported after the echo. An earlier
+/// event may be reported before an echo that an outage holds back.
 const NEWER: TimeDelta = TimeDelta::seconds(2);
 
 /// 30 s: the time that an echo may take while the Cloud sends nothing at all, as in an outage of

@@ -422,20 +422,20 @@ impl<'a> Work<'a> {
         loop {
             if let Some(current) = &mut self.current {
                 if let Some(order) = current.turn.front() {
-                    let user_state = self.changes.get(*order).map(|candidate| {
+                    let visibility = self.changes.get(*order).map(|candidate| {
                         if self.subjects.private().contains(&*candidate.subject) {
                             Visibility::Private
                         } else {
                             let id = current.known.conversation_id.as_str();
-                            self.dialogs.user_state(candidate, id)
+                            self.dialogs.visibility(candidate, id)
                         }
                     });
-                    match user_state {
+                    match visibility {
                         Some(Visibility::Open) => {
                             self.step = Step::File;
                             return Ok(());
                         }
-                        Some(user_state) => self.pass_over(user_state),
+                        Some(visibility) => self.skip(visibility),
                         None => self.told(Vec::new()),
                     }
                 } else {
@@ -479,9 +479,9 @@ impl<'a> Work<'a> {
     }
 
     /// Skips a change: its dialog is among agents, or not known yet.
-    fn pass_over(&mut self, user_state: Visibility) {
+    fn skip(&mut self, visibility: Visibility) {
         if let Some((known, candidate)) = self.current_change() {
-            if user_state == Visibility::Unknown {
+            if visibility == Visibility::Unknown {
                 let id = known.conversation_id.as_str();
                 let withheld = Withheld::of(candidate, self.news.arrivals, id);
                 let arrived = candidate.arrived();

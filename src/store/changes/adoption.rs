@@ -417,8 +417,8 @@ impl Adoption {
     }
 
     /// Makes the conversation the open one of its user, and closes the previous one. The caller has
-    /// locked the user. The channel of the conversation is the one for which the bridge was opening
-    /// one, or else `channel_id`. Without either, nothing happens.
+    /// locked the user. The channel of the conversation is that of the bridge's own pending
+    /// opening, or else `channel_id`. Without a channel, nothing happens.
     pub(super) async fn take_over(
         self,
         tx: &mut Tx,

@@ -80,7 +80,7 @@ impl Dialogs {
     }
 
     /// Returns the visibility of a change of a conversation.
-    pub(super) fn user_state(&self, candidate: &Candidate<'_>, conversation: &str) -> Visibility {
+    pub(super) fn visibility(&self, candidate: &Candidate<'_>, conversation: &str) -> Visibility {
         let side = candidate.side.as_deref();
         match side.filter(|dialog| *dialog != conversation) {
             None => Visibility::Open,

@@ -32,8 +32,8 @@ const SLOW: Duration = Duration::from_millis(20);
 /// connection.
 const MAX_IN_FLIGHT: usize = 4;
 
-/// 16: the maximum number of polls of the sockets while further operations keep arriving. They take
-/// about a millisecond with one core under load.
+/// 16: the maximum number of polls of the sockets while further operations keep arriving. All 16
+/// polls take about a millisecond with one core under load.
 const MAX_POLLS: u32 = 16;
 
 /// An operation that is batched with others of its kind.

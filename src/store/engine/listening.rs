@@ -53,7 +53,7 @@ impl Store {
         self.wakeups.wake_all();
         loop {
             let Ok(heard) = timeout(PING_AFTER, listener.try_recv()).await else {
-                // A dead connection cannot be told from an idle one, so ping the server.
+                // A dead connection looks like an idle one, so the server is pinged.
                 let answer = sqlx::query("SELECT 1").execute(&mut listener);
                 limits::within(limits::STATEMENT, answer).await?;
                 continue;

@@ -30,13 +30,13 @@ const IDLE_LIMIT: Duration = Duration::from_secs(1);
 /// old ones.
 const MAX_USE: Duration = Duration::from_mins(1);
 
-/// The spare connections of one pool. Clones share them.
+/// The idle connections of one pool that are kept here. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct IdleConnections(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The spare connections, least recently used first.
+    /// The idle connections, least recently used first.
     idle_connections: VecDeque<IdleConnection>,
     /// The number of callers that wait for a connection from the pool.
     waiting: usize,
@@ -48,7 +48,7 @@ struct State {
 #[derive(Debug)]
 struct IdleConnection {
     connection: PoolConnection<Database>,
-    /// The moment at which the pool lent it.
+    /// The moment at which it was taken from the pool.
     acquired_at: Moment,
     unused_since: Instant,
 }
@@ -57,8 +57,8 @@ struct IdleConnection {
 struct Waiting<'a>(&'a IdleConnections);
 
 impl IdleConnections {
-    /// Takes a spare connection, or else one from the pool. Also returns the moment at which the
-    /// pool lent it.
+    /// Takes a kept idle connection, or else one from the pool. Also returns the moment at which it
+    /// was taken from the pool.
     pub(super) async fn take(
         &self,
         pool: &PgPool,
@@ -102,17 +102,17 @@ impl IdleConnections {
             unused_since: Instant::now(),
         });
         if !mem::replace(&mut kept.is_watched, true) {
-            // The task ends when no spare connection is left.
+            // The task ends when no idle connection is left.
             runtime.spawn(watch(Arc::downgrade(&self.0)));
         }
     }
 
-    /// Returns the number of spare connections.
+    /// Returns the number of kept idle connections.
     pub(super) fn len(&self) -> usize {
         lock(&self.0).idle_connections.len()
     }
 
-    /// Closes all spare connections and accepts no more.
+    /// Closes all kept idle connections and accepts no more.
     pub(super) fn close(&self) {
         let mut kept = lock(&self.0);
         kept.is_closed = true;
@@ -149,7 +149,7 @@ impl Drop for State {
     }
 }
 
-/// Returns unused connections to the pool, until no spare is left.
+/// Returns unused connections to the pool, until no idle connection is left here.
 async fn watch(kept: Weak<Mutex<State>>) {
     loop {
         sleep(IDLE_LIMIT).await;
