@@ -5,9 +5,9 @@
 /// escapes have the same length, so the position of any other error stays the same.
 ///
 /// ```
-/// use liveperson_bridge::types::surrogates::without_lone;
+/// use liveperson_bridge::types::surrogates::replace_unpaired;
 ///
-/// assert_eq!(without_lone(r#"{"text": "cut \ud83d"}"#), r#"{"text": "cut \ufffd"}"#);
+/// assert_eq!(replace_unpaired(r#"{"text": "cut \ud83d"}"#), r#"{"text": "cut \ufffd"}"#);
 /// ```
 #[must_use]
 pub fn replace_unpaired(json: &str) -> String {
