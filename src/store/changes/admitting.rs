@@ -357,7 +357,7 @@ impl<'a> Work<'a> {
         let told = || self.unknown.iter().zip(&strangers);
         let of_arrivals = told().filter_map(|(unknown, stranger)| match unknown {
             Unknown::Arrived(index) => Some((*index, *stranger)),
-            Unknown::PostponedChange(_) => None,
+            Unknown::Postponed(_) => None,
         });
         self.strangers = of_arrivals.collect();
         let applicants = applicants(told(), &self.postponed_rows, arrivals, &self.subjects);
@@ -387,7 +387,7 @@ impl<'a> Work<'a> {
             match (id, &candidate.matter) {
                 (Some(id), _) => of_conversation.entry(id).or_default().push(order),
                 (None, Content::Arrived(_)) => self.unmatched.push(order),
-                // A change of another account than the conversation's belongs to nobody.
+                // A change of another account than the conversation's has no owner.
                 (None, Content::Kept { .. }) => {}
             }
         }
@@ -452,7 +452,7 @@ impl<'a> Work<'a> {
                         self.step = Step::AdoptionCandidate(takeover);
                         return Ok(());
                     }
-                    Outcome::PostponedChange => {
+                    Outcome::Postponed => {
                         self.postponed.insert(subject);
                     }
                     Outcome::Left => {}

@@ -90,7 +90,7 @@ pub(super) struct Newcomers {
 /// A change that may describe an unknown conversation.
 pub(super) enum Unknown {
     /// The postponed change with this index.
-    PostponedChange(usize),
+    Postponed(usize),
     /// The arrival with this index.
     Arrived(usize),
 }
@@ -109,7 +109,7 @@ impl Unknown {
             let account = arrival.account_id.as_str();
             arrival.open.is_some() && subjects.get(account, &arrival.subject).is_none()
         });
-        let rows = rows.map(|(index, _)| Self::PostponedChange(index));
+        let rows = rows.map(|(index, _)| Self::Postponed(index));
         rows.chain(arrivals.map(|(index, _)| Self::Arrived(index)))
             .collect()
     }
@@ -121,7 +121,7 @@ impl Unknown {
         arrivals: &'a [Arrival],
     ) -> Option<(&'a str, Change<'a>)> {
         match self {
-            Self::PostponedChange(index) => {
+            Self::Postponed(index) => {
                 let row = postponed.get(*index)?;
                 let change = Change::Kept {
                     kind: &row.kind,
@@ -144,7 +144,7 @@ impl Unknown {
         arrivals: &'a [Arrival],
     ) -> Option<(&'a str, &'a str, &'a str)> {
         match self {
-            Self::PostponedChange(index) => {
+            Self::Postponed(index) => {
                 let row = postponed.get(*index)?;
                 Some((&row.account_id, &row.subject, &row.consumer_id))
             }
@@ -171,7 +171,7 @@ pub(super) enum Outcome {
     /// It may be adopted for its user.
     Adoption(Box<Adoption>),
     /// The bridge may be opening it; the decision is postponed.
-    PostponedChange,
+    Postponed,
     /// It is older than the user's latest one, or has no user. It is not adopted.
     Left,
 }
@@ -382,7 +382,7 @@ impl AdoptionCandidate {
             users.extend(read_user(tx, *user, now).await?);
         }
         if users.iter().any(|user| user.is_busy) {
-            return Ok(Outcome::PostponedChange);
+            return Ok(Outcome::Postponed);
         }
         let Some(chosen) = choose(&users, &self.applicant, now) else {
             return Ok(Outcome::Left);

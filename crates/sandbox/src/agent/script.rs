@@ -229,7 +229,7 @@ impl ScriptRun<'_> {
         self.pause().await;
         let ends = self.heard.mentions("bye");
         let said = self.act(self.heard.reply());
-        // Sent also after the script was replaced, since nobody is typing any more.
+        // Sent also after the script was replaced, since the agent no longer types.
         let typing = Action::Typing {
             state: ChatState::Active,
         };

@@ -28,7 +28,7 @@ pub(super) struct ScriptChoice {
 
 impl ScriptChoice {
     /// Returns the script, or `None` for no script. The error describes the mistake. A test's own
-    /// script has no pauses by default, since nobody watches.
+    /// script has no pauses by default, since no person watches it.
     pub(super) fn read(self) -> Result<Option<Script>, String> {
         if let Some(pace) = self.pace_ms.filter(|pace| *pace > MAX_PACE_MS) {
             return Err(format!("pace_ms: {pace}, expected at most {MAX_PACE_MS}"));
