@@ -1,8 +1,7 @@
 # syntax=docker/dockerfile:1
 
 FROM rust:1.95-slim-bookworm AS build
-# scripts/build optimizes the program by its behaviour under load, and needs these packages for
-# that.
+# For scripts/build, which optimizes the program by its behavior under load.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends postgresql wrk \
     && rm -rf /var/lib/apt/lists/* \
@@ -11,7 +10,7 @@ WORKDIR /build
 COPY . .
 # Cache mounts keep the compiled dependencies. Unlike a build with stub sources, they need no second
 # list of the project's files. Cargo compares modification times, which mean nothing in a cache that
-# several checkouts share; touching the crate roots rebuilds the project's own crates.
+# several checkouts share. So touch the crate roots, which rebuilds the project's own crates.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     touch src/lib.rs src/main.rs crates/*/src/lib.rs \

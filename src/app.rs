@@ -34,7 +34,7 @@ use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::web::cross_site::HostNames;
 use crate::webhooks::{
-    ChannelScope, Inbox, Installation, Interpreter, Listener, Receiver, Rejections, Writer,
+    ChannelScope, Inbox, Installation, Interpreter, Receiver, Rejections, Subscription, Writer,
 };
 use crate::worker::{self, Source};
 use connections::{Connections, IdleLimits};
@@ -44,10 +44,10 @@ pub use timekeeping::Timekeeper;
 
 /// 1,024: the limit of new conversations that wait for the inbox. If the queue is full, the inbox
 /// finds the conversation a little later.
-const OPENINGS: usize = 1024;
+const MAX_WAITING_OPENINGS: usize = 1024;
 
 /// 10 s: the interval at which idle users are forgotten. Each one takes only some bytes.
-const IDLE: Duration = Duration::from_secs(10);
+const FORGET_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The reason why the service could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -81,8 +81,8 @@ pub struct Listeners {
 }
 
 impl App {
-    /// Connects to the database, migrates its schema and builds the service. The service goes by
-    /// the database's clock, as all of its replicas do.
+    /// Connects to the database, migrates its schema and builds the service. The service
+    /// follows the database's clock, as all of its replicas do.
     ///
     /// # Errors
     ///
@@ -95,7 +95,7 @@ impl App {
         let store = Store::connect(&location(&config.database)).await?;
         let timekeeper = Timekeeper::begin(&store).await?;
         let clock = timekeeper.clock();
-        life.spawn_until_stop(timekeeper.keep());
+        life.spawn_until_stop(timekeeper.run());
         Self::wire(config, store, clock, proxy, life).await
     }
 
@@ -104,7 +104,7 @@ impl App {
     /// # Errors
     ///
     /// If the database cannot be used.
-    pub async fn build_by(
+    pub async fn build_with_clock(
         config: &Config,
         clock: SharedClock,
         proxy: http::Proxy,
@@ -123,12 +123,12 @@ impl App {
     ) -> Result<Self, Error> {
         bridge::migrate(&store, Actor::Service, &*clock).await?;
         let metrics = Metrics::default();
-        let (opened, openings) = mpsc::channel(OPENINGS);
-        let listeners = listeners(config);
-        let heard = (store.clone(), metrics.clone());
+        let (opened, openings) = mpsc::channel(MAX_WAITING_OPENINGS);
+        let subscriptions = subscriptions(config);
+        let storage = (store.clone(), metrics.clone());
         let rejections = Rejections::new(metrics.clone(), SharedClock::clone(&clock));
-        let told = (listeners.clone(), rejections.clone());
-        let (receiver, writer) = receiver(config, told, heard, &clock, openings);
+        let outputs = (subscriptions.clone(), rejections.clone());
+        let (receiver, writer) = receiver(config, outputs, storage, &clock, openings);
         life.tasks().spawn(writer.run());
         life.tasks()
             .spawn(rejections.save(store.clone(), life.stopping_token()));
@@ -142,22 +142,22 @@ impl App {
             clock: SharedClock::clone(&clock),
             metrics: metrics.clone(),
             channels,
-            listeners,
+            subscriptions,
             opened,
             tasks: life.tasks().clone(),
             stopping: life.stopping_token(),
         });
-        let kept_up = metrics.clone();
-        life.spawn_until_stop(async move { kept_up.keep_up().await });
+        let upkeep = metrics.clone();
+        life.spawn_until_stop(async move { upkeep.run_upkeep().await });
         let outbox = Outbox::new(bridge.clone());
-        work(&life, DueLanes(outbox.clone()));
-        work(&life, DueTypingEnds(bridge.clone()));
-        work(&life, DueNacks(bridge.clone()));
-        work(&life, DueCloses(bridge.clone()));
-        work(&life, Retention::new(bridge.clone(), config.retention));
+        start_worker(&life, DueLanes(outbox.clone()));
+        start_worker(&life, DueTypingEnds(bridge.clone()));
+        start_worker(&life, DueNacks(bridge.clone()));
+        start_worker(&life, DueCloses(bridge.clone()));
+        start_worker(&life, Retention::new(bridge.clone(), config.retention));
         life.tasks().spawn(outbox.clone().wake_after_outages());
-        let heard = store.clone();
-        life.spawn_until_stop(async move { heard.listen().await });
+        let listener = store.clone();
+        life.spawn_until_stop(async move { listener.listen().await });
         let parts = delivery::Parts {
             store: store.clone(),
             metrics: metrics.clone(),
@@ -226,7 +226,7 @@ impl App {
         let (api, admin) = ((api, Some(api_errors)), (admin, Some(admin_errors)));
         let per_address = pending_per_address;
         let requests = serve_until(listeners.api, api, per_address, not_ready);
-        let work = async {
+        let serving = async {
             // The probes respond until the last request has finished, since a load balancer watches
             // them.
             tokio::select! {
@@ -234,8 +234,8 @@ impl App {
                 () = serve_until(listeners.admin, admin, per_address, std::future::pending()) => {}
             }
         };
-        let in_time = life.finish(work).await;
-        lifecycle::briefly(store.close()).await;
+        let in_time = life.finish(serving).await;
+        lifecycle::close_in_time(store.close()).await;
         in_time
     }
 }
@@ -250,13 +250,18 @@ pub(crate) async fn serve_until(
     pending_per_address: usize,
     stop: impl Future<Output = ()>,
 ) {
-    let connections = Connections::new(listener, connections::AT_ONCE, IdleLimits::default(), stop)
-        .with_pending(pending_per_address);
-    serving::serve(connections, router, errors, serving::HEAD).await;
+    let connections = Connections::new(
+        listener,
+        connections::MAX_CONNECTIONS,
+        IdleLimits::default(),
+        stop,
+    )
+    .with_pending(pending_per_address);
+    serving::serve(connections, router, errors, serving::HEAD_LIMIT).await;
 }
 
 /// Starts background work. At a stop, work that has begun finishes.
-fn work(life: &Lifecycle, source: impl Source) {
+fn start_worker(life: &Lifecycle, source: impl Source) {
     let stopping = life.stopping_token();
     life.tasks().spawn(worker::run(source, stopping));
 }
@@ -301,12 +306,12 @@ pub fn cloud(
 /// Creates the receiver of notifications and the writer that stores them.
 fn receiver(
     config: &Config,
-    (listeners, rejections): (HashMap<ChannelId, Listener>, Rejections),
+    (subscriptions, rejections): (HashMap<ChannelId, Subscription>, Rejections),
     (store, metrics): (Store, Metrics),
     clock: &SharedClock,
     opened: mpsc::Receiver<ConversationId>,
 ) -> (Receiver, Writer) {
-    let homes = config.channels.iter().map(|channel| ChannelScope {
+    let scopes = config.channels.iter().map(|channel| ChannelScope {
         channel_id: channel.id.clone(),
         account_id: channel.account_id.clone(),
         namespace: channel.namespace.clone(),
@@ -314,8 +319,8 @@ fn receiver(
     let accounts = config.accounts.iter();
     let apps = accounts.map(|account| (account.account_id.clone(), account.client_id.clone()));
     let interpreter = Interpreter {
-        listeners,
-        homes: homes.collect(),
+        subscriptions,
+        scopes: scopes.collect(),
         apps: apps.collect(),
         public_url: config.public_url.clone(),
         clock: SharedClock::clone(clock),
@@ -356,15 +361,15 @@ fn callbacks(config: &Config) -> Vec<delivery::Channel> {
 }
 
 /// Returns the events that each channel receives.
-fn listeners(config: &Config) -> HashMap<ChannelId, Listener> {
-    let listeners = config.channels.iter().map(|channel| {
-        let listener = Listener {
+fn subscriptions(config: &Config) -> HashMap<ChannelId, Subscription> {
+    let subscriptions = config.channels.iter().map(|channel| {
+        let subscription = Subscription {
             events: channel.events.clone(),
             max_age: channel.callback.as_ref().map(|_| channel.max_age),
         };
-        (channel.id.clone(), listener)
+        (channel.id.clone(), subscription)
     });
-    listeners.collect()
+    subscriptions.collect()
 }
 
 /// Returns the channels as the use cases need them.
@@ -417,9 +422,9 @@ fn load(config: &Config, life: &Lifecycle) -> Load {
 
 /// Forgets idle users at intervals, forever.
 async fn forget_idle_users(access: Access) {
-    let mut times = interval(IDLE);
+    let mut ticks = interval(FORGET_INTERVAL);
     loop {
-        times.tick().await;
+        ticks.tick().await;
         access.forget_idle_users();
     }
 }

@@ -1,8 +1,8 @@
 //! Bounds on the work or bytes that are held at once. A channel has a fair share of a bound, and a
 //! token for one user has a smaller share.
 //!
-//! Within the shares, the first to ask is the first served. Memory use depends on what is held, not
-//! on the number of callers: a channel or a user is counted only as long as it holds something.
+//! Within the shares, the first request is the first served. Memory use depends on the permits that
+//! are held, not on the number of callers: only a channel or a user with a permit has a count.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -64,7 +64,7 @@ struct Counts {
 
 /// A permit for a part of a bound. Dropping the permit releases that part.
 #[derive(Debug)]
-pub struct Hold {
+pub struct BoundPermit {
     bound: Bound,
     channel: u64,
     user: Option<u64>,
@@ -85,7 +85,7 @@ impl Shares {
 }
 
 impl Bound {
-    /// Creates a bound of which nothing is held.
+    /// Creates a bound of which nothing is in use.
     #[must_use]
     pub fn new(shares: Shares) -> Self {
         Self(Arc::new(Inner {
@@ -95,27 +95,27 @@ impl Bound {
         }))
     }
 
-    /// Takes an amount for a holder.
+    /// Acquires a permit for an amount.
     ///
     /// # Errors
     ///
-    /// The limit that has been reached. Nothing is taken then.
-    pub fn take(&self, holder: Holder<'_>, amount: usize) -> Result<Hold, LimitReached> {
+    /// The limit that has been reached. Nothing is acquired then.
+    pub fn acquire(&self, holder: Holder<'_>, amount: usize) -> Result<BoundPermit, LimitReached> {
         let hasher = &self.0.hasher;
         let user = holder.user.map(|user| (holder.channel, user));
-        let mut hold = Hold {
+        let mut permit = BoundPermit {
             bound: self.clone(),
             channel: hasher.hash_one(holder.channel),
             user: user.map(|user| hasher.hash_one(user)),
             amount: 0,
         };
-        hold.take_more(amount)?;
-        Ok(hold)
+        permit.acquire_more(amount)?;
+        Ok(permit)
     }
 
-    /// Returns the amount that all holders together hold.
+    /// Returns the amount in use by all holders together.
     #[must_use]
-    pub fn held(&self) -> usize {
+    pub fn in_use(&self) -> usize {
         self.counts().all
     }
 
@@ -125,33 +125,33 @@ impl Bound {
     }
 }
 
-impl Hold {
-    /// Returns the amount that is held.
+impl BoundPermit {
+    /// Returns the amount of the permit.
     #[must_use]
     pub fn amount(&self) -> usize {
         self.amount
     }
 
-    /// Takes a further amount.
+    /// Acquires a further amount.
     ///
     /// # Errors
     ///
-    /// The limit that has been reached. The amount that was held before stays held.
-    pub fn take_more(&mut self, amount: usize) -> Result<(), LimitReached> {
+    /// The limit that has been reached. The permit keeps its amount then.
+    pub fn acquire_more(&mut self, amount: usize) -> Result<(), LimitReached> {
         if amount == 0 {
             return Ok(());
         }
         let shares = self.bound.0.shares;
         let mut counts = self.bound.counts();
-        let held = |holder: u64| counts.holders.get(&holder).copied().unwrap_or_default();
+        let used = |holder: u64| counts.holders.get(&holder).copied().unwrap_or_default();
         // The narrowest share comes first, so that a holder learns if it has used up its own share.
         if self
             .user
-            .is_some_and(|user| held(user) + amount > shares.user)
+            .is_some_and(|user| used(user) + amount > shares.user)
         {
             return Err(LimitReached::User);
         }
-        if held(self.channel) + amount > shares.channel {
+        if used(self.channel) + amount > shares.channel {
             return Err(LimitReached::Channel);
         }
         if counts.all + amount > shares.all {
@@ -167,7 +167,7 @@ impl Hold {
     }
 }
 
-impl Drop for Hold {
+impl Drop for BoundPermit {
     fn drop(&mut self) {
         if self.amount == 0 {
             return;
@@ -205,13 +205,13 @@ mod tests {
         }
     }
 
-    /// Takes permits of 1 until a limit is reached. Returns them and the limit.
-    fn take_all(bound: &Bound, holder: Holder<'_>) -> (Vec<Hold>, LimitReached) {
-        let mut holds = Vec::new();
+    /// Acquires permits of 1 until a limit is reached. Returns them and the limit.
+    fn acquire_all(bound: &Bound, holder: Holder<'_>) -> (Vec<BoundPermit>, LimitReached) {
+        let mut permits = Vec::new();
         loop {
-            match bound.take(holder, 1) {
-                Ok(hold) => holds.push(hold),
-                Err(exhausted) => return (holds, exhausted),
+            match bound.acquire(holder, 1) {
+                Ok(permit) => permits.push(permit),
+                Err(limit) => return (permits, limit),
             }
         }
     }
@@ -220,56 +220,56 @@ mod tests {
     fn a_user_has_a_share_and_a_channel_at_most_three_quarters() {
         let bound = Bound::new(Shares::new(16, 2, 2));
 
-        let (mallory, exhausted) = take_all(&bound, user("a", "mallory"));
-        assert_eq!((mallory.len(), exhausted), (2, LimitReached::User));
+        let (mallory, limit) = acquire_all(&bound, user("a", "mallory"));
+        assert_eq!((mallory.len(), limit), (2, LimitReached::User));
         // A user of the same name in another channel is another user.
-        let (namesake, _) = take_all(&bound, user("b", "mallory"));
+        let (namesake, _) = acquire_all(&bound, user("b", "mallory"));
         assert_eq!(namesake.len(), 2);
-        let (rest, exhausted) = take_all(&bound, channel("a"));
-        assert_eq!((rest.len(), exhausted), (10, LimitReached::Channel));
-        let refused = bound.take(user("a", "ada"), 1);
+        let (of_channel, limit) = acquire_all(&bound, channel("a"));
+        assert_eq!((of_channel.len(), limit), (10, LimitReached::Channel));
+        let refused = bound.acquire(user("a", "ada"), 1);
         assert_eq!(refused.unwrap_err(), LimitReached::Channel);
-        let (others, exhausted) = take_all(&bound, channel("b"));
-        assert_eq!((others.len(), exhausted), (2, LimitReached::All));
-        assert_eq!(bound.held(), 16);
+        let (others, limit) = acquire_all(&bound, channel("b"));
+        assert_eq!((others.len(), limit), (2, LimitReached::All));
+        assert_eq!(bound.in_use(), 16);
     }
 
     #[test]
     fn a_single_channel_may_use_the_whole_bound() {
         let bound = Bound::new(Shares::new(16, 2, 1));
 
-        let (holds, exhausted) = take_all(&bound, channel("a"));
+        let (permits, limit) = acquire_all(&bound, channel("a"));
 
-        assert_eq!(exhausted, LimitReached::Channel);
-        assert_eq!(holds.len(), 16);
+        assert_eq!(limit, LimitReached::Channel);
+        assert_eq!(permits.len(), 16);
     }
 
     #[test]
     fn a_permit_that_cannot_grow_keeps_its_amount() {
         let bound = Bound::new(Shares::new(16, 16, 1));
-        let mut hold = bound.take(channel("a"), 10).unwrap();
+        let mut permit = bound.acquire(channel("a"), 10).unwrap();
 
-        assert_eq!(hold.take_more(7), Err(LimitReached::Channel));
-        assert_eq!(bound.held(), 10);
-        assert_eq!(hold.take_more(6), Ok(()));
-        assert_eq!(bound.held(), 16);
-        drop(hold);
-        assert_eq!(bound.held(), 0);
+        assert_eq!(permit.acquire_more(7), Err(LimitReached::Channel));
+        assert_eq!(bound.in_use(), 10);
+        assert_eq!(permit.acquire_more(6), Ok(()));
+        assert_eq!(bound.in_use(), 16);
+        drop(permit);
+        assert_eq!(bound.in_use(), 0);
     }
 
     #[test]
     fn a_holder_without_permits_takes_no_memory() {
         let bound = Bound::new(Shares::new(16, 2, 2));
-        let (holds, _) = take_all(&bound, user("a", "ada"));
+        let (permits, _) = acquire_all(&bound, user("a", "ada"));
         for number in 0..1000 {
             let passing = number.to_string();
-            drop(bound.take(user(&passing, &passing), 1));
-            drop(bound.take(user("a", &passing), 100));
+            drop(bound.acquire(user(&passing, &passing), 1));
+            drop(bound.acquire(user("a", &passing), 100));
         }
 
-        // Only Ada and the channel of Ada are left.
+        // Only Ada and Ada's channel remain.
         assert_eq!(bound.counts().holders.len(), 2);
-        drop(holds);
+        drop(permits);
         assert!(bound.counts().holders.is_empty());
     }
 
@@ -281,20 +281,20 @@ mod tests {
             let shares = Shares::new(20, 4, 3);
             let bound = Bound::new(shares);
             let names = ["a", "b", "c", "d"];
-            let mut holds: Vec<(usize, usize, usize, Hold)> = Vec::new();
+            let mut permits: Vec<(usize, usize, usize, BoundPermit)> = Vec::new();
             for (of_channel, of_user, amount, drops) in steps {
                 let holder = Holder { channel: names[of_channel], user: names[..3].get(of_user).copied() };
-                match bound.take(holder, amount) {
-                    Ok(hold) => holds.push((of_channel, of_user, amount, hold)),
-                    Err(_) if drops && !holds.is_empty() => drop(holds.swap_remove(amount % holds.len())),
+                match bound.acquire(holder, amount) {
+                    Ok(permit) => permits.push((of_channel, of_user, amount, permit)),
+                    Err(_) if drops && !permits.is_empty() => drop(permits.swap_remove(amount % permits.len())),
                     Err(_) => {}
                 }
                 let sum = |is_of: &dyn Fn(usize, usize) -> bool| -> usize {
-                    let of = holds.iter().filter(|(channel, user, ..)| is_of(*channel, *user));
+                    let of = permits.iter().filter(|(channel, user, ..)| is_of(*channel, *user));
                     of.map(|(.., amount, _)| amount).sum()
                 };
-                prop_assert_eq!(bound.held(), sum(&|_, _| true));
-                prop_assert!(bound.held() <= shares.all);
+                prop_assert_eq!(bound.in_use(), sum(&|_, _| true));
+                prop_assert!(bound.in_use() <= shares.all);
                 for channel in 0..3 {
                     prop_assert!(sum(&|of, _| of == channel) <= shares.channel);
                     for user in 0..3 {
@@ -302,7 +302,7 @@ mod tests {
                     }
                 }
             }
-            drop(holds);
+            drop(permits);
             prop_assert!(bound.counts().holders.is_empty());
         }
     }

@@ -49,7 +49,7 @@ pub use erasures::{DueCloses, Remainder};
 pub use error::{CloudFailure, CloudFailureKind, Error};
 pub use events::{EventPage, EventStream, Gap};
 pub use files::{FetchedFile, FilePermit};
-pub use idempotency::{Claiming, FinishedWork, KeyClaim, KeyFate, KeyedResult, KeyedWork};
+pub use idempotency::{Claiming, FinishedWork, KeyClaim, KeyOutcome, KeyedResult, KeyedWork};
 pub(crate) use lanes::RENEWAL;
 pub use nacks::DueNacks;
 pub(crate) use openings::{Joined, OpeningRequest};
@@ -67,7 +67,7 @@ use crate::store::Store;
 use crate::telemetry::metrics::Metrics;
 use crate::types::audit::Actor;
 use crate::types::conversation::Opening;
-use crate::types::event::Listener;
+use crate::types::event::Subscription;
 use crate::types::file::ImageType;
 use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId, UserKey};
 use crate::types::trace::Trace;
@@ -75,7 +75,7 @@ use events::ReadLimits;
 use openings::Openings;
 
 /// 1 s: the interval at which a replica polls for due background work.
-const LOOK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The use cases, over the parts that they need. Clones are cheap and share one state.
 #[derive(Debug, Clone)]
@@ -91,9 +91,9 @@ pub struct Shared {
     typing_due: Notify,
     /// Notified when the close of an erased user's conversation has become due here.
     pub(crate) closes_due: Notify,
-    places_for_files: Bound,
-    places_for_readers: Bound,
-    looks: ReadLimits,
+    file_permits: Bound,
+    reader_permits: Bound,
+    read_limits: ReadLimits,
 }
 
 impl Deref for Bridge {
@@ -120,13 +120,13 @@ pub struct Parts {
     /// The configured channels, for work that is done without a request.
     pub channels: HashMap<ChannelId, Arc<Channel>>,
     /// The event subscriptions of the channels.
-    pub listeners: HashMap<ChannelId, Listener>,
+    pub subscriptions: HashMap<ChannelId, Subscription>,
     /// The sender of the ids of conversations that were opened, so that unmatched changes are
     /// matched at once.
     pub opened: mpsc::Sender<ConversationId>,
-    /// Tracks the tasks that must finish even if their caller is gone.
+    /// Tracks the tasks that must finish even if their caller disconnects.
     pub tasks: TaskTracker,
-    /// Ends all waiting when the service stops.
+    /// Cancels all waits when the service stops.
     pub stopping: CancellationToken,
 }
 
@@ -135,15 +135,15 @@ impl Bridge {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         let channels = parts.channels.len();
-        let looks = ReadLimits::new(parts.channels.keys(), parts.store.reading_connections());
+        let read_limits = ReadLimits::new(parts.channels.keys(), parts.store.reading_connections());
         Self(Arc::new(Shared {
             parts,
             openings: Openings::default(),
             typing_due: Notify::default(),
             closes_due: Notify::default(),
-            places_for_files: Bound::new(files::shares(channels)),
-            places_for_readers: Bound::new(events::shares(channels)),
-            looks,
+            file_permits: Bound::new(files::shares(channels)),
+            reader_permits: Bound::new(events::shares(channels)),
+            read_limits,
         }))
     }
 }
@@ -199,8 +199,8 @@ impl Caller {
         }
     }
 
-    /// True if the caller may see the data of this user.
-    fn may_see(&self, user_id: &UserId) -> bool {
+    /// True if the caller may access the data of this user.
+    fn may_access(&self, user_id: &UserId) -> bool {
         self.user.as_ref().is_none_or(|user| user == user_id)
     }
 

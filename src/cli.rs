@@ -80,8 +80,8 @@ enum Command {
 }
 
 impl Command {
-    /// Returns the log level, unless `RUST_LOG` sets it.
-    fn usual_log(&self) -> &'static str {
+    /// Returns the filter of the log, unless `RUST_LOG` sets it.
+    fn default_log_filter(&self) -> &'static str {
         match self {
             // The doctor's lines are for people, and must not be lost among log lines.
             Self::Doctor(_) => "warn,audit=info",
@@ -96,17 +96,17 @@ impl Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     let format = arguments.log_format;
-    let reporting = match Telemetry::begin(format, arguments.command.usual_log()) {
-        Ok(reporting) => reporting,
+    let telemetry = match Telemetry::begin(format, arguments.command.default_log_filter()) {
+        Ok(telemetry) => telemetry,
         Err(error) => {
-            log::tell_failure(format, &error.to_string());
+            log::print_failure(format, &error.to_string());
             return ExitCode::from(BAD_USAGE);
         }
     };
     let outcome = runtime()
         .context("the runtime could not be started")
         .and_then(|runtime| runtime.block_on(dispatch(arguments)));
-    reporting.finish();
+    telemetry.finish();
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -115,7 +115,7 @@ pub fn run() -> ExitCode {
             } else {
                 1
             };
-            log::tell_failure(format, &format!("{error:#}"));
+            log::print_failure(format, &format!("{error:#}"));
             ExitCode::from(code)
         }
     }
@@ -166,7 +166,7 @@ fn print(text: &str) -> anyhow::Result<()> {
 }
 
 /// Returns success, or 1 if requests had to be aborted.
-fn stopped(in_time: bool) -> ExitCode {
+fn exit_code(in_time: bool) -> ExitCode {
     if in_time {
         ExitCode::SUCCESS
     } else {

@@ -1,16 +1,16 @@
 //! The client of the Conversational Cloud, for all configured accounts.
 //!
-//! It holds all that a request needs (domains, `AppJWT`s, envelopes, headers), classifies the
-//! answers ([`Error`]), and makes the retries that are safe at once. It stores nothing about users:
-//! each call passes the `ConsumerJWS` and the conversation. Longer retries, and the handling of an
-//! unknown outcome, are up to the caller.
+//! It adds to a request what the Cloud requires (domain, `AppJWT`, envelope, headers), classifies
+//! the answers ([`Error`]), and makes the quick retries that are safe. It stores nothing about
+//! users: each call passes the `ConsumerJWS` and the conversation. Later retries, and the handling
+//! of an unknown outcome, are up to the caller.
 //!
-//! Calls for different users wait for each other in two cases only: a domain or an `AppJWT` must
-//! first be obtained, or all permits of the account are taken.
+//! Calls for different users wait for each other in two cases only: a domain or an `AppJWT` is
+//! being obtained, or all permits of the account are in use.
 //!
 //! To add an operation of the Cloud:
 //!
-//! 1. Add its request and answer to `wire`, with the title of the vendor's page that they are from.
+//! 1. Add its request and answer to `wire`, with the title of the vendor's page about them.
 //! 2. Add a method of [`Client`] in the file of its service, or a variant of [`Signal`]
 //!    (`send.rs`). State there whether the call may be repeated (`retry`). If the operation has a
 //!    URL of its own, add an `Endpoint` (`host.rs`). If it has a host of its own, add a [`Service`]
@@ -28,6 +28,7 @@ mod answer;
 mod auth;
 mod breaker;
 mod cache;
+pub mod capture;
 mod consumer;
 mod conversation;
 mod domains;
@@ -37,13 +38,12 @@ mod health;
 mod host;
 mod jwt;
 mod monitoring;
-pub mod probe;
+mod observer;
 mod recovery;
 mod retry;
 mod send;
 mod service;
 mod transport;
-mod watch;
 mod wire;
 
 use std::collections::HashMap;
@@ -61,6 +61,7 @@ pub use self::error::Error;
 pub use self::files::Download;
 
 use self::account_client::AccountClient;
+use self::breaker::Breakers;
 use self::recovery::{Recoveries, Recovery};
 pub use self::send::{Content, Conversation, File, RawRequest, Signal, envelope_chars};
 pub use self::service::Service;
@@ -98,7 +99,7 @@ pub struct Consumer<'a> {
 /// A client of the Cloud. Clones share connections, domains and tokens.
 #[derive(Clone)]
 pub struct Client {
-    sites: Arc<HashMap<AccountId, AccountClient>>,
+    clients: Arc<HashMap<AccountId, AccountClient>>,
     recoveries: Arc<Recoveries>,
 }
 
@@ -107,7 +108,7 @@ pub struct Client {
 struct Limits {
     /// The limit of a lookup at the domain API or the Monitoring API. It is short, since a
     /// channel's request may need several lookups before its own call.
-    look_up: Duration,
+    lookup: Duration,
     token: Duration,
     /// The limit of an opening. After this time the channel learns that the Cloud is slow.
     conversation: Duration,
@@ -121,7 +122,7 @@ struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            look_up: Duration::from_secs(3),
+            lookup: Duration::from_secs(3),
             token: Duration::from_secs(3),
             conversation: Duration::from_secs(5),
             send: Duration::from_secs(5),
@@ -151,15 +152,15 @@ impl Client {
         limits: Limits,
     ) -> Self {
         let recoveries = Arc::new(Recoveries::default());
-        let site = |account: Account| {
+        let entry = |account: Account| {
             let id = account.id.clone();
             let recovery = Recovery::new(id.clone(), Arc::clone(&recoveries));
             let (http, clock) = (http.clone(), Arc::clone(clock));
-            let site = AccountClient::new(http, clock, metrics, account, limits, &recovery);
-            (id, site)
+            let client = AccountClient::new(http, clock, metrics, account, limits, &recovery);
+            (id, client)
         };
         Self {
-            sites: Arc::new(accounts.into_iter().map(site).collect()),
+            clients: Arc::new(accounts.into_iter().map(entry).collect()),
             recoveries,
         }
     }
@@ -175,7 +176,7 @@ impl Client {
         service: Service,
         trace: &Trace,
     ) -> Result<Url, Error> {
-        let domains = &self.site(account)?.transport.domains;
+        let domains = &self.client_of(account)?.transport.domains;
         Ok(domains.find(service, trace).await?.value.base.clone())
     }
 
@@ -189,7 +190,7 @@ impl Client {
         account: &AccountId,
         trace: &Trace,
     ) -> Result<Option<DateTime<Utc>>, Error> {
-        self.site(account)?.transport.domains.date(trace).await
+        self.client_of(account)?.transport.domains.date(trace).await
     }
 
     /// Checks that the account's credentials yield an `AppJWT`.
@@ -198,15 +199,15 @@ impl Client {
     ///
     /// See [`Error`].
     pub async fn check_credentials(&self, account: &AccountId, trace: &Trace) -> Result<(), Error> {
-        self.site(account)?.tokens.get(trace).await.map(drop)
+        self.client_of(account)?.tokens.get(trace).await.map(drop)
     }
 
     /// Returns, for each account, the number of hosts with an open circuit breaker.
     #[must_use]
-    pub fn hosts_away(&self) -> Vec<(AccountId, usize)> {
-        let sites = self.sites.iter();
-        sites
-            .map(|(account, site)| (account.clone(), site.away_hosts().len()))
+    pub fn unavailable_host_counts(&self) -> Vec<(AccountId, usize)> {
+        let clients = self.clients.iter();
+        clients
+            .map(|(account, client)| (account.clone(), client.unavailable_hosts().len()))
             .collect()
     }
 
@@ -214,21 +215,24 @@ impl Client {
     /// the last minute.
     #[must_use]
     pub fn is_messaging_serving(&self, account: &AccountId) -> bool {
-        let messaging =
-            |site: &AccountClient| site.transport.breakers.of(Service::Messaging).is_serving();
-        self.sites.get(account).is_some_and(messaging)
+        self.messaging_breakers(account)
+            .is_some_and(Breakers::is_serving)
     }
 
     /// True if the circuit breaker of the account's messaging service is open.
     #[must_use]
     pub fn is_messaging_unavailable(&self, account: &AccountId) -> bool {
-        let messaging =
-            |site: &AccountClient| site.transport.breakers.of(Service::Messaging).is_away();
-        self.sites.get(account).is_some_and(messaging)
+        self.messaging_breakers(account)
+            .is_some_and(Breakers::is_unavailable)
     }
 
-    fn site(&self, account: &AccountId) -> Result<&AccountClient, Error> {
-        self.sites
+    fn messaging_breakers(&self, account: &AccountId) -> Option<&Breakers> {
+        let client = self.clients.get(account)?;
+        Some(client.transport.breakers.of(Service::Messaging))
+    }
+
+    fn client_of(&self, account: &AccountId) -> Result<&AccountClient, Error> {
+        self.clients
             .get(account)
             .ok_or_else(|| Error::UnknownAccount(account.clone()))
     }
@@ -236,7 +240,7 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Client").field(&self.sites.keys()).finish()
+        f.debug_tuple("Client").field(&self.clients.keys()).finish()
     }
 }
 

@@ -1,8 +1,8 @@
 //! The configuration: typed, validated as a whole, and read once at the start.
 //!
 //! It comes from a TOML file and from environment variables, which take precedence. All mistakes
-//! are reported in one [`Error`]. It names the file or variable, the key and the expected value,
-//! and never quotes a value, since any value may be a secret. No other code has to check a
+//! are reported in one [`Error`]. The error names the file or variable, the key and the expected
+//! value. It never quotes a value, since any value may be a secret. No other code has to check a
 //! configured value again. `{:?}` of a [`Config`] shows no secret.
 
 mod account;
@@ -93,8 +93,8 @@ pub struct Encryption {
 
 /// Reads the configuration from a file and from the environment, which takes precedence.
 ///
-/// The file is the one that `option` (the command line's `--config`) names, else the one that
-/// `BRIDGE_CONFIG` names, else `bridge.toml` if it exists.
+/// `option` (the command line's `--config`) names the file, or else `BRIDGE_CONFIG`. Without both,
+/// the file is `bridge.toml`, if it exists.
 ///
 /// # Errors
 ///
@@ -147,18 +147,18 @@ impl Config {
             &form::PENDING_CONNECTIONS,
             "1024",
         );
-        let own_url = match &listen {
+        let default_url = match &listen {
             Ok(address) => format!("http://{address}"),
             Err(_) => "http://localhost".to_owned(),
         };
-        let public_url = section.or_default("public_url", &form::BASE_URL, &own_url);
+        let public_url = section.or_default("public_url", &form::BASE_URL, &default_url);
         let networks = section.list("allow_private_callbacks", &form::NETWORK);
         let retention = section.or_default("retention", &form::RETENTION, "7d");
         let database = section.section("database", Database::read);
         let encryption = section.section("encryption", Encryption::read);
         let accounts = read_accounts(section);
-        let kept = retention.as_ref().ok().copied();
-        let channels = read_channels(section, accounts.as_deref().ok(), kept);
+        let max_age_limit = retention.as_ref().ok().copied();
+        let channels = read_channels(section, accounts.as_deref().ok(), max_age_limit);
         let operator_keys = match (operator_keys, &channels) {
             (Ok(Some(keys)), Ok(channels)) => reject_channel_keys(section, keys, channels),
             (keys, _) => keys.map(Option::unwrap_or_default),
@@ -241,8 +241,8 @@ fn reject_channel_keys(
     keys: Vec<ApiKeyHash>,
     channels: &[Channel],
 ) -> Result<Vec<ApiKeyHash>, AlreadyReported> {
-    let mut known = channels.iter().flat_map(|channel| &channel.api_keys);
-    if known.any(|known| keys.iter().any(|key| key.matches(known))) {
+    let mut api_keys = channels.iter().flat_map(|channel| &channel.api_keys);
+    if api_keys.any(|api_key| keys.iter().any(|key| key.matches(api_key))) {
         return Err(section.refuse("operator_keys", "keys that no channel uses"));
     }
     Ok(keys)
@@ -261,8 +261,8 @@ fn read_channels(
     accounts: Option<&[Account]>,
     retention: Option<TimeDelta>,
 ) -> Result<Vec<Channel>, AlreadyReported> {
-    let channels = section.sections("channels", |section, others| {
-        Channel::read(section, others, accounts, retention)
+    let channels = section.sections("channels", |section, earlier| {
+        Channel::read(section, earlier, accounts, retention)
     })?;
     if channels.is_empty() {
         return Err(section.refuse(

@@ -1,13 +1,13 @@
-//! Cryptography for stored secrets: the keyring that seals stored values, and the hashes that API
-//! keys are compared by.
+//! Cryptography for stored secrets: the keyring that seals stored values, and the hashes by which
+//! API keys are compared.
 //!
 //! A sealed value is `version (1 byte) | key id (8 bytes) | nonce (24 bytes) | ciphertext and tag`,
 //! encrypted with XChaCha20-Poly1305. The nonce is long enough to be random. The associated data
-//! names the row that the value belongs to, so that a value copied to another row does not open
-//! there. No value can be stored unencrypted. Source of the cipher: draft-irtf-cfrg-xchacha-03.
+//! names the row of the value, so that a value that was copied to another row cannot be opened. No
+//! value can be stored unencrypted. Source of the cipher: draft-irtf-cfrg-xchacha-03.
 //!
 //! Each message opens one token, which takes about 3 µs. The same cipher, assembled from parts of
-//! aws-lc, took 1 µs, but any mistake in it would have been ours.
+//! aws-lc, took 1 µs, but would have been cryptographic code of our own.
 
 use std::fmt;
 
@@ -23,7 +23,7 @@ use subtle::ConstantTimeEq;
 
 mod jwt;
 
-pub use jwt::{Claims, JwtAlgorithm, JwtKey, Refusal, Unverified, unverified};
+pub use jwt::{Claims, JwtAlgorithm, JwtError, JwtKey, UnverifiedClaims, unverified_claims};
 
 const VERSION: u8 = 1;
 const KEY_ID_BYTES: usize = 8;
@@ -66,10 +66,10 @@ impl Key {
             .chain_update(bytes)
             .finalize();
         id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        let kept = SecretBox::new(Box::new(bytes));
+        let secret = SecretBox::new(Box::new(bytes));
         bytes.zeroize();
         Self {
-            bytes: kept,
+            bytes: secret,
             id,
             name: format!("{:016x}", u64::from_be_bytes(id)),
         }
@@ -139,7 +139,7 @@ impl fmt::Debug for Key {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sealed(pub Vec<u8>);
 
-/// The configured keys: the first one seals, all of them open.
+/// The configured keys: the first one seals, and all of them open.
 #[derive(Debug, Clone)]
 pub struct Keyring {
     first: Key,
@@ -159,31 +159,31 @@ impl Keyring {
         self.first.id()
     }
 
-    /// Returns a keyed hash of `value`, made with the key that seals. The value can be found by it,
-    /// and cannot be guessed without the key.
+    /// Returns a keyed hash of `value`, made with the key that seals. Equal values have equal
+    /// hashes, and without the key no value can be guessed from its hash.
     #[must_use]
     pub fn pseudonym(&self, value: &[u8]) -> String {
         self.first.pseudonym(value)
     }
 
-    /// Returns the keyed hashes of `value` for all keys. So a hash made with an older key is found
-    /// until it is replaced.
+    /// Returns the keyed hashes of `value` for all keys, so that a hash that was made with an older
+    /// key is found until it is replaced.
     #[must_use]
     pub fn pseudonyms(&self, value: &[u8]) -> Vec<String> {
         let keys = std::iter::once(&self.first).chain(&self.others);
         keys.map(|key| key.pseudonym(value)).collect()
     }
 
-    /// Encrypts `value` for the row that `place` names.
+    /// Encrypts `value` for the row that `context` names.
     ///
     /// # Errors
     ///
     /// [`Error::Unsealable`] for a value of more than 256 GiB.
-    pub fn seal(&self, value: &[u8], place: &[u8]) -> Result<Sealed, Error> {
+    pub fn seal(&self, value: &[u8], context: &[u8]) -> Result<Sealed, Error> {
         let nonce: [u8; NONCE_BYTES] = rand::random();
         let payload = Payload {
             msg: value,
-            aad: place,
+            aad: context,
         };
         let ciphertext = self.first.cipher().encrypt(&nonce.into(), payload);
         let ciphertext = ciphertext.map_err(|_| Error::Unsealable)?;
@@ -191,13 +191,12 @@ impl Keyring {
         Ok(Sealed([&header.concat(), &ciphertext[..]].concat()))
     }
 
-    /// Decrypts a value that was sealed for `place`. The result is zeroed when it is dropped.
+    /// Decrypts a value that was sealed for `context`. The result is zeroed when it is dropped.
     ///
     /// # Errors
     ///
-    /// [`Error`] says if the value is malformed, its key is unknown, or the value belongs to
-    /// another row.
-    pub fn open(&self, sealed: &Sealed, place: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+    /// [`Error::Malformed`], [`Error::UnknownKey`] or [`Error::Refused`].
+    pub fn open(&self, sealed: &Sealed, context: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
         let (&version, rest) = sealed.0.split_first().ok_or(Error::Malformed)?;
         let (id, rest) = rest
             .split_first_chunk::<KEY_ID_BYTES>()
@@ -214,7 +213,7 @@ impl Keyring {
             .ok_or(Error::UnknownKey)?;
         let payload = Payload {
             msg: ciphertext,
-            aad: place,
+            aad: context,
         };
         let value = key.cipher().decrypt(nonce.into(), payload);
         value.map(Zeroizing::new).map_err(|_| Error::Refused)
@@ -302,8 +301,8 @@ mod tests {
     /// Source: draft-irtf-cfrg-xchacha-03, section A.3.1.
     #[test]
     fn the_cipher_opens_the_test_vector_of_its_specification() {
-        let key = Key::new(std::array::from_fn(|place| {
-            0x80 + u8::try_from(place).unwrap()
+        let key = Key::new(std::array::from_fn(|index| {
+            0x80 + u8::try_from(index).unwrap()
         }));
         let nonce = bytes("404142434445464748494a4b4c4d4e4f5051525354555657");
         let ciphertext = bytes(concat!(

@@ -72,7 +72,7 @@ pub struct Parts {
 }
 
 /// Starts deliveries to these channels, until `parts.stopping` is cancelled. `allowed` lists the
-/// inner networks in which callbacks may be.
+/// private networks in which callbacks may be.
 ///
 /// # Errors
 ///
@@ -91,10 +91,9 @@ pub fn start(
         let stopping = parts.stopping.clone();
         parts.tasks.spawn(run(dispatcher, stopping));
     }
-    // This task runs even if no channel has a callback any more, since pending events must still
-    // expire.
-    let old = OldEvents(parts.clone());
-    parts.tasks.spawn(run(old, parts.stopping.clone()));
+    // This task runs even if no channel has a callback any more, since pending events must expire.
+    let old_events = OldEvents(parts.clone());
+    parts.tasks.spawn(run(old_events, parts.stopping.clone()));
     Ok(())
 }
 

@@ -1,14 +1,14 @@
-//! Outgoing HTTP: the only module that connects to other machines by HTTP and sends requests.
+//! Outgoing HTTP: the only module that sends HTTP requests to other machines.
 //!
 //! Every request has a time limit, the request id and trace context of its cause, and a span with
 //! fixed fields. An answer is read completely, up to [`MAX_BODY_BYTES`], or streamed. The caller
-//! decides which failures to retry. For that decision the error says if the other side can have
+//! decides which failures to retry. For that decision, the error tells if the other side can have
 //! received anything. Neither spans nor errors show paths, queries, bodies or header values, since
 //! those hold ids and secrets.
 //!
 //! The module is built on hyper and not on reqwest for two reasons. First, the address of a
-//! callback is checked where the connection is made. Second, head and body are sent with one write.
-//! Together with reading an answer in one piece, this saves the service 3 of 34 µs per message
+//! callback is checked where the connection is made. Second, head and body are sent in one write.
+//! This write, and reading an answer in one piece, save the service 3 of 34 µs per message
 //! ("Optimizations" in docs/performance.md).
 
 mod answer;
@@ -53,37 +53,36 @@ use crate::types::trace::{Trace, step};
 pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 
 /// 2 s: a host that takes longer to accept a connection is considered unavailable.
-const CONNECT_LIMIT: Duration = Duration::from_secs(2);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// 5 s: a channel's server may be far away, or need time to start. The caller sets the time limit
 /// of the whole request.
-const CALLBACK_CONNECT_LIMIT: Duration = Duration::from_secs(5);
+const CALLBACK_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// 10 s: a host that sends nothing for this long while an answer is streamed is considered
 /// unavailable.
-const STREAM_LIMIT: Duration = Duration::from_secs(10);
+const STREAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// 45 s: below the 60 s after which servers and load balancers usually close an idle connection. So
 /// no request is written to a connection that is about to close.
-const IDLE_LIMIT: Duration = Duration::from_secs(45);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
-/// 1,024: the number of fields that the head of a callback's answer may have. Each answer allocates
+/// 1,024: the maximum number of fields in the head of a callback's answer. Each answer allocates
 /// memory for that many.
-const CALLBACK_FIELDS: usize = 1024;
+const MAX_CALLBACK_FIELDS: usize = 1024;
 
-/// 256 KiB: the maximum size of such a head. Frameworks write some hundred bytes; cookies and
-/// proxies add some KiB.
-const CALLBACK_HEAD_BYTES: u32 = 256 * 1024;
+/// 256 KiB: the maximum size of such a head. Frameworks write a few hundred bytes. Cookies and
+/// proxies add a few KiB.
+const MAX_CALLBACK_HEAD_BYTES: u32 = 256 * 1024;
 
-/// The number of idle connections kept per host, for bursts of users.
-const IDLE_CONNECTIONS: usize = 256;
+/// The maximum number of idle connections per host, for bursts of users.
+const MAX_IDLE_CONNECTIONS: usize = 256;
 
-/// The number of headers that a request to the Cloud has when it is sent, Host and Content-Length
-/// included.
-const HEADERS: usize = 10;
+/// The number of headers of a request to the Cloud, with Host and Content-Length.
+const HEADER_COUNT: usize = 10;
 
-/// The number of times that a request is repeated if the other side declined it unread.
-const REPEATS: u32 = 2;
+/// The maximum number of times that a request is repeated after the other side declined it unread.
+const MAX_RETRIES: u32 = 2;
 
 const USER_AGENT_VALUE: HeaderValue =
     HeaderValue::from_static(concat!("liveperson-bridge/", env!("CARGO_PKG_VERSION")));
@@ -110,7 +109,7 @@ pub struct Client {
     pool: legacy::Client<Connector, Full<Bytes>>,
     proxies: Option<Arc<Matcher>>,
     /// The time limit for the start of a streamed answer, and for each silence within it.
-    stream_limit: Option<Duration>,
+    stream_timeout: Option<Duration>,
 }
 
 impl fmt::Debug for Client {
@@ -127,7 +126,7 @@ pub enum Error {
     NotSent(#[source] Arc<NotSentReason>),
     /// The request was sent, at least in part, and its outcome is unknown.
     #[error("no complete answer arrived")]
-    NoAnswer(#[source] Arc<Loss>),
+    NoAnswer(#[source] Arc<NoAnswerReason>),
 }
 
 /// The reason that a request was not sent.
@@ -143,7 +142,7 @@ pub enum NotSentReason {
 
 /// The reason that an answer was lost.
 #[derive(Debug, thiserror::Error)]
-pub enum Loss {
+pub enum NoAnswerReason {
     /// The connection broke before the answer began, or the other side does not speak HTTP.
     #[error(transparent)]
     Sending(legacy::Error),
@@ -155,7 +154,7 @@ pub enum Loss {
     TimedOut(TimedOut),
     /// The body is longer than [`MAX_BODY_BYTES`].
     #[error("the body is longer than {MAX_BODY_BYTES} bytes")]
-    Overlong,
+    TooLong,
 }
 
 /// The error of a time limit that has passed.
@@ -170,7 +169,7 @@ pub fn request(method: Method, uri: Uri, body: Bytes) -> Request {
     *request.method_mut() = method;
     *request.uri_mut() = uri;
     // Reserved for the usual number of headers, since growing the map would rehash all of them.
-    request.headers_mut().reserve(HEADERS);
+    request.headers_mut().reserve(HEADER_COUNT);
     request
 }
 
@@ -230,36 +229,36 @@ impl Client {
             Proxy::Environment => Some(Matcher::from_env()),
             Proxy::None => None,
         };
-        Self::through(proxies)
+        Self::with_proxies(proxies)
     }
 
-    fn through(proxies: Option<Matcher>) -> Result<Self, TlsSetupError> {
+    fn with_proxies(proxies: Option<Matcher>) -> Result<Self, TlsSetupError> {
         let proxies = proxies.map(Arc::new);
         Ok(Self {
             pool: pool().build(Connector::new(
                 SystemResolver,
                 proxies.clone(),
-                CONNECT_LIMIT,
+                CONNECT_TIMEOUT,
             )?),
             proxies,
-            stream_limit: Some(STREAM_LIMIT),
+            stream_timeout: Some(STREAM_TIMEOUT),
         })
     }
 
-    /// Creates a client for addresses that channels have chosen. It connects only to the addresses
-    /// that `resolver` returns. So it never uses a proxy, which would resolve names itself. The
-    /// caller sets the time limit of an answer. An answer's head may have 1,024 fields and 256 KiB,
-    /// so that unusual headers of a channel's server do not hide the status.
+    /// Creates a client for URLs that channels have chosen. It connects only to the addresses that
+    /// `resolver` returns. So it never uses a proxy, which would resolve names itself. The caller
+    /// sets the time limit of an answer. An answer's head may have 1,024 fields and 256 KiB, so
+    /// that unusual headers of a channel's server do not hide the status.
     ///
     /// # Errors
     ///
     /// As for [`Client::new`].
     pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, TlsSetupError> {
-        let connector = Connector::new(resolver, None, CALLBACK_CONNECT_LIMIT)?;
+        let connector = Connector::new(resolver, None, CALLBACK_CONNECT_TIMEOUT)?;
         Ok(Self {
             pool: callback_pool().build(connector),
             proxies: None,
-            stream_limit: None,
+            stream_timeout: None,
         })
     }
 
@@ -281,13 +280,13 @@ impl Client {
         let span = add_common_headers(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
-            let begun = begun(&span);
+            let started = start_time(&span);
             let reading = async { Answer::read(response.await?).await };
             let read = timeout(limit, reading).instrument(span.clone()).await;
             let answer = read.unwrap_or_else(|_| Err(TimedOut.into()));
             record(
                 &span,
-                begun,
+                started,
                 answer.as_ref().ok().map(|answer| answer.status),
             );
             answer
@@ -309,12 +308,12 @@ impl Client {
         let span = add_common_headers(&mut request, operation, trace);
         let response = self.exchange(request);
         async move {
-            let begun = begun(&span);
-            let limit = self.stream_limit.unwrap_or(Duration::MAX);
-            let came = timeout(limit, response).instrument(span.clone()).await;
-            let response = came.unwrap_or_else(|_| Err(TimedOut.into()));
-            record(&span, begun, response.as_ref().ok().map(Response::status));
-            Ok(Streamed::new(response?, self.stream_limit))
+            let started = start_time(&span);
+            let limit = self.stream_timeout.unwrap_or(Duration::MAX);
+            let outcome = timeout(limit, response).instrument(span.clone()).await;
+            let response = outcome.unwrap_or_else(|_| Err(TimedOut.into()));
+            record(&span, started, response.as_ref().ok().map(Response::status));
+            Ok(Streamed::new(response?, self.stream_timeout))
         }
     }
 
@@ -331,13 +330,13 @@ impl Client {
         }
         // Only HTTP/2 can decline a request in this way, and only TLS negotiates HTTP/2.
         let is_declinable = request.uri().scheme() == Some(&Scheme::HTTPS);
-        let spare = is_declinable.then(|| Box::new(request.clone()));
+        let copy = is_declinable.then(|| Box::new(request.clone()));
         let mut response = self.pool.request(request);
         async move {
-            for _ in 0..REPEATS {
-                match (response.await, &spare) {
-                    (Err(error), Some(spare)) if was_declined(&error) => {
-                        response = self.pool.request((**spare).clone());
+            for _ in 0..MAX_RETRIES {
+                match (response.await, &copy) {
+                    (Err(error), Some(copy)) if was_declined(&error) => {
+                        response = self.pool.request((**copy).clone());
                     }
                     (outcome, _) => return outcome.map_err(Error::from),
                 }
@@ -352,8 +351,8 @@ fn pool() -> legacy::Builder {
     let mut pool = legacy::Client::builder(TokioExecutor::new());
     pool.timer(TokioTimer::new())
         .pool_timer(TokioTimer::new())
-        .pool_idle_timeout(IDLE_LIMIT)
-        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
         // One buffer for head and body: most are small, and a write of several buffers costs the
         // system more than a copy.
         .http1_writev(false);
@@ -363,9 +362,9 @@ fn pool() -> legacy::Builder {
 /// Returns the settings of pools for callbacks.
 fn callback_pool() -> legacy::Builder {
     let mut pool = pool();
-    pool.http1_max_headers(CALLBACK_FIELDS)
-        .http1_max_buf_size(CALLBACK_HEAD_BYTES as usize)
-        .http2_max_header_list_size(CALLBACK_HEAD_BYTES);
+    pool.http1_max_headers(MAX_CALLBACK_FIELDS)
+        .http1_max_buf_size(MAX_CALLBACK_HEAD_BYTES as usize)
+        .http2_max_header_list_size(MAX_CALLBACK_HEAD_BYTES);
     pool
 }
 
@@ -399,10 +398,10 @@ fn add_common_headers(request: &mut Request, operation: &'static str, trace: &Tr
     let trace = trace.child();
     let headers = request.headers_mut();
     headers.insert(USER_AGENT, USER_AGENT_VALUE);
-    put(headers, REQUEST_ID, trace.request_id());
-    put(headers, TRACEPARENT, trace.traceparent());
+    set_header(headers, REQUEST_ID, trace.request_id());
+    set_header(headers, TRACEPARENT, trace.traceparent());
     if let Some(tracestate) = trace.tracestate() {
-        put(headers, TRACESTATE, tracestate);
+        set_header(headers, TRACESTATE, tracestate);
     }
     step!(
         trace,
@@ -415,16 +414,16 @@ fn add_common_headers(request: &mut Request, operation: &'static str, trace: &Tr
 }
 
 /// Returns the time at which a request began, if the span is enabled.
-fn begun(span: &Span) -> Option<Instant> {
+fn start_time(span: &Span) -> Option<Instant> {
     (!span.is_disabled()).then(Instant::now)
 }
 
 /// Records the duration and the status in the span.
-fn record(span: &Span, begun: Option<Instant>, status: Option<StatusCode>) {
-    let Some(begun) = begun else {
+fn record(span: &Span, started: Option<Instant>, status: Option<StatusCode>) {
+    let Some(started) = started else {
         return;
     };
-    span.record("duration_ms", begun.elapsed().as_secs_f64() * 1000.0);
+    span.record("duration_ms", started.elapsed().as_secs_f64() * 1000.0);
     span.record("status", status.map(|status| status.as_u16()));
 }
 
@@ -434,25 +433,25 @@ impl From<legacy::Error> for Error {
         if error.is_connect() {
             Self::NotSent(Arc::new(NotSentReason::Connecting(error)))
         } else {
-            Self::from(Loss::Sending(error))
+            Self::from(NoAnswerReason::Sending(error))
         }
     }
 }
 
 impl From<TimedOut> for Error {
-    fn from(passed: TimedOut) -> Self {
-        Self::from(Loss::TimedOut(passed))
+    fn from(timed_out: TimedOut) -> Self {
+        Self::from(NoAnswerReason::TimedOut(timed_out))
     }
 }
 
-impl From<Loss> for Error {
-    fn from(loss: Loss) -> Self {
-        Self::NoAnswer(Arc::new(loss))
+impl From<NoAnswerReason> for Error {
+    fn from(reason: NoAnswerReason) -> Self {
+        Self::NoAnswer(Arc::new(reason))
     }
 }
 
 /// Sets a header to text that [`Trace`] has already limited to valid characters.
-fn put(headers: &mut HeaderMap, name: HeaderName, value: impl TryInto<HeaderValue>) {
+fn set_header(headers: &mut HeaderMap, name: HeaderName, value: impl TryInto<HeaderValue>) {
     if let Ok(value) = value.try_into() {
         headers.insert(name, value);
     }

@@ -1,7 +1,7 @@
 //! The life of the service: start, signals, and an orderly stop with a time limit.
 //!
-//! The first SIGTERM or SIGINT asks everything to finish. A second one, or the time limit, aborts
-//! the work that is still running. SIGHUP, SIGUSR1 and SIGUSR2 are only logged.
+//! The first SIGTERM or SIGINT starts the stop: work in progress is finished. A second one, or the
+//! time limit, aborts the work that is still running. SIGHUP, SIGUSR1 and SIGUSR2 are only logged.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const FINISH_LIMIT: Duration = Duration::from_secs(25);
 #[derive(Debug, Clone, Default)]
 pub struct Lifecycle {
     stopping: CancellationToken,
-    cut: CancellationToken,
+    aborted: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -52,14 +52,14 @@ impl Lifecycle {
                     signalled.stop();
                 } else {
                     tracing::warn!("aborted by a second signal");
-                    signalled.cut.cancel();
+                    signalled.aborted.cancel();
                 }
             }
         });
         Ok(life)
     }
 
-    /// Asks everything to finish.
+    /// Starts the stop.
     pub fn stop(&self) {
         self.stopping.cancel();
     }
@@ -92,22 +92,22 @@ impl Lifecycle {
     /// Runs `work`, which ends by itself soon after [`stop`](Self::stop), and then waits for the
     /// spawned tasks. Returns true if all of them finished in time, and false if any was aborted.
     pub async fn finish(&self, work: impl Future<Output = ()>) -> bool {
-        let limited = async {
+        let time_limit = async {
             self.stopping.cancelled().await;
             tokio::time::sleep(FINISH_LIMIT).await;
         };
-        let whole = async {
+        let completion = async {
             work.await;
             self.tasks.close();
             self.tasks.wait().await;
         };
         tokio::select! {
-            () = whole => true,
-            () = limited => {
+            () = completion => true,
+            () = time_limit => {
                 tracing::error!(limit_seconds = FINISH_LIMIT.as_secs(), "aborted: requests were still running at the time limit");
                 false
             }
-            () = self.cut.cancelled() => false,
+            () = self.aborted.cancelled() => false,
         }
     }
 }
@@ -140,7 +140,7 @@ fn ignore_other_signals() -> std::io::Result<()> {
 }
 
 /// Runs `closing`, which should take no time, for at most 2 s.
-pub(crate) async fn briefly(closing: impl Future<Output = ()>) {
+pub(crate) async fn close_in_time(closing: impl Future<Output = ()>) {
     if timeout(Duration::from_secs(2), closing).await.is_err() {
         tracing::warn!("the database's connections did not close in time");
     }

@@ -1,4 +1,4 @@
-//! Previews of images: small enough to fit into a message, and made without trust in the users'
+//! Previews of images: small enough to fit into a message, and created without trust in the users'
 //! files.
 //!
 //! No large picture is ever in memory as a whole. PNGs and GIFs are decoded row by row. JPEGs of
@@ -9,11 +9,11 @@
 //!
 //! A picture of more than 67 megapixels, or of more than 65,535 pixels a side, is refused by its
 //! header, before it is decoded. So a small file that claims to be a huge picture does no harm.
-//! Decoding runs on a blocking thread. Two small pictures are decoded at a time, and beside them
-//! one large picture, so that small ones do not wait for large ones. The wait is limited, and
-//! channels take turns (`decoders`).
+//! Decoding runs on a blocking thread. Two small pictures and one large picture are decoded at a
+//! time, so that small ones do not wait for large ones. The wait is limited, and channels take
+//! turns (`decoders`).
 //!
-//! A file without a preview can still be sent: any error here costs only the preview.
+//! A file can be sent without a preview, so an error here affects only the preview.
 
 mod decoders;
 mod gif;
@@ -39,9 +39,8 @@ use gif::Gif;
 use jpeg::Jpeg;
 use png::Png;
 
-/// The number of small pictures that are decoded at a time. One large picture is decoded beside
-/// them.
-const AT_ONCE: usize = 2;
+/// The number of small pictures that are decoded at a time, besides one large picture.
+const SMALL_AT_ONCE: usize = 2;
 
 /// 67 megapixels. Phones take pictures of up to 50 megapixels. A screenshot of that size is as high
 /// as about 25 screens.
@@ -59,7 +58,7 @@ const LARGE_PIXELS: u64 = 16 * 1024 * 1024;
 /// the file is sent without one.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// 30,000 bytes: the lower reading of the vendor's "30 KB". A preview must be smaller.
+/// 30,000 bytes: the stricter reading of the vendor's "30 KB". A preview must be smaller.
 const SIZE_LIMIT: usize = 30_000;
 
 /// The maximum width and height of a preview in pixels, and its JPEG quality, for each attempt. The
@@ -67,7 +66,7 @@ const SIZE_LIMIT: usize = 30_000;
 /// pixels.
 const ATTEMPTS: [(u32, u32, u8); 3] = [(100, 200, 80), (100, 200, 50), (50, 100, 30)];
 
-/// The maker of previews. Clones share the limits on concurrent work.
+/// The creator of previews. Clones share the limits on concurrent work.
 #[derive(Debug, Clone)]
 pub struct Previews {
     small: Arc<DecodingPermits>,
@@ -77,21 +76,21 @@ pub struct Previews {
 impl Default for Previews {
     fn default() -> Self {
         Self {
-            small: Arc::new(DecodingPermits::new(AT_ONCE)),
+            small: Arc::new(DecodingPermits::new(SMALL_AT_ONCE)),
             large: Arc::new(DecodingPermits::new(1)),
         }
     }
 }
 
-/// The reason that there is no preview.
+/// The reason why there is no preview.
 #[derive(Debug, thiserror::Error)]
 enum Error {
     #[error("the image is too large: {width} by {height} pixels")]
-    Huge { width: u32, height: u32 },
+    TooLarge { width: u32, height: u32 },
     #[error("the image has too many scans: {scans}")]
-    Slow { scans: usize },
+    TooManyScans { scans: usize },
     #[error("too many images are waiting")]
-    Crowded,
+    Busy,
     #[error("the image cannot be read")]
     Unreadable,
     #[error("the JPEG cannot be read")]
@@ -101,24 +100,24 @@ enum Error {
     #[error("the GIF cannot be read")]
     Gif(#[from] ::gif::DecodingError),
     #[error("the preview cannot be written")]
-    Unwritten(#[source] image::ImageError),
+    NotEncoded(#[source] image::ImageError),
     #[error("no preview is small enough")]
-    Overlong,
+    PreviewTooLarge,
 }
 
 impl Previews {
-    /// Makes the preview of an image as a data URI of less than 30 KB. For an animation it shows
+    /// Creates the preview of an image as a data URI of less than 30 KB. For an animation it shows
     /// the first picture. Returns `None` if the image is broken or too large. `channel` is the
-    /// channel that sends the image. `place` is the caller's permit for the file. It is held
-    /// until the work ends, even if the caller stops waiting.
-    pub async fn make<P: Clone + Send + 'static>(
+    /// channel that sends the image. `permit` is the caller's permit for the file. It is held until
+    /// the work ends, even if the caller stops waiting.
+    pub async fn create<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,
         kind: ImageType,
         content: Bytes,
-        place: P,
+        permit: P,
     ) -> Option<String> {
-        match self.try_to_make(channel, kind, content, place).await {
+        match self.try_create(channel, kind, content, permit).await {
             Ok(Ok(preview)) => Some(preview),
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -137,16 +136,16 @@ impl Previews {
         }
     }
 
-    async fn try_to_make<P: Clone + Send + 'static>(
+    async fn try_create<P: Clone + Send + 'static>(
         &self,
         channel: &ChannelId,
         kind: ImageType,
         content: Bytes,
-        place: P,
+        permit: P,
     ) -> Result<Result<String, Error>, JoinError> {
-        let (header, held) = (content.clone(), place.clone());
-        let small = in_turn(&self.small, channel, move || {
-            let _held = held;
+        let (header, small_permit) = (content.clone(), permit.clone());
+        let small = run_with_permit(&self.small, channel, move || {
+            let _permit = small_permit;
             let picture = Picture::open(kind, &header)?;
             if picture.is_large() {
                 return Ok(None);
@@ -157,28 +156,28 @@ impl Previews {
             Ok(Some(preview)) => Ok(Ok(preview)),
             Ok(None) => {
                 let large = move || {
-                    let _held = place;
+                    let _permit = permit;
                     Picture::open(kind, &content)?.preview()
                 };
-                in_turn(&self.large, channel, large).await
+                run_with_permit(&self.large, channel, large).await
             }
             Err(error) => Ok(Err(error)),
         }
     }
 }
 
-/// Runs work on a blocking thread once a permit is free.
-async fn in_turn<T: Send + 'static>(
-    decoders: &DecodingPermits,
+/// Runs work on a blocking thread once a permit is acquired.
+async fn run_with_permit<T: Send + 'static>(
+    permits: &DecodingPermits,
     channel: &ChannelId,
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<Result<T, Error>, JoinError> {
-    let Some(place) = decoders.place(channel).await else {
-        return Ok(Err(Error::Crowded));
+    let Some(permit) = permits.acquire(channel).await else {
+        return Ok(Err(Error::Busy));
     };
     spawn_blocking(move || {
-        // The work goes on even if the caller stops waiting, so it keeps its permit to the end.
-        let _place = place;
+        // The work continues even if the caller stops waiting, so it holds its permit to the end.
+        let _permit = permit;
         work()
     })
     .await
@@ -201,7 +200,7 @@ impl<'a> Picture<'a> {
         };
         let (width, height) = picture.size();
         if width.max(height) > MAX_SIDE || picture.pixels() > MAX_PIXELS {
-            return Err(Error::Huge { width, height });
+            return Err(Error::TooLarge { width, height });
         }
         Ok(picture)
     }
@@ -236,13 +235,13 @@ impl<'a> Picture<'a> {
     fn preview(self) -> Result<String, Error> {
         let image = self.shrink()?;
         for (width, height, quality) in ATTEMPTS {
-            let jpeg = encode(&shrunk(&image, width, height), quality)?;
+            let jpeg = encode(&scaled_to_fit(&image, width, height), quality)?;
             let uri = format!("data:image/jpeg;base64,{}", STANDARD.encode(jpeg));
             if uri.len() < SIZE_LIMIT {
                 return Ok(uri);
             }
         }
-        Err(Error::Overlong)
+        Err(Error::PreviewTooLarge)
     }
 }
 
@@ -256,7 +255,7 @@ fn upright(image: RgbImage, exif: Option<&[u8]>) -> DynamicImage {
 }
 
 /// Scales the image down to fit into a box. An image that fits stays as it is.
-fn shrunk(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
+fn scaled_to_fit(image: &DynamicImage, width: u32, height: u32) -> DynamicImage {
     if image.width() <= width && image.height() <= height {
         image.clone()
     } else {
@@ -270,7 +269,7 @@ fn encode(image: &DynamicImage, quality: u8) -> Result<Vec<u8>, Error> {
     let encoder = JpegEncoder::new_with_quality(&mut jpeg, quality);
     image
         .write_with_encoder(encoder)
-        .map_err(Error::Unwritten)?;
+        .map_err(Error::NotEncoded)?;
     Ok(jpeg)
 }
 

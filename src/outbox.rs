@@ -23,7 +23,7 @@
 //! | --- | --- | --- |
 //! | `submit` | the request of a channel | `Accepted`: done, or queued |
 //! | `prepare` | the lookup of the user | the session and the record of the first message, without I/O |
-//! | `record` | a message that is about to be sent | the write-ahead record; `SendMode` says where it is stored |
+//! | `record` | a message that is about to be sent | the write-ahead record; `SendMode` decides where it is stored |
 //! | `send` | a `Job` | `Attempted`: the job with its progress, and a `SendResult` |
 //! | `enqueue` | a job and the `QueueReason` to queue it | a stored request, or `NoRoom` |
 //! | `lane` | a lane that is due | steps on its first request, in order |
@@ -33,8 +33,8 @@
 //! The pause before another attempt is in `bridge::retry`. The closes of erased users'
 //! conversations use it too.
 //!
-//! The normal path of a message takes one lookup in the store and one request to the Cloud, under
-//! no lock. A future reserves memory for every step that it may take, and is copied into the future
+//! The normal path of a message takes one lookup in the store and one request to the Cloud, without
+//! a lock. A future reserves memory for every step that it may take, and is copied into the future
 //! that awaits it. So rare steps on that path are in a `Box::pin`, and so is the request to the
 //! Cloud.
 //!
@@ -45,7 +45,7 @@
 //!    `requests.kind`. A version gives up stored work that it cannot read. So the version that
 //!    reads the kind is released before the one that writes it (`docs/development.md`);
 //! 2. a file with the function that submits it;
-//! 3. its execution: in `act` of `send` if it is not a message (`parts` is 0), else in
+//! 3. its execution: in `execute` of `send` if it is not a message (`parts` is 0), else in
 //!    `send_messages`;
 //! 4. its operation (`api/v1.rs`), with `Prefer` and `Accepted`;
 //! 5. its part in the crash suite (`tests/it/crash`).
@@ -89,11 +89,11 @@ pub use passthrough::Raw;
 use crate::bridge::Bridge;
 use crate::media::Previews;
 use backlog::Backlogs;
-use recent::Recent;
-use refusals::FoundOpen;
+use recent::RecentMessages;
+use refusals::ConfirmedOpen;
 
-/// The outbox, which does the requests of channels, now or later. Clones are cheap and share one
-/// state.
+/// The outbox, which sends the requests of channels to the Cloud, at once or later. Clones are
+/// cheap and share one state.
 #[derive(Debug, Clone)]
 pub struct Outbox(Arc<Shared>);
 
@@ -103,8 +103,8 @@ pub struct Shared {
     bridge: Bridge,
     /// Notified when a lane has become due here.
     due: Notify,
-    recent: Recent,
-    found_open: FoundOpen,
+    recent: RecentMessages,
+    confirmed_open: ConfirmedOpen,
     backlogs: Backlogs,
     previews: Previews,
 }
@@ -124,8 +124,8 @@ impl Outbox {
         Self(Arc::new(Shared {
             bridge,
             due: Notify::default(),
-            recent: Recent::default(),
-            found_open: FoundOpen::default(),
+            recent: RecentMessages::default(),
+            confirmed_open: ConfirmedOpen::default(),
             backlogs: Backlogs::default(),
             previews: Previews::default(),
         }))

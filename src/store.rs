@@ -63,8 +63,8 @@ use tokio::time::timeout;
 use crate::types::ids::SchemaName;
 
 pub use changes::{
-    Admission, Arrival, Change, ChangesTx, DialogPosition, Fate, KeptChange, KnownConversation,
-    ToTranslate, Translated, Translation, UnknownConversation,
+    Admission, Arrival, ArrivalOutcome, Change, ChangesTx, DialogPosition, KnownConversation,
+    ToTranslate, Translated, Translation, UnknownConversation, UnmatchedChange,
 };
 pub use conversations::{OpenConversation, Opened};
 pub use delivery_lanes::{DeliveryAttempt, DeliveryOutcome, DueEvent, Lane, LaneUpdate};
@@ -133,8 +133,8 @@ impl Store {
                 max_connections,
             } => {
                 let options = postgres::options(url, schema.as_ref())?;
-                let known = health.clone();
-                let postgres = postgres::connect(options, schema.clone(), *max_connections, known);
+                let health = health.clone();
+                let postgres = postgres::connect(options, schema.clone(), *max_connections, health);
                 Engine::Postgres(postgres.await?)
             }
             Location::Embedded { data_dir } => {
@@ -193,7 +193,7 @@ impl Store {
             Ok(())
         };
         match timeout(limits::PING, answer).await {
-            Ok(answered) => answered,
+            Ok(outcome) => outcome,
             Err(_) => Err(limits::no_answer(limits::PING).into()),
         }
     }

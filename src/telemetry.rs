@@ -29,13 +29,13 @@ impl Telemetry {
     /// Starts the log, and the export of spans if the environment names a collector. This function
     /// must not be called within a runtime.
     ///
-    /// The log is as detailed as `RUST_LOG` requests, or as `usual` requests if that is not set.
+    /// The log is as detailed as `RUST_LOG` requests, or as `default` requests if that is not set.
     ///
     /// # Errors
     ///
     /// The environment contains a setting that is not understood.
-    pub fn begin(format: log::Format, usual: &'static str) -> Result<Self, Error> {
-        let filter = log::filter(usual)?;
+    pub fn begin(format: log::Format, default: &'static str) -> Result<Self, Error> {
+        let filter = log::filter(default)?;
         let export = otlp::Export::from_environment()?;
         let spans = export.as_ref().map(otlp::Export::layer);
         log::init(format, filter, spans);

@@ -20,10 +20,10 @@ use tokio_util::sync::CancellationToken;
 use crate::store;
 
 /// 4: while less than a quarter of the slots are free, a poll is not yet worth its cost.
-const FEW: usize = 4;
+const MIN_FREE_DIVISOR: usize = 4;
 
 /// 5 ms: the time to wait for more free slots.
-const GATHERING: Duration = Duration::from_millis(5);
+const SLOT_WAIT: Duration = Duration::from_millis(5);
 
 /// A kind of background work.
 pub trait Source: Send + 'static {
@@ -31,7 +31,7 @@ pub trait Source: Send + 'static {
     type Item: Send;
 
     /// The error of a poll.
-    type Error: Fault;
+    type Error: PollError;
 
     /// The interval of polls, and the number of items that are handled at once.
     const PACE: Pace;
@@ -64,26 +64,26 @@ pub trait Source: Send + 'static {
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
     /// The time between two polls, which is lengthened or shortened by up to a fifth.
-    pub every: Duration,
+    pub interval: Duration,
     /// The number of items that are handled at once.
-    pub places: u32,
-    /// True if each item that ends causes a poll, and polls go on while no slot is free.
-    pub looks_always: bool,
+    pub slots: u32,
+    /// True if polls continue while no slot is free, and each finished item triggers one.
+    pub polls_when_full: bool,
 }
 
 impl Pace {
     /// Creates a pace with this interval and number of slots.
     #[must_use]
-    pub const fn new(every: Duration, places: u32) -> Self {
+    pub const fn new(interval: Duration, slots: u32) -> Self {
         Self {
-            every,
-            places,
-            looks_always: false,
+            interval,
+            slots,
+            polls_when_full: false,
         }
     }
 
-    fn usual(&self) -> Duration {
-        self.every.mul_f64(rand::random_range(0.8..=1.2))
+    fn jittered(&self) -> Duration {
+        self.interval.mul_f64(rand::random_range(0.8..=1.2))
     }
 }
 
@@ -100,7 +100,7 @@ pub struct Claimed<I> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
     /// The regular time.
-    Usual,
+    Regular,
     /// The time after this pause.
     After(Duration),
 }
@@ -108,10 +108,10 @@ pub enum Next {
 impl<I> Claimed<I> {
     /// Returns the outcome of a poll that found nothing due.
     #[must_use]
-    pub const fn nothing() -> Self {
+    pub const fn none() -> Self {
         Self {
             items: Vec::new(),
-            next: Next::Usual,
+            next: Next::Regular,
         }
     }
 
@@ -123,7 +123,7 @@ impl<I> Claimed<I> {
             next: if is_more_due {
                 Next::After(Duration::ZERO)
             } else {
-                Next::Usual
+                Next::Regular
             },
         }
     }
@@ -133,18 +133,18 @@ impl<I> From<Vec<I>> for Claimed<I> {
     fn from(items: Vec<I>) -> Self {
         Self {
             items,
-            next: Next::Usual,
+            next: Next::Regular,
         }
     }
 }
 
 /// The error of a poll.
-pub trait Fault: std::error::Error + Send + 'static {
+pub trait PollError: std::error::Error + Send + 'static {
     /// True if the storage is unavailable, which is logged separately.
     fn is_outage(&self) -> bool;
 }
 
-impl Fault for store::Error {
+impl PollError for store::Error {
     fn is_outage(&self) -> bool {
         self.is_outage()
     }
@@ -152,41 +152,41 @@ impl Fault for store::Error {
 
 /// Runs the loop until the service stops, and then finishes the work in progress.
 pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
-    let places = S::PACE.places as usize;
+    let slots = S::PACE.slots as usize;
     let mut handling = JoinSet::new();
     let mut pause = Duration::ZERO;
-    let (mut is_woken, mut looks_after_each) = (true, S::PACE.looks_always);
+    let (mut may_wake, mut polls_after_each) = (true, S::PACE.polls_when_full);
     loop {
         tokio::select! {
             () = stopping.cancelled() => break,
             () = sleep(pause) => {}
-            () = source.woken(), if is_woken => {}
-            Some(_) = handling.join_next(), if looks_after_each => {}
+            () = source.woken(), if may_wake => {}
+            Some(_) = handling.join_next(), if polls_after_each => {}
         }
         if source.is_paused() {
-            pause = S::PACE.usual();
+            pause = S::PACE.jittered();
             continue;
         }
         reap(&mut handling);
-        if places - handling.len().min(places) < places / FEW {
+        if slots - handling.len().min(slots) < slots / MIN_FREE_DIVISOR {
             // More slots are about to become free. One poll then claims items for all of them.
-            sleep(GATHERING).await;
+            sleep(SLOT_WAIT).await;
             reap(&mut handling);
         }
-        let free = places - handling.len().min(places);
-        if free == 0 && !S::PACE.looks_always {
-            (looks_after_each, is_woken) = (true, false);
-            pause = S::PACE.usual();
+        let free = slots - handling.len().min(slots);
+        if free == 0 && !S::PACE.polls_when_full {
+            (polls_after_each, may_wake) = (true, false);
+            pause = S::PACE.jittered();
             continue;
         }
         match source.claim(u32::try_from(free).unwrap_or(u32::MAX)).await {
             Ok(Claimed { items, next }) => {
                 // More items may be due, so the next free slot causes a poll.
                 let is_full = items.len() >= free;
-                looks_after_each = S::PACE.looks_always || is_full;
-                is_woken = true;
+                polls_after_each = S::PACE.polls_when_full || is_full;
+                may_wake = true;
                 pause = match next {
-                    Next::Usual => S::PACE.usual(),
+                    Next::Regular => S::PACE.jittered(),
                     Next::After(pause) => pause,
                 };
                 for item in items {
@@ -198,8 +198,8 @@ pub async fn run<S: Source>(mut source: S, stopping: CancellationToken) {
                     tracing::warn!(error = &error as &dyn std::error::Error, "{}", S::FAILED);
                 }
                 // Neither a wake-up nor a finished item makes the storage answer sooner.
-                (is_woken, looks_after_each) = (false, false);
-                pause = S::PACE.usual();
+                (may_wake, polls_after_each) = (false, false);
+                pause = S::PACE.jittered();
             }
         }
     }
@@ -226,41 +226,41 @@ mod tests {
     #[error("the lookup failed")]
     struct Failed;
 
-    impl Fault for Failed {
+    impl PollError for Failed {
         fn is_outage(&self) -> bool {
             false
         }
     }
 
     /// The work that a test hands out, and the record of its handling.
-    struct Bench {
+    struct TestState {
         /// The outcomes of polls, in order; `None` fails. After them nothing is due.
         due: std::sync::Mutex<VecDeque<Option<Vec<u32>>>>,
-        looks: std::sync::Mutex<Vec<(Instant, u32)>>,
+        polls: std::sync::Mutex<Vec<(Instant, u32)>>,
         woken: Notify,
         /// The permits that handlers wait for.
         gate: Semaphore,
         handled: AtomicUsize,
-        most: AtomicUsize,
-        under_way: AtomicUsize,
+        max_in_progress: AtomicUsize,
+        in_progress: AtomicUsize,
     }
 
-    impl Default for Bench {
+    impl Default for TestState {
         fn default() -> Self {
             Self {
                 due: std::sync::Mutex::default(),
-                looks: std::sync::Mutex::default(),
+                polls: std::sync::Mutex::default(),
                 woken: Notify::new(),
                 gate: Semaphore::new(0),
                 handled: AtomicUsize::new(0),
-                most: AtomicUsize::new(0),
-                under_way: AtomicUsize::new(0),
+                max_in_progress: AtomicUsize::new(0),
+                in_progress: AtomicUsize::new(0),
             }
         }
     }
 
     #[derive(Clone, Default)]
-    struct Work(Arc<Bench>);
+    struct Work(Arc<TestState>);
 
     impl Source for Work {
         type Item = u32;
@@ -274,44 +274,44 @@ mod tests {
         }
 
         async fn claim(&mut self, limit: u32) -> Result<Claimed<u32>, Failed> {
-            self.0.looks.lock().unwrap().push((Instant::now(), limit));
+            self.0.polls.lock().unwrap().push((Instant::now(), limit));
             let due = self.0.due.lock().unwrap().pop_front();
-            due.map_or(Ok(Claimed::nothing()), |due| {
+            due.map_or(Ok(Claimed::none()), |due| {
                 due.map(Claimed::from).ok_or(Failed)
             })
         }
 
         fn handle(&self, _: u32) -> impl Future<Output = ()> + Send + 'static {
-            let bench = Arc::clone(&self.0);
+            let state = Arc::clone(&self.0);
             async move {
-                let now = bench.under_way.fetch_add(1, Ordering::Relaxed) + 1;
-                bench.most.fetch_max(now, Ordering::Relaxed);
-                bench.gate.acquire().await.unwrap().forget();
-                bench.under_way.fetch_sub(1, Ordering::Relaxed);
-                bench.handled.fetch_add(1, Ordering::Relaxed);
+                let now = state.in_progress.fetch_add(1, Ordering::Relaxed) + 1;
+                state.max_in_progress.fetch_max(now, Ordering::Relaxed);
+                state.gate.acquire().await.unwrap().forget();
+                state.in_progress.fetch_sub(1, Ordering::Relaxed);
+                state.handled.fetch_add(1, Ordering::Relaxed);
             }
         }
     }
 
-    /// Runs work with these outcomes of polls while `scene` is played.
-    async fn play(due: &[Option<Vec<u32>>], scene: impl AsyncFnOnce(&Bench)) -> Work {
+    /// Runs work with these outcomes of polls during `steps`.
+    async fn run_during(due: &[Option<Vec<u32>>], steps: impl AsyncFnOnce(&TestState)) -> Work {
         let work = Work::default();
         work.0.due.lock().unwrap().extend(due.iter().cloned());
         let stopping = CancellationToken::new();
         let running = run(work.clone(), stopping.clone());
         let played = async {
-            scene(&work.0).await;
+            steps(&work.0).await;
             stopping.cancel();
         };
         tokio::join!(running, played);
         work
     }
 
-    fn looks(work: &Work) -> Vec<(u64, u32)> {
-        let looks = work.0.looks.lock().unwrap();
-        let first = looks[0].0;
+    fn polls(work: &Work) -> Vec<(u64, u32)> {
+        let polls = work.0.polls.lock().unwrap();
+        let first = polls[0].0;
         let since = |at: Instant| (at - first).as_secs();
-        looks
+        polls
             .iter()
             .map(|(at, limit)| (since(*at), *limit))
             .collect()
@@ -319,59 +319,59 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_first_poll_is_immediate_and_the_next_after_the_interval() {
-        let work = play(&[], async |_| sleep(Duration::from_secs(13)).await).await;
+        let work = run_during(&[], async |_| sleep(Duration::from_secs(13)).await).await;
 
-        let looks = looks(&work);
-        assert_eq!(looks.len(), 2, "{looks:?}");
-        assert!((8..=12).contains(&looks[1].0), "{looks:?}");
+        let polls = polls(&work);
+        assert_eq!(polls.len(), 2, "{polls:?}");
+        assert!((8..=12).contains(&polls[1].0), "{polls:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wake_up_triggers_the_next_poll_immediately() {
-        let work = play(&[], async |bench| {
+        let work = run_during(&[], async |state| {
             sleep(Duration::from_secs(2)).await;
-            bench.woken.notify_one();
+            state.woken.notify_one();
             sleep(Duration::from_secs(2)).await;
         })
         .await;
 
-        assert_eq!(looks(&work), [(0, 2), (2, 2)]);
+        assert_eq!(polls(&work), [(0, 2), (2, 2)]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_wake_up_after_a_failed_poll_waits_for_the_interval() {
-        let work = play(&[None], async |bench| {
+        let work = run_during(&[None], async |state| {
             sleep(Duration::from_secs(2)).await;
-            bench.woken.notify_one();
+            state.woken.notify_one();
             sleep(Duration::from_secs(11)).await;
         })
         .await;
 
-        let looks = looks(&work);
-        assert!(looks[1].0 >= 8, "{looks:?}");
+        let polls = polls(&work);
+        assert!(polls[1].0 >= 8, "{polls:?}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn concurrent_work_is_bounded_and_a_free_slot_triggers_a_poll() {
         let due = [Some(vec![1, 2]), Some(vec![3])];
-        let work = play(&due, async |bench| {
+        let work = run_during(&due, async |state| {
             sleep(Duration::from_secs(2)).await;
-            bench.gate.add_permits(1);
+            state.gate.add_permits(1);
             sleep(Duration::from_secs(2)).await;
-            bench.gate.add_permits(2);
+            state.gate.add_permits(2);
         })
         .await;
 
-        let looks = looks(&work);
-        assert_eq!(looks[..2], [(0, 2), (2, 1)], "{looks:?}");
-        assert_eq!(work.0.most.load(Ordering::Relaxed), 2);
+        let polls = polls(&work);
+        assert_eq!(polls[..2], [(0, 2), (2, 1)], "{polls:?}");
+        assert_eq!(work.0.max_in_progress.load(Ordering::Relaxed), 2);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stop_waits_for_work_in_progress() {
-        let work = play(&[Some(vec![1])], async |bench| {
+        let work = run_during(&[Some(vec![1])], async |state| {
             sleep(Duration::from_secs(1)).await;
-            bench.gate.add_permits(1);
+            state.gate.add_permits(1);
         })
         .await;
 

@@ -104,9 +104,9 @@ async fn router(folder: &Path) -> Router {
     });
     let (opened, openings) = mpsc::channel(1);
     let interpreter = Interpreter {
-        homes: Vec::new(),
+        scopes: Vec::new(),
         apps: HashMap::new(),
-        listeners: HashMap::new(),
+        subscriptions: HashMap::new(),
         public_url: "http://localhost".parse().unwrap(),
         clock: Arc::clone(&clock),
     };
@@ -131,7 +131,7 @@ async fn router(folder: &Path) -> Router {
         clock: Arc::clone(&clock),
         metrics: metrics.clone(),
         channels: HashMap::from([(channel.id.clone(), channel)]),
-        listeners: HashMap::new(),
+        subscriptions: HashMap::new(),
         opened,
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),

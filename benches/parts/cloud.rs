@@ -37,7 +37,7 @@ pub(crate) fn bench(criterion: &mut Criterion) {
         id: &"c-1".parse().unwrap(),
         dialog_id: "c-1",
         features: &Features::default(),
-        patience: None,
+        time_limit: None,
     };
     let trace = Trace::continue_from(Some("req-1"), None, Uuid::nil());
     criterion.bench_function("SEND and its answer, through a socket", |bencher| {

@@ -2,9 +2,11 @@
 //! by itself, without a database and mostly without a socket.
 //!
 //! `scripts/bench parts` runs them. A part that is not public is measured through the nearest
-//! public one. The JSON of a message: by a request to the API's router that is refused for its last
-//! member. The answer of SEND: by a message to a Cloud that is a thread of this process (`cloud`).
-//! The rest: by a complete message, with an embedded database (`api`).
+//! public one:
+//!
+//! * The JSON of a message: a request to the API's router that is refused for its last member.
+//! * The answer of SEND: a message to a Cloud that is a thread of this process (`cloud`).
+//! * Everything else: a complete message, with an embedded database (`api`).
 
 #![expect(clippy::unwrap_used, reason = "a run that cannot go on ends")]
 
@@ -19,7 +21,9 @@ use base64::engine::general_purpose::STANDARD;
 use chrono::DateTime;
 use criterion::Criterion;
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
-use liveperson_bridge::crypto::{ApiKeyHash, JwtAlgorithm, JwtKey, Key, Keyring, unverified};
+use liveperson_bridge::crypto::{
+    ApiKeyHash, JwtAlgorithm, JwtKey, Key, Keyring, unverified_claims,
+};
 use liveperson_bridge::delivery::sign::signatures;
 use liveperson_bridge::webhooks::signature::verify;
 use liveperson_bridge::webhooks::wire::Notification;
@@ -57,13 +61,13 @@ fn main() {
 
 /// Finds an API key by its hash, among those of ten channels.
 fn keys(criterion: &mut Criterion) {
-    let known: Vec<_> = (0..10)
+    let stored: Vec<_> = (0..10)
         .map(|number| ApiKeyHash::of(&format!("key-{number}")))
         .collect();
     criterion.bench_function("API key", |bencher| {
         bencher.iter(|| {
             let presented = ApiKeyHash::of(black_box("key-5"));
-            known.iter().filter(|it| it.matches(&presented)).count()
+            stored.iter().filter(|it| it.matches(&presented)).count()
         });
     });
 }
@@ -94,7 +98,7 @@ fn tokens(criterion: &mut Criterion) {
         let token = encode(&Header::new(algorithm), &claims, &signer).unwrap();
         criterion.bench_function(name, |bencher| {
             bencher.iter(|| {
-                let named = unverified(black_box(&token)).unwrap();
+                let named = unverified_claims(black_box(&token)).unwrap();
                 (named, key.verify(&token, now).unwrap())
             });
         });

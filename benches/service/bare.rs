@@ -33,7 +33,7 @@ impl Bare {
     /// Starts a proxy on the core that the service will use.
     pub(crate) fn start(machine: &Machine, cloud: &Cloud) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut process = Machine::on(&machine.servers, program.to_str().unwrap())
+        let mut process = Machine::command_on(&machine.server_core, program.to_str().unwrap())
             .env(UPSTREAM, cloud.url())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -62,8 +62,8 @@ impl Bare {
 
 impl Drop for Bare {
     fn drop(&mut self) {
-        let _may_be_gone = self.process.kill();
-        let _may_be_gone = self.process.wait();
+        let _may_have_ended = self.process.kill();
+        let _may_have_ended = self.process.wait();
     }
 }
 
@@ -87,13 +87,13 @@ pub(crate) fn serve(upstream: &str) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         println!("{}", listener.local_addr().unwrap());
         let router = Router::new()
-            .fallback(pass_on)
+            .fallback(forward)
             .with_state(&*Box::leak(Box::new(upstream)));
         axum::serve(listener, router).await.unwrap();
     });
 }
 
-async fn pass_on(State(upstream): State<&'static Upstream>, body: Bytes) -> impl IntoResponse {
+async fn forward(State(upstream): State<&'static Upstream>, body: Bytes) -> impl IntoResponse {
     let [app, consumer] = &upstream.tokens;
     let request = Request::post(&upstream.url)
         .header(header::CONTENT_TYPE, "application/json")

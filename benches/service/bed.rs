@@ -16,9 +16,9 @@ use tokio::runtime::Runtime;
 
 use crate::cloud::{ACCOUNT, Cloud};
 use crate::database::Database;
-use crate::fill::{FREE, fill};
+use crate::fill::{WRITERS, fill};
 use crate::load::{Call, Load};
-use crate::machine::{Machine, Measured, quiet};
+use crate::machine::{Machine, Measured, output_of};
 use crate::postgres::Server;
 
 /// Buffers for the pages of 20,000 active users among a million, some 500 MB. The default of 128 MB
@@ -28,17 +28,18 @@ const SETTINGS: &str = "-c shared_buffers=1GB";
 /// Returns the program to measure: the one built with this benchmark, unless `BENCH_PROGRAM` names
 /// another.
 pub(crate) fn program() -> String {
-    named("BENCH_PROGRAM").unwrap_or_else(|| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
+    program_from("BENCH_PROGRAM")
+        .unwrap_or_else(|| env!("CARGO_BIN_EXE_liveperson-bridge").to_owned())
 }
 
 /// Returns the program to compare it with in turns, if `BENCH_BASE` names one.
 pub(crate) fn base() -> Option<String> {
-    named("BENCH_BASE")
+    program_from("BENCH_BASE")
 }
 
 /// Returns the absolute path of the program that a variable names. Each program runs in a directory
 /// of its own, so a relative path would be wrong.
-fn named(variable: &str) -> Option<String> {
+fn program_from(variable: &str) -> Option<String> {
     let path = env::var(variable).ok()?;
     let program = fs::canonicalize(&path)
         .unwrap_or_else(|error| panic!("{variable}: there is no program {path}: {error}"));
@@ -84,7 +85,7 @@ impl fmt::Display for Site {
 impl Site {
     /// Returns the number of users who write.
     pub(crate) fn writers(self) -> u32 {
-        self.waiting.map_or(self.users, |_| FREE)
+        self.waiting.map_or(self.users, |_| WRITERS)
     }
 }
 
@@ -103,7 +104,7 @@ pub(crate) struct Bed {
 
 impl Bed {
     /// Creates a database for the site, and starts a program on it.
-    pub(crate) fn make(machine: &Machine, program: &str, site: Site, cloud: &Cloud) -> Self {
+    pub(crate) fn start(machine: &Machine, program: &str, site: Site, cloud: &Cloud) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let server = (site.engine == Engine::Postgres).then(|| Server::start_with(SETTINGS));
         let database = server.as_ref().map_or_else(
@@ -137,7 +138,7 @@ api_keys = ["bench-key"]
             cloud = cloud.url()
         );
         fs::write(folder.path().join("bridge.toml"), toml).unwrap();
-        quiet(command(program, folder.path()).arg("migrate"));
+        output_of(command(program, folder.path()).arg("migrate"));
         let runtime = Runtime::new().unwrap();
         runtime.block_on(async {
             let mut database = Database::connect(server.as_ref(), folder.path()).await;
@@ -148,10 +149,10 @@ api_keys = ["bench-key"]
             .as_ref()
             .map(|server| runtime.block_on(postmaster(server)));
         if let Some(id) = postmaster {
-            Machine::bring(&machine.servers, id);
+            Machine::pin(&machine.server_core, id);
         }
         let started = Instant::now();
-        let mut bridge = Machine::on(&machine.servers, program);
+        let mut bridge = Machine::command_on(&machine.server_core, program);
         let mut bridge = bridge
             .arg("serve")
             .current_dir(folder.path())
@@ -225,8 +226,8 @@ api_keys = ["bench-key"]
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        let _may_be_gone = self.bridge.kill();
-        let _may_be_gone = self.bridge.wait();
+        let _may_have_ended = self.bridge.kill();
+        let _may_have_ended = self.bridge.wait();
     }
 }
 

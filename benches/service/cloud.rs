@@ -57,7 +57,7 @@ impl Cloud {
     /// use.
     pub(crate) fn start(machine: &Machine) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (upstream, address) = nginx(folder.path(), &machine.others, "cloud", |port| {
+        let (upstream, address) = nginx(folder.path(), &machine.load_core, "cloud", |port| {
             format!(
                 r#"
                 location ~ ^/api/account/[^/]+/service/([^/]+)/baseURI.json$ {{
@@ -71,7 +71,7 @@ impl Cloud {
                 consumer = consumer_token(),
             )
         });
-        let (proxy, proxy_address) = nginx(folder.path(), &machine.servers, "proxy", |_| {
+        let (proxy, proxy_address) = nginx(folder.path(), &machine.server_core, "proxy", |_| {
             "location / {
                 proxy_pass http://cloud;
                 proxy_http_version 1.1;
@@ -112,8 +112,8 @@ impl Cloud {
 impl Drop for Cloud {
     fn drop(&mut self) {
         for child in [&mut self.proxy, &mut self.upstream] {
-            let _may_be_gone = child.kill();
-            let _may_be_gone = child.wait();
+            let _may_have_ended = child.kill();
+            let _may_have_ended = child.wait();
         }
     }
 }
@@ -142,7 +142,7 @@ fn nginx(
             locations = locations(port),
         );
         std::fs::write(&file, text).unwrap();
-        let mut child = Machine::on(core, "nginx")
+        let mut child = Machine::command_on(core, "nginx")
             .args(["-e", "stderr", "-c"])
             .arg(&file)
             .env("PATH", search_path())
@@ -159,7 +159,7 @@ fn nginx(
             }
             sleep(Duration::from_millis(20));
         }
-        let _may_be_gone = child.kill();
+        let _may_have_ended = child.kill();
     }
     panic!("nginx does not start");
 }

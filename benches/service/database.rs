@@ -63,7 +63,7 @@ impl Database {
     }
 
     /// Updates the engine's statistics of the data.
-    pub(crate) async fn settle(&mut self) {
+    pub(crate) async fn analyze(&mut self) {
         match self {
             Self::Postgres(db) => {
                 for statement in ["VACUUM ANALYZE", "CHECKPOINT"] {

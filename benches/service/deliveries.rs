@@ -13,12 +13,12 @@ use crate::load::{Call, Load};
 use crate::machine::Meter;
 
 /// The interval at which the database is checked for remaining work.
-const LOOK: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// The longest wait until no work remains.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// A query that returns 1 if a request or an event is due before the prepared ones, and else 0. The
+/// A query that returns 1 if a request or an event is due before the prepared ones, else 0. The
 /// prepared ones are due in the year 2096.
 const BUSY: &str = "SELECT CAST(CASE WHEN
          EXISTS (SELECT 1 FROM users WHERE send_at < 4000000000000)
@@ -29,12 +29,12 @@ const HEAD: &str = "SELECT COALESCE(MAX(head), 0) FROM logs";
 
 /// For each attempt to deliver an event after a position: the event's age at the end of the
 /// attempt, and the status.
-const TRIES: &str = "SELECT a.at + a.duration_ms - e.created_at, COALESCE(a.status, 0)
+const ATTEMPTS: &str = "SELECT a.at + a.duration_ms - e.created_at, COALESCE(a.status, 0)
      FROM events e JOIN attempts a ON a.event_id = e.id
      WHERE e.channel_id = 'bench' AND e.position > $1";
 
-/// Puts load on the webhook, and measures the CPU time per delivered event, that of its
-/// notification included.
+/// Puts load on the webhook, and measures the CPU time per delivered event, including that of its
+/// notification.
 ///
 /// The times are from the storage of an event until the callback has received it.
 pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
@@ -44,26 +44,26 @@ pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
     let processes = bed.processes();
     let meter = Meter::start(&processes);
     let begun = Instant::now();
-    let told = load.run(bed.address(), connections, &Call::Webhook, &[]);
+    let notified = load.run(bed.address(), connections, &Call::Webhook, &[]);
     let ended = Instant::now();
-    runtime.block_on(until_idle(&mut database));
-    let (whole, backlog) = (begun.elapsed(), ended.elapsed());
+    runtime.block_on(poll_until_idle(&mut database));
+    let (total, backlog) = (begun.elapsed(), ended.elapsed());
     // Before any other query, whose CPU time would count as well.
     let cpu = meter.share(1.0);
-    let tries = runtime.block_on(database.pairs(TRIES, head));
+    let attempts = runtime.block_on(database.pairs(ATTEMPTS, head));
     runtime.block_on(database.close());
-    let arrived = tries.iter().filter(|(_, status)| *status == 204);
+    let arrived = attempts.iter().filter(|(_, status)| *status == 204);
     let mut lags: Vec<_> = arrived
         .map(|(lag, _)| Duration::from_millis(lag.max(&0).unsigned_abs()))
         .collect();
     lags.sort_unstable();
     let count = u32::try_from(lags.len()).unwrap().max(1);
-    let failed = u64::try_from(tries.len() - lags.len()).unwrap();
+    let failed = u64::try_from(attempts.len() - lags.len()).unwrap();
     Figures {
-        per_second: f64::from(count) / whole.as_secs_f64(),
+        per_second: f64::from(count) / total.as_secs_f64(),
         p50: percentile(&lags, 50),
         p99: percentile(&lags, 99),
-        failed: told.failed + failed,
+        failed: notified.failed + failed,
         cpu: cpu
             .into_iter()
             .map(|(name, cpu)| (name, cpu / count))
@@ -73,19 +73,19 @@ pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
 }
 
 /// Waits until a service has no work left.
-pub(crate) fn rest(bed: &Bed) {
+pub(crate) fn wait_until_idle(bed: &Bed) {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         let mut database = bed.database().await;
-        until_idle(&mut database).await;
+        poll_until_idle(&mut database).await;
         database.close().await;
     });
 }
 
-async fn until_idle(database: &mut Database) {
+async fn poll_until_idle(database: &mut Database) {
     let begun = Instant::now();
     while database.number(BUSY, &[]).await == 1 {
-        assert!(begun.elapsed() < PATIENCE, "what waits is never done");
-        sleep(LOOK);
+        assert!(begun.elapsed() < PATIENCE, "not idle after {PATIENCE:?}");
+        sleep(POLL_INTERVAL);
     }
 }

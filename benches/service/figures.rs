@@ -33,9 +33,9 @@ impl Figures {
 
     /// Combines measurements of the same processes: the median of each figure, and the sum of all
     /// failures.
-    pub(crate) fn median(turns: &[Self]) -> Self {
+    pub(crate) fn median(rounds: &[Self]) -> Self {
         let of = |figure: &dyn Fn(&Self) -> f64| {
-            let mut figures: Vec<f64> = turns.iter().map(figure).collect();
+            let mut figures: Vec<f64> = rounds.iter().map(figure).collect();
             figures.sort_by(f64::total_cmp);
             figures[figures.len() / 2]
         };
@@ -43,14 +43,14 @@ impl Figures {
             Duration::from_secs_f64(of(&|it| figure(it).as_secs_f64()))
         };
         let backlog = |it: &Self| it.backlog.unwrap_or_default();
-        let first = &turns[0];
+        let first = &rounds[0];
         Self {
             per_second: of(&|it| it.per_second),
             p50: time(&|it| it.p50),
             p99: time(&|it| it.p99),
-            failed: turns.iter().map(|it| it.failed).sum(),
+            failed: rounds.iter().map(|it| it.failed).sum(),
             cpu: (0..first.cpu.len())
-                .map(|place| (first.cpu[place].0, time(&|it| it.cpu[place].1)))
+                .map(|index| (first.cpu[index].0, time(&|it| it.cpu[index].1)))
                 .collect(),
             backlog: first.backlog.map(|_| time(&backlog)),
         }

@@ -5,7 +5,7 @@ use crate::database::Database;
 
 /// The number of users who write and receive messages, in a database whose other users have waiting
 /// work. They are the first users.
-pub(crate) const FREE: u32 = 1_000;
+pub(crate) const WRITERS: u32 = 1_000;
 
 /// Users 1 to $1, each with an open conversation.
 const USERS: [&str; 3] = [
@@ -36,17 +36,17 @@ const WAITING: [&str; 5] = [
     "INSERT INTO logs (channel_id, head) SELECT 'bench', $2 - $1",
 ];
 
-/// Fills a database whose tables are empty. `waiting` users after the free ones have waiting work.
+/// Fills a database whose tables are empty. `waiting` users after the writers have waiting work.
 pub(crate) async fn fill(database: &mut Database, users: u32, waiting: u32) {
     for statement in USERS {
         database.execute(statement, &[users.into()]).await;
     }
     if waiting > 0 {
-        let behind = i64::from(FREE);
-        let last = i64::from(FREE + waiting);
+        let first = i64::from(WRITERS);
+        let last = i64::from(WRITERS + waiting);
         for statement in WAITING {
-            database.execute(statement, &[behind, last]).await;
+            database.execute(statement, &[first, last]).await;
         }
     }
-    database.settle().await;
+    database.analyze().await;
 }

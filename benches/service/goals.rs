@@ -15,7 +15,7 @@ pub(crate) fn show(report: &Report) {
             let met = if goal.met { "met" } else { "not met" };
             println!(
                 "| {}, {} | {} | {met} |",
-                goal.what,
+                goal.name,
                 engine.name(),
                 goal.figure
             );
@@ -25,31 +25,31 @@ pub(crate) fn show(report: &Report) {
 
 /// A goal that the run has a figure for.
 struct Goal {
-    what: String,
+    name: String,
     figure: String,
     met: bool,
 }
 
 impl Goal {
-    fn at_most(what: &str, most: f64, figure: f64) -> Self {
+    fn at_most(name: &str, most: f64, figure: f64) -> Self {
         Self {
-            what: format!("{what}: at most {most}"),
+            name: format!("{name}: at most {most}"),
             figure: format!("{figure:.2}"),
             met: figure <= most,
         }
     }
 
-    fn at_least(what: &str, least: f64, figure: f64) -> Self {
+    fn at_least(name: &str, least: f64, figure: f64) -> Self {
         Self {
-            what: format!("{what}: at least {least}"),
+            name: format!("{name}: at least {least}"),
             figure: format!("{figure:.2}"),
             met: figure >= least,
         }
     }
 
-    fn within(what: &str, limit: Duration, time: Duration) -> Self {
+    fn within(name: &str, limit: Duration, time: Duration) -> Self {
         Self {
-            what: format!("{what}: at most {}", millis(limit)),
+            name: format!("{name}: at most {}", millis(limit)),
             figure: millis(time),
             met: time <= limit,
         }
@@ -57,10 +57,10 @@ impl Goal {
 }
 
 fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
-    let line = |what: &str, connections, waiting, is_small: bool| {
+    let line = |name: &str, connections, waiting, is_small: bool| {
         let mut lines = report.lines.iter();
         let found = lines.find(|(line, _)| {
-            line.what == what
+            line.name == name
                 && line.connections == connections
                 && line.site.engine == engine
                 && line.site.waiting == waiting
@@ -68,28 +68,28 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         });
         found.map(|(_, figures)| figures)
     };
-    let small = |what, connections| line(what, connections, None, true);
+    let small = |name, connections| line(name, connections, None, true);
     // All of these are compared with nginx, which is measured first.
     let nginx = |connections| report.nginx(connections).expect("nginx is measured first");
     let cpu = |one: Duration| ratio(one, nginx(MANY).cpu_of_all());
     let growth = |one: Option<&Figures>, other: Option<&Figures>| {
         Some(ratio(other?.cpu_of_all(), one?.cpu_of_all()))
     };
-    let waiting = |what| {
+    let waiting = |name| {
         growth(
-            line(what, MANY, Some(FEW_WAITING), false),
-            line(what, MANY, Some(MANY_WAITING), false),
+            line(name, MANY, Some(FEW_WAITING), false),
+            line(name, MANY, Some(MANY_WAITING), false),
         )
     };
-    let alone = |it: Option<&Figures>, what, most| {
-        let what = format!("{what}, the bridge alone, of nginx's");
-        Some(Goal::at_most(&what, most, cpu(it?.cpu_of_bridge())))
+    let alone = |it: Option<&Figures>, name, most| {
+        let name = format!("{name}, the bridge alone, of nginx's");
+        Some(Goal::at_most(&name, most, cpu(it?.cpu_of_bridge())))
     };
     // The embedded database's CPU time is part of the bridge's.
-    let with_database = |it: Option<&Figures>, what, most| {
+    let with_database = |it: Option<&Figures>, name, most| {
         let it = it.filter(|_| engine == Engine::Postgres)?;
-        let what = format!("{what}, with the database's, of nginx's");
-        Some(Goal::at_most(&what, most, cpu(it.cpu_of_all())))
+        let name = format!("{name}, with the database's, of nginx's");
+        Some(Goal::at_most(&name, most, cpu(it.cpu_of_all())))
     };
     let (message, keyed) = (small("message", MANY), small("keyed message", MANY));
     let webhook = small("webhook", MANY).filter(|_| engine == Engine::Postgres);
@@ -123,7 +123,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         small("webhook", MANY)
             .map(|it| Goal::within("p99 of a notification", Duration::from_millis(50), it.p99)),
         memory.map(|kibibytes| Goal {
-            what: "memory: below 48 MiB".to_owned(),
+            name: "memory: below 48 MiB".to_owned(),
             figure: mebibytes(kibibytes),
             met: kibibytes < 48 * 1024,
         }),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::cloud::{self, ACCOUNT, SEND};
 use crate::figures::Figures;
-use crate::machine::{Machine, Measured, Meter, quiet};
+use crate::machine::{Machine, Measured, Meter, output_of};
 use crate::notifications;
 
 /// The requests of a load.
@@ -32,7 +32,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn new(machine: &Machine, duration: Duration) -> Self {
         Self {
-            core: machine.others.clone(),
+            core: machine.load_core.clone(),
             duration,
         }
     }
@@ -48,7 +48,7 @@ impl Load {
         self.run_for(self.duration, address, connections, call, processes)
     }
 
-    /// Does the same for a given duration.
+    /// Does the same for this duration.
     pub(crate) fn run_for(
         &self,
         duration: Duration,
@@ -61,8 +61,8 @@ impl Load {
         let script = folder.path().join("load.lua");
         fs::write(&script, call.script(folder.path(), duration)).unwrap();
         let meter = Meter::start(processes);
-        let output = quiet(
-            Machine::on(&self.core, "wrk")
+        let output = output_of(
+            Machine::command_on(&self.core, "wrk")
                 .args(["-t1", "--timeout", "30s"])
                 .arg(format!("-c{connections}"))
                 .arg(format!("-d{}s", duration.as_secs()))
@@ -73,10 +73,10 @@ impl Load {
         let result = output
             .lines()
             .find_map(|line| line.strip_prefix("RESULT "))
-            .unwrap_or_else(|| panic!("wrk said: {output}"));
+            .unwrap_or_else(|| panic!("wrk printed: {output}"));
         let numbers: Vec<f64> = result.split(' ').map(|it| it.parse().unwrap()).collect();
         let [requests, micros, p50, p99, failed] = numbers[..] else {
-            panic!("wrk said: {output}");
+            panic!("wrk printed: {output}");
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -95,7 +95,7 @@ impl Load {
 }
 
 /// The script's end, which prints wrk's counts on a line of their own.
-const DONE: &str = r#"
+const DONE_FUNCTION: &str = r#"
 function done(summary, latency, requests)
   local errors = summary.errors
   io.write(string.format("RESULT %d %d %d %d %d\n", summary.requests, summary.duration,
@@ -114,10 +114,10 @@ local headers = {{ ["Content-Type"] = "application/json", ["Authorization"] = "{
   ["traceparent"] = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01" }}
 local body = '{{"kind":"req","id":"01a203075c13758293b1bc46e1b9b703","type":"ms.PublishEvent","body":{{"dialogId":"c-000000001",' ..
   '"conversationId":"c-000000001","event":{{"type":"ContentEvent","contentType":"text/plain","message":"{TEXT}"}}}}}}'
-local whole
+local cached
 function request()
-  whole = whole or wrk.format("POST", "{SEND}", headers, body)
-  return whole
+  cached = cached or wrk.format("POST", "{SEND}", headers, body)
+  return cached
 end"#,
                 app = cloud::app_token(),
                 consumer = cloud::consumer_token(),
@@ -139,7 +139,7 @@ end"#,
                 file = notifications::write(folder, duration).display(),
             ),
         };
-        request + DONE
+        request + DONE_FUNCTION
     }
 }
 
@@ -159,11 +159,11 @@ function request()
   number = number + 1
   {header}
   -- A step without a common divisor goes through all of them, and not in the order of their rows.
-  local user = (number * 7919) % {active} * {apart} + 1
+  local user = (number * 7919) % {active} * {step} + 1
   return wrk.format("POST", "/v1/users/user-" .. user .. "/messages", headers, '{{"text":"{TEXT}"}}')
 end"#,
         start = prefix % 1_000_000,
         active = users.min(ACTIVE),
-        apart = users / users.min(ACTIVE),
+        step = users / users.min(ACTIVE),
     )
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
-/// The ticks in a second by which `/proc` counts CPU time. Source: proc(5), `sysconf(_SC_CLK_TCK)`
+/// The clock ticks per second in the CPU times of `/proc`. Source: proc(5), `sysconf(_SC_CLK_TCK)`
 /// on Linux.
 const TICKS: u64 = 100;
 
@@ -14,9 +14,9 @@ pub(crate) struct Machine {
     /// The model of its processor.
     pub(crate) model: String,
     /// The core of the measured processes.
-    pub(crate) servers: String,
+    pub(crate) server_core: String,
     /// The core of the load and of the upstream servers.
-    pub(crate) others: String,
+    pub(crate) load_core: String,
 }
 
 /// A process with its children.
@@ -27,32 +27,32 @@ pub(crate) struct Measured {
 }
 
 impl Machine {
-    pub(crate) fn look() -> Self {
+    pub(crate) fn detect() -> Self {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown", |(_, model)| model);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        // One core for the servers and one for the rest, so that the load takes no CPU time from
+        // One core for the servers and one for the load, so that the load takes no CPU time from
         // the measured processes.
-        let others = if cores > 1 { "1" } else { "0" };
+        let load_core = if cores > 1 { "1" } else { "0" };
         Self {
             model: format!("{model}, {cores} cores"),
-            servers: "0".to_owned(),
-            others: others.to_owned(),
+            server_core: "0".to_owned(),
+            load_core: load_core.to_owned(),
         }
     }
 
-    /// Creates a command that stays on a core.
-    pub(crate) fn on(core: &str, program: &str) -> Command {
+    /// Creates a command that runs on a core.
+    pub(crate) fn command_on(core: &str, program: &str) -> Command {
         let mut command = Command::new("taskset");
         command.args(["-c", core, program]);
         command
     }
 
     /// Moves a running process, and all processes that it starts from now on, to a core.
-    pub(crate) fn bring(core: &str, id: u32) {
+    pub(crate) fn pin(core: &str, id: u32) {
         for id in with_children(id) {
             let mut command = Command::new("taskset");
             let status = command
@@ -121,8 +121,8 @@ fn stat(id: u32) -> Vec<u64> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     // The process name, in brackets, may contain any character. The state follows it and is not a
     // number.
-    let rest = text.rsplit_once(')').map_or("", |(_, rest)| rest);
-    let mut numbers: Vec<u64> = rest
+    let fields = text.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut numbers: Vec<u64> = fields
         .split_whitespace()
         .map(|field| field.parse().unwrap_or_default())
         .collect();
@@ -133,15 +133,15 @@ fn stat(id: u32) -> Vec<u64> {
 fn with_children(id: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").unwrap();
     let numbers = processes.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let mut found: Vec<u32> = numbers
+    let mut ids: Vec<u32> = numbers
         .filter(|process| stat(*process)[1] == u64::from(id))
         .collect();
-    found.push(id);
-    found
+    ids.push(id);
+    ids
 }
 
 /// Runs a command and returns its output.
-pub(crate) fn quiet(command: &mut Command) -> String {
+pub(crate) fn output_of(command: &mut Command) -> String {
     let output = command.output().unwrap();
     assert!(
         output.status.success(),

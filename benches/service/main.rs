@@ -19,7 +19,7 @@
     clippy::panic,
     reason = "a run that cannot go on ends"
 )]
-#![expect(clippy::print_stdout, reason = "the figures are what is asked for")]
+#![expect(clippy::print_stdout, reason = "the figures are the output")]
 
 mod bare;
 mod bed;
@@ -63,7 +63,7 @@ const FEW_WAITING: u32 = 10;
 const MANY_WAITING: u32 = 100_000;
 
 /// The number of times that each line is measured with each program, if two programs are compared.
-const TURNS: usize = 3;
+const ROUNDS: usize = 3;
 
 /// The settings of a run.
 struct Settings {
@@ -88,7 +88,7 @@ impl Settings {
     }
 
     /// True if a line is selected.
-    fn wants(&self, line: &Line) -> bool {
+    fn selects(&self, line: &Line) -> bool {
         let name = format!("{line}, {} connections", line.connections);
         name.contains(&self.only)
     }
@@ -100,21 +100,21 @@ fn main() {
     }
     // The arguments of cargo bench, such as --bench, are ignored.
     let settings = Settings::from_environment();
-    let machine = Machine::look();
+    let machine = Machine::detect();
     // This process is part of the load.
-    Machine::bring(&machine.others, std::process::id());
+    Machine::pin(&machine.load_core, std::process::id());
     let cloud = Cloud::start(&machine);
     let mut report = Report::begin(&machine);
     let load = Load::new(&machine, settings.duration);
 
-    refer(&cloud, &load, &mut report);
+    measure_nginx(&cloud, &load, &mut report);
     let bare = Bare::start(&machine, &cloud);
     let figures = load.run(bare.address(), MANY, &Call::Message(FEW), &[bare.process()]);
     report.libraries(&figures);
     drop(bare);
     for engine in [Engine::Postgres, Engine::Sqlite] {
         let plain = |users| (users, None);
-        let beside = |waiting| (fill::FREE + MANY_WAITING, Some(waiting));
+        let beside = |waiting| (fill::WRITERS + MANY_WAITING, Some(waiting));
         for (users, waiting) in [
             plain(FEW),
             plain(settings.users),
@@ -127,7 +127,7 @@ fn main() {
                 waiting,
             };
             let mut lines = lines(site);
-            lines.retain(|line| settings.wants(line));
+            lines.retain(|line| settings.selects(line));
             if !lines.is_empty() {
                 measure(&settings, &machine, &cloud, &load, &mut report, &lines);
             }
@@ -138,7 +138,7 @@ fn main() {
 
 /// Measures nginx. It is measured again at each site, since a machine's speed changes within
 /// minutes.
-fn refer(cloud: &Cloud, load: &Load, report: &mut Report) {
+fn measure_nginx(cloud: &Cloud, load: &Load, report: &mut Report) {
     for connections in [MANY, 1] {
         let processes = [cloud.proxy_process()];
         let nginx = load.run(cloud.proxy(), connections, &Call::Cloud, &processes);
@@ -160,8 +160,8 @@ fn lines(site: Site) -> Vec<Line> {
         ],
         (_, None) => &[("message", MANY)],
     };
-    let line = |(what, connections)| Line {
-        what,
+    let line = |(name, connections)| Line {
+        name,
         site,
         connections,
     };
@@ -178,19 +178,19 @@ fn measure(
     lines: &[Line],
 ) {
     let site = lines[0].site;
-    let make = |program: &String| {
-        let bed = Bed::make(machine, program, site, cloud);
+    let start = |program: &String| {
+        let bed = Bed::start(machine, program, site, cloud);
         bed.warm_up(load);
         bed
     };
-    let bed = make(&bed::program());
-    let base = bed::base().as_ref().map(make);
-    refer(cloud, load, report);
+    let bed = start(&bed::program());
+    let base = bed::base().as_ref().map(start);
+    measure_nginx(cloud, load, report);
     for line in lines {
-        let server = bed.server().filter(|_| line.what == "webhook");
+        let server = bed.server().filter(|_| line.name == "webhook");
         let insert = |report: &mut Report| {
             if let Some(server) = server {
-                report.note_inserts(pgbench::inserts(server, MANY, settings.duration));
+                report.record_inserts(pgbench::inserts(server, MANY, settings.duration));
             }
         };
         // The speed of inserts varies within minutes more than any other figure. So it is measured
@@ -198,14 +198,14 @@ fn measure(
         insert(report);
         if let Some(base) = &base {
             let mut figures = (Vec::new(), Vec::new());
-            for _ in 0..TURNS {
-                figures.0.push(once(settings, load, base, line));
-                figures.1.push(once(settings, load, &bed, line));
+            for _ in 0..ROUNDS {
+                figures.0.push(measure_once(settings, load, base, line));
+                figures.1.push(measure_once(settings, load, &bed, line));
             }
             report.base_line(*line, &Figures::median(&figures.0));
             report.line(*line, Figures::median(&figures.1));
         } else {
-            report.line(*line, once(settings, load, &bed, line));
+            report.line(*line, measure_once(settings, load, &bed, line));
         }
         insert(report);
     }
@@ -213,18 +213,18 @@ fn measure(
 }
 
 /// Makes one measurement, and waits until its work is done.
-fn once(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
+fn measure_once(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
     let writers = line.site.writers();
-    let call = match line.what {
+    let call = match line.name {
         "delivered event" => return deliveries::measure(load, bed, line.connections),
         "event that is waited for" => return readers::measure(bed, settings.duration),
         "message" => Call::Message(writers),
         "keyed message" => Call::Keyed(writers),
         "webhook" => Call::Webhook,
         "queued message" => Call::Queued(writers),
-        other => panic!("nobody knows how to measure {other}"),
+        other => panic!("there is no measurement `{other}`"),
     };
     let figures = load.run(bed.address(), line.connections, &call, &bed.processes());
-    deliveries::rest(bed);
+    deliveries::wait_until_idle(bed);
     figures
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tempfile::NamedTempFile;
 
-use crate::machine::quiet;
+use crate::machine::output_of;
 use crate::postgres::Server;
 
 /// The size of a notification with the data that is stored for it.
@@ -15,14 +15,14 @@ const ROW: usize = 700;
 /// Returns the commits in a second with this number of clients.
 pub(crate) fn inserts(server: &Server, clients: u32, duration: Duration) -> f64 {
     let url = server.url();
-    let psql = |sql: &str| quiet(Command::new(server.program("psql")).args([&url, "-c", sql]));
+    let psql = |sql: &str| output_of(Command::new(server.program("psql")).args([&url, "-c", sql]));
     psql(
         "CREATE TABLE bench (id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, body TEXT NOT NULL)",
     );
     let mut script = NamedTempFile::new().unwrap();
     let body = "x".repeat(ROW);
     writeln!(script, "INSERT INTO bench (body) VALUES ('{body}');").unwrap();
-    let output = quiet(
+    let output = output_of(
         Command::new(server.program("pgbench"))
             .args([
                 "-n",
@@ -42,5 +42,5 @@ pub(crate) fn inserts(server: &Server, clients: u32, duration: Duration) -> f64 
         .lines()
         .find_map(|line| line.strip_prefix("tps = "))
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
-        .unwrap_or_else(|| panic!("pgbench said: {output}"))
+        .unwrap_or_else(|| panic!("pgbench printed: {output}"))
 }

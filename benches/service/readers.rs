@@ -20,9 +20,9 @@ use crate::notifications;
 pub(crate) const READERS: u32 = 200;
 
 /// 100 ms: the interval of notifications.
-const STEP: Duration = Duration::from_millis(100);
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The mark in each text before the time at which it was sent, in microseconds.
+/// The marker before the send time in each text. The time is in microseconds.
 const SENT_AT: &str = "sent at ";
 
 /// The events that a reader has received.
@@ -59,7 +59,7 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
         for connection in connections {
             readers.spawn(read(connection, head.clone(), begun, end));
         }
-        // The result is always that the time is over.
+        // It always times out.
         let _elapsed = timeout_at(end, notify(&address, begun)).await;
         let tallies = readers.join_all().await;
         let answers: u32 = tallies.iter().map(|it| it.answers).sum();
@@ -104,9 +104,9 @@ async fn read(mut connection: Connection, head: String, begun: Instant, end: Ins
 /// Sends notifications with an agent's message at a steady interval.
 async fn notify(address: &str, begun: Instant) {
     let mut connection = Connection::open(address).await;
-    let mut steps = interval(STEP);
+    let mut ticks = interval(NOTIFY_INTERVAL);
     loop {
-        steps.tick().await;
+        ticks.tick().await;
         let text = format!("{SENT_AT}{}", begun.elapsed().as_micros());
         let (signature, body) = notifications::next(&text);
         let request = format!(
@@ -115,7 +115,7 @@ async fn notify(address: &str, begun: Instant) {
              X-LivePerson-Signature: {signature}\r\nContent-Length: {}\r\n\r\n{body}",
             body.len()
         );
-        let (status, answer) = connection.ask(&request).await;
+        let (status, answer) = connection.send(&request).await;
         assert_eq!(status, 200, "{answer}");
     }
 }
@@ -152,23 +152,23 @@ impl Connection {
     }
 
     /// Returns the events after a cursor, or from the oldest one on if the cursor is empty.
-    async fn page(&mut self, after: &str, more: &str) -> (u16, String) {
+    async fn page(&mut self, after: &str, parameters: &str) -> (u16, String) {
         let after = if after.is_empty() {
             String::new()
         } else {
             format!("&after={after}")
         };
-        let query = format!("{more}{after}");
+        let query = format!("{parameters}{after}");
         let query = query.trim_start_matches('&');
         let head = "Host: bench\r\nAuthorization: Bearer bench-key";
-        self.ask(&format!(
+        self.send(&format!(
             "GET /v1/events?{query} HTTP/1.1\r\n{head}\r\n\r\n"
         ))
         .await
     }
 
     /// Sends a request; returns the status and the body of its answer.
-    async fn ask(&mut self, request: &str) -> (u16, String) {
+    async fn send(&mut self, request: &str) -> (u16, String) {
         self.0.write_all(request.as_bytes()).await.unwrap();
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();

@@ -12,14 +12,14 @@ use crate::machine::Machine;
 /// One measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Line {
-    pub(crate) what: &'static str,
+    pub(crate) name: &'static str,
     pub(crate) site: Site,
     pub(crate) connections: u32,
 }
 
 impl fmt::Display for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, {}", self.what, self.site)
+        write!(f, "{}, {}", self.name, self.site)
     }
 }
 
@@ -64,12 +64,12 @@ impl Report {
         self.lines.push((line, figures));
     }
 
-    /// Shows a measurement of the program that is compared with.
+    /// Shows a measurement of the base program.
     pub(crate) fn base_line(&mut self, line: Line, figures: &Figures) {
         self.show(&format!("base: {line}"), line.connections, figures);
     }
 
-    fn show(&mut self, what: &str, connections: u32, figures: &Figures) {
+    fn show(&mut self, name: &str, connections: u32, figures: &Figures) {
         let nginx = self.nginx(connections);
         let of_nginx = |ratio: &dyn Fn(&Figures) -> f64| {
             nginx
@@ -82,7 +82,7 @@ impl Report {
             .map(|(name, cpu)| format!("{name} {} µs", micros(*cpu)))
             .collect();
         println!(
-            "| {what} | {connections} | {:.0} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {connections} | {:.0} | {} | {} | {} | {} | {} | {} |",
             figures.per_second,
             of_nginx(&|nginx| figures.per_second / nginx.per_second),
             millis(figures.p50),
@@ -91,15 +91,15 @@ impl Report {
             of_nginx(&|nginx| ratio(figures.cpu_of_all(), nginx.cpu_of_all())),
             figures.failed,
         );
-        let added = nginx.filter(|_| connections == 1 && what != "nginx");
+        let added = nginx.filter(|_| connections == 1 && name != "nginx");
         let added = added.map(|nginx| figures.p50.saturating_sub(nginx.p50));
         if let Some(added) = added {
             self.notes
-                .push(format!("{what}: adds {} at one connection", millis(added)));
+                .push(format!("{name}: adds {} at one connection", millis(added)));
         }
         if let Some(backlog) = figures.backlog {
             self.notes.push(format!(
-                "{what}: all was delivered {} after the load had ended",
+                "{name}: all was delivered {} after the load had ended",
                 millis(backlog)
             ));
         }
@@ -118,7 +118,7 @@ impl Report {
     }
 
     /// Records PostgreSQL's own speed.
-    pub(crate) fn note_inserts(&mut self, per_second: f64) {
+    pub(crate) fn record_inserts(&mut self, per_second: f64) {
         self.notes.push(format!(
             "pgbench commits {per_second:.0} single inserts a second"
         ));

@@ -70,7 +70,7 @@ class Connector:
         assert status == 200, answer
         self.conversation = answer[1]["body"]["conversationId"]
 
-    def say(self, text):
+    def send(self, text):
         """Sends a text, and retries while the Cloud is busy. Returns the number of attempts."""
         event = {"type": "ContentEvent", "contentType": "text/plain", "message": text}
         body = {"dialogId": self.conversation, "conversationId": self.conversation, "event": event}
@@ -87,7 +87,7 @@ class Webhook(BaseHTTPRequestHandler):
     """The receiver of the Cloud's notifications. Accepts valid signatures, after a number of failures."""
 
     failures = 0
-    told = queue.Queue()
+    received = queue.Queue()
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
@@ -98,7 +98,7 @@ class Webhook(BaseHTTPRequestHandler):
             Webhook.failures -= 1
             status = 503
         if status == 200:
-            Webhook.told.put(json.loads(body))
+            Webhook.received.put(json.loads(body))
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -107,14 +107,14 @@ class Webhook(BaseHTTPRequestHandler):
         pass
 
 
-def told_text(text):
+def await_text(text):
     """Waits until the webhook has received a text."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        for change in Webhook.told.get(timeout=20)["body"]["changes"]:
+        for change in Webhook.received.get(timeout=20)["body"]["changes"]:
             if change.get("event", {}).get("message") == text:
                 return
-    raise AssertionError(f"nobody told of {text!r}")
+    raise AssertionError(f"the webhook did not receive {text!r}")
 
 
 def await_notifications(number):
@@ -143,7 +143,7 @@ class ConnectorTest(unittest.TestCase):
         self.server.shutdown()
         self.server.server_close()
 
-    def test_a_message_is_sent_again_where_the_cloud_is_busy_and_answered(self):
+    def test_a_message_is_sent_again_after_the_cloud_was_busy_and_is_answered(self):
         control("PUT", "/agent", {"script": [
             {"when": "order", "then": [{"type": "text", "text": "It is on its way"}]},
         ]})
@@ -151,14 +151,14 @@ class ConnectorTest(unittest.TestCase):
         connector.open()
         control("POST", "/faults", {"operation": "send", "answer": {"reply": {"status": 503}}})
 
-        attempts = connector.say("Where is my order?")
+        attempts = connector.send("Where is my order?")
 
         self.assertEqual(attempts, 2)
-        told_text("It is on its way")
+        await_text("It is on its way")
         sent = control("GET", "/requests?operation=send")
         self.assertEqual([json.loads(request["body"])["type"] for request in sent], ["ms.PublishEvent"] * 2)
 
-    def test_what_the_webhook_does_not_take_comes_again_half_a_minute_later(self):
+    def test_a_notification_that_the_webhook_refuses_is_sent_again_after_30_s(self):
         control("PUT", "/agent", {"script": "none"})
         connector = Connector("bob")
         connector.open()
@@ -170,7 +170,7 @@ class ConnectorTest(unittest.TestCase):
         await_notifications(2)
         control("POST", "/clock", {"advance": 30})
 
-        told_text("Hello?")
+        await_text("Hello?")
         await_notifications(3)
         statuses = [attempt["status"] for attempt in control("GET", "/notifications")]
         self.assertEqual(statuses, [200, 503, 200])

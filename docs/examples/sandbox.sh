@@ -13,11 +13,11 @@ bridge=${2:-${BRIDGE_URL:-http://127.0.0.1:8080}}
 key=${BRIDGE_KEY:-demo-key}
 user=$bridge/v1/users/customer-$$
 
-# `control` calls the sandbox, `ask` calls the bridge.
+# `control` sends a request to the sandbox, `request` sends one to the bridge.
 control() {
   curl -sS --fail-with-body -H 'Content-Type: application/json' "$@"
 }
-ask() {
+request() {
   curl -sS --fail-with-body -H "Authorization: Bearer $key" -H 'Content-Type: application/json' "$@"
 }
 
@@ -30,7 +30,7 @@ await() {
     case $answer in *"$text"*) return ;; esac
     sleep 0.2
   done
-  echo "$0: \"$text\" never came: $answer" >&2
+  echo "$0: \"$text\" did not arrive: $answer" >&2
   exit 1
 }
 
@@ -49,25 +49,25 @@ control -X PUT "$cloud/agent" -d '{"script": [
 
 # The Cloud is busy when the first message comes. The bridge stores it and sends it again.
 control "$cloud/faults" -d '{"operation": "send", "answer": {"reply": {"status": 429, "retry_after": "1"}}}'
-ask "$user/messages" -d '{"text": "Where is my order?"}' >/dev/null
+request "$user/messages" -d '{"text": "Where is my order?"}' >/dev/null
 await 'Where is my order?' control "$cloud/conversations"
 test "$(control "$cloud/faults")" = '[]'
 test "$(count send)" -ge 2
 
 # The agent answers, and the channel receives the event.
-await 'Which order is it?' ask "$bridge/v1/events?limit=1000"
+await 'Which order is it?' request "$bridge/v1/events?limit=1000"
 
 # A person answers instead of the script.
 control -X PUT "$cloud/agent" -d '{"script": "none"}'
-conversation=$(ask "$user/conversation" | grep -o '"id":"[^"]*"' | cut -d '"' -f 4)
+conversation=$(request "$user/conversation" | grep -o '"id":"[^"]*"' | cut -d '"' -f 4)
 control "$cloud/conversations/$conversation/agent" -d '{"type": "text", "text": "It is on its way"}' >/dev/null
-await 'It is on its way' ask "$bridge/v1/events?limit=1000"
+await 'It is on its way' request "$bridge/v1/events?limit=1000"
 
 # Two hours later the bridge's AppJWT has expired. The bridge fetches another one, and no user
 # notices.
 tokens=$(count app_token)
 control "$cloud/clock" -d '{"advance": 7200}' >/dev/null
-ask "$user/messages" -d '{"text": "Thank you"}' >/dev/null
+request "$user/messages" -d '{"text": "Thank you"}' >/dev/null
 await 'Thank you' control "$cloud/conversations"
 test "$(count app_token)" -gt "$tokens"
 

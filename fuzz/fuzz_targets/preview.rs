@@ -21,7 +21,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let (channel, content) = ("sms".parse().unwrap(), input.to_vec().into());
     let previews = Previews::default();
-    if let Some(preview) = RUNTIME.block_on(previews.make(&channel, kind, content, ())) {
+    if let Some(preview) = RUNTIME.block_on(previews.create(&channel, kind, content, ())) {
         assert!(preview.len() < 30_000);
     }
 });

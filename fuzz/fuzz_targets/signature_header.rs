@@ -1,7 +1,7 @@
 //! Fuzzing of the signature header: the check terminates for any header, and accepts none as a
 //! valid signature.
 //!
-//! The input is a header, and after its first line break a body.
+//! The input is a header, a line break and a body.
 
 #![no_main]
 

@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use liveperson_bridge::types::conversation::{Announced, OpenedBy};
 use liveperson_bridge::types::ids::AccountId;
-use liveperson_bridge::webhooks::translate::{FileLink, Known, translate};
+use liveperson_bridge::webhooks::translate::{FileLink, KnownState, translate};
 use liveperson_bridge::webhooks::wire::message::Audience;
 use liveperson_bridge::webhooks::wire::{Change, Content, Notification};
 
@@ -20,7 +20,7 @@ fuzz_target!(|body: &[u8]| {
         assert_eq!(stored.dedupe_key(&account), change.dedupe_key(&account));
         let _ = (change.consumer_id(), change.file());
         for announced in [None, Some(Announced::Opened), Some(Announced::Closed)] {
-            let known = Known {
+            let known = KnownState {
                 consumer_id: Some("consumer"),
                 announced,
                 opened_by: OpenedBy::User,

@@ -286,11 +286,11 @@ CREATE INDEX delivery_lanes_due ON delivery_lanes (channel_id, due_at) WHERE due
 
 -- The state of a channel's callback URL.
 CREATE TABLE callbacks (
-    channel_id TEXT   PRIMARY KEY,
-    failures   BIGINT NOT NULL DEFAULT 0,   -- failures in a row, over all users
-    paused_at  BIGINT,                      -- the start of a pause; NULL: not paused
-    operator_paused_at    BIGINT,                      -- equal to paused_at if an operator has paused it
-    probe_at   BIGINT                       -- after too many failures: the time of the next probe
+    channel_id         TEXT   PRIMARY KEY,
+    failures           BIGINT NOT NULL DEFAULT 0,     -- failures in a row, over all users
+    paused_at          BIGINT,                        -- the start of a pause; NULL: not paused
+    operator_paused_at BIGINT,                        -- equal to paused_at if an operator has paused it
+    probe_at           BIGINT                         -- after too many failures: the time of the next probe
 );
 
 -- Notifications
@@ -324,7 +324,7 @@ CREATE TABLE unmatched_changes (
     withheld_of TEXT,
     received_at BIGINT NOT NULL,
     -- When it was postponed, because a replica may be opening its conversation.
-    postponed_at  BIGINT
+    postponed_at BIGINT
 );
 
 CREATE INDEX unmatched_changes_subject ON unmatched_changes (subject);
@@ -367,7 +367,7 @@ CREATE TABLE pending_closes (
     secret          BYTEA  NOT NULL,
     key_id          TEXT   NOT NULL,        -- the key that sealed the secret and keyed the hash
     -- Counts claims; a holder that was overtaken settles nothing.
-    attempts           BIGINT NOT NULL DEFAULT 0,
+    attempts        BIGINT NOT NULL DEFAULT 0,
     -- The reason why the last attempt failed; NULL: none has.
     why             TEXT,
     -- Time of the next attempt; while one runs, the end of its claim.

@@ -278,11 +278,11 @@ CREATE INDEX delivery_lanes_due ON delivery_lanes (channel_id, due_at) WHERE due
 
 -- The state of a channel's callback URL.
 CREATE TABLE callbacks (
-    channel_id TEXT   PRIMARY KEY,
-    failures   INTEGER NOT NULL DEFAULT 0,  -- failures in a row, over all users
-    paused_at  INTEGER,                     -- the start of a pause; NULL: not paused
-    operator_paused_at    INTEGER,                     -- equal to paused_at if an operator has paused it
-    probe_at   INTEGER                     -- after too many failures: the time of the next probe
+    channel_id         TEXT    PRIMARY KEY,
+    failures           INTEGER NOT NULL DEFAULT 0,    -- failures in a row, over all users
+    paused_at          INTEGER,                       -- the start of a pause; NULL: not paused
+    operator_paused_at INTEGER,                       -- equal to paused_at if an operator has paused it
+    probe_at           INTEGER                        -- after too many failures: the time of the next probe
 ) STRICT;
 
 -- Notifications
@@ -316,7 +316,7 @@ CREATE TABLE unmatched_changes (
     withheld_of TEXT,
     received_at INTEGER NOT NULL,
     -- When it was postponed, because a replica may be opening its conversation.
-    postponed_at  INTEGER
+    postponed_at INTEGER
 ) STRICT;
 
 CREATE INDEX unmatched_changes_place ON unmatched_changes (subject);
@@ -359,7 +359,7 @@ CREATE TABLE pending_closes (
     secret          BLOB   NOT NULL,
     key_id          TEXT   NOT NULL,        -- the key that sealed the secret and keyed the hash
     -- Counts claims; a holder that was overtaken settles nothing.
-    attempts           INTEGER NOT NULL DEFAULT 0,
+    attempts        INTEGER NOT NULL DEFAULT 0,
     -- The reason why the last attempt failed; NULL: none has.
     why             TEXT,
     -- Time of the next attempt; while one runs, the end of its claim.

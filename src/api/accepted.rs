@@ -49,7 +49,7 @@ pub(super) struct Message {
 /// A file in a message.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct File {
-    /// The id that the bridge gave to the file. The file can be downloaded by it.
+    /// The id that the bridge gave to the file. The file can be downloaded with it.
     #[schema(example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub(super) id: String,
     /// The Cloud's name for the type of the file.
@@ -112,11 +112,11 @@ impl From<Queued> for Message {
     }
 }
 
-/// Makes the response to a request that is done or queued. A queued request gets 202, its message,
-/// and `Location`.
-pub(super) fn answer<T: IntoResponse>(prefer: &Prefer, accepted: outbox::Accepted<T>) -> Response {
+/// Makes the response to a request that is completed or queued. A queued request gets 202, its
+/// message, and `Location`.
+pub(super) fn respond<T: IntoResponse>(prefer: &Prefer, accepted: outbox::Accepted<T>) -> Response {
     let mut response = match accepted {
-        outbox::Accepted::Done(done) => done.into_response(),
+        outbox::Accepted::Done(result) => result.into_response(),
         outbox::Accepted::Queued(queued) => {
             let headers = [(header::LOCATION, links::message(queued.id))];
             (StatusCode::ACCEPTED, headers, Body(Message::from(queued))).into_response()

@@ -45,7 +45,7 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Creates a readiness that holds while the storage of `bridge` can be read and written.
+    /// Creates the readiness of a service that needs the storage of `bridge`.
     #[must_use]
     pub fn new(bridge: Bridge) -> Self {
         Self {
@@ -113,15 +113,15 @@ pub fn router(
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
         .with_state(readiness)
-        .merge(operating(admin))
+        .merge(operator_routes(admin))
         .layer(Around::new(move |request, next| {
             guard::guard(Arc::clone(&guard), request, next)
         }))
 }
 
 /// Builds the routes of the operator's page and its API.
-fn operating(admin: Admin) -> Router {
-    let surroundings = Arc::new(OperatorLayer::new(SharedClock::clone(&admin.clock)));
+fn operator_routes(admin: Admin) -> Router {
+    let layer = Arc::new(OperatorLayer::new(SharedClock::clone(&admin.clock)));
     let api = Router::new()
         .route("/overview", get(overview::show))
         .route("/events/{event_id}", get(events::show))
@@ -131,7 +131,7 @@ fn operating(admin: Admin) -> Router {
         .route("/resume", post(deliveries::resume))
         .route("/events/{event_id}/retry", post(events::retry))
         .route("/events/{event_id}/text", post(events::read))
-        .route_layer(Around::new(parameters::none))
+        .route_layer(Around::new(parameters::refuse_any))
         // These handlers check their query parameters themselves.
         .route("/deliveries", get(deliveries::list))
         .route("/audit", get(audit::list));
@@ -141,7 +141,7 @@ fn operating(admin: Admin) -> Router {
         .method_not_allowed_fallback(operator_layer::wrong_method)
         .with_state(admin)
         .layer(Around::new(move |request, next| {
-            operator_layer::surround(Arc::clone(&surroundings), request, next)
+            operator_layer::apply(Arc::clone(&layer), request, next)
         }))
 }
 

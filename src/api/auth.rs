@@ -15,7 +15,7 @@ use super::extract::User;
 use super::limits::{LimitReached, Limits, RemainingLimit};
 use super::problem::{Code, Problem};
 use crate::bridge::{Caller, Channel};
-use crate::crypto::{self, ApiKeyHash, JwtKey, Refusal};
+use crate::crypto::{self, ApiKeyHash, JwtError, JwtKey};
 use crate::types::audit::Actor;
 use crate::types::ids::UserId;
 use crate::types::trace::Trace;
@@ -64,18 +64,18 @@ impl Access {
     }
 
     /// True if a page of this origin may read the response to a request with these headers. The
-    /// token is not verified here, so this proves nothing.
-    pub(super) fn lets_read(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
-        let claims = bearer(headers).and_then(crypto::unverified);
+    /// token is not verified here, so this grants no access.
+    pub(super) fn may_read(&self, origin: &HeaderValue, headers: &HeaderMap) -> bool {
+        let claims = bearer(headers).and_then(crypto::unverified_claims);
         let claims = claims.filter(|claims| claims.is_for_one_user);
-        let access = claims.and_then(|claims| self.of_id(&claims.iss));
+        let access = claims.and_then(|claims| self.find_by_id(&claims.iss));
         let mut origins = access.into_iter().flat_map(|access| &access.cors_origins);
         origins.any(|known| known.as_bytes() == origin.as_bytes())
     }
 
     /// Finds the channel of the key with this hash. The keys of every channel are compared even
     /// after a match, so that the time taken reveals nothing.
-    fn of_key(&self, presented: &ApiKeyHash) -> Option<&ChannelAccess> {
+    fn find_by_key(&self, presented: &ApiKeyHash) -> Option<&ChannelAccess> {
         let mut found = None;
         for access in self.0.iter() {
             if presented.is_among(&access.keys) {
@@ -85,7 +85,7 @@ impl Access {
         found
     }
 
-    fn of_id(&self, id: &str) -> Option<&ChannelAccess> {
+    fn find_by_id(&self, id: &str) -> Option<&ChannelAccess> {
         let mut channels = self.0.iter();
         channels.find(|access| access.channel.id.as_str() == id)
     }
@@ -98,22 +98,22 @@ impl Access {
         now: DateTime<Utc>,
     ) -> Result<(&ChannelAccess, Actor, Option<UserId>), Problem> {
         let hash = ApiKeyHash::of(presented);
-        if let Some(access) = self.of_key(&hash) {
+        if let Some(access) = self.find_by_key(&hash) {
             return Ok((access, Actor::ApiKey(hash.first_digits()), None));
         }
-        let unknown = || Problem::from(Refusal::Untrusted);
-        let claims = crypto::unverified(presented).ok_or_else(unknown)?;
-        let access = self.of_id(&claims.iss).ok_or_else(unknown)?;
-        let mut refusal = Refusal::Untrusted;
+        let unknown = || Problem::from(JwtError::Untrusted);
+        let claims = crypto::unverified_claims(presented).ok_or_else(unknown)?;
+        let access = self.find_by_id(&claims.iss).ok_or_else(unknown)?;
+        let mut refusal = JwtError::Untrusted;
         for key in &access.jwt_keys {
             match key.verify(presented, now) {
                 Ok(claims) => {
                     let user = claims.user.map(UserId::try_from).transpose();
-                    let user = user.map_err(|_| Refusal::NoUser)?;
+                    let user = user.map_err(|_| JwtError::InvalidUser)?;
                     return Ok((access, Actor::Token, user));
                 }
                 // If several keys trust the token, the reason of the first one is reported.
-                Err(other) if refusal == Refusal::Untrusted => refusal = other,
+                Err(other) if refusal == JwtError::Untrusted => refusal = other,
                 Err(_) => {}
             }
         }
@@ -121,24 +121,24 @@ impl Access {
     }
 }
 
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
+impl From<JwtError> for Problem {
+    fn from(refusal: JwtError) -> Self {
         let detail = match refusal {
             // A caller without a valid key sees only this refusal. Its text is the same for every
             // cause.
-            Refusal::Untrusted => "This is neither a known API key nor a valid token.",
-            Refusal::Critical => "The token's header has crit, but no extensions are supported.",
-            Refusal::Malformed => "The token's claims are malformed, or one of them occurs twice.",
-            Refusal::Endless => "The token has no exp.",
-            Refusal::NoTime => "The token's exp and nbf must be numbers: seconds since 1970.",
-            Refusal::Expired => "The token has expired.",
-            Refusal::TooLong => {
+            JwtError::Untrusted => "This is neither a known API key nor a valid token.",
+            JwtError::Critical => "The token's header has crit, but no extensions are supported.",
+            JwtError::Malformed => "The token's claims are malformed, or one of them occurs twice.",
+            JwtError::MissingExpiry => "The token has no exp.",
+            JwtError::InvalidTime => "The token's exp and nbf must be numbers: seconds since 1970.",
+            JwtError::Expired => "The token has expired.",
+            JwtError::ExpiryTooFar => {
                 "The token's exp is more than a year ahead. It must be in seconds; this value may be in milliseconds."
             }
-            Refusal::Early => {
+            JwtError::NotYetValid => {
                 "The token is not valid yet: its nbf, in seconds since 1970, is in the future."
             }
-            Refusal::NoUser => {
+            JwtError::InvalidUser => {
                 "The token's user is not a user id: expected a string of 1 to 256 bytes without control characters and other than . and .., or no user."
             }
         };
@@ -146,7 +146,7 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// The reason for which a request does not pass.
+/// The reason for which a request is refused.
 #[derive(Debug)]
 pub(super) enum Refused {
     Problem(Problem),
@@ -163,9 +163,9 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
             Self::Problem(problem) => problem.into_response(),
-            Self::LimitReached(excess) => {
-                let mut response = excess.problem().into_response();
-                excess.describe(response.headers_mut());
+            Self::LimitReached(limit) => {
+                let mut response = limit.problem().into_response();
+                limit.add_headers(response.headers_mut());
                 response
             }
         }
@@ -173,7 +173,7 @@ impl IntoResponse for Refused {
 }
 
 /// Identifies the caller of a request to `/v1`, and checks its permission and its rate limits.
-/// Returns what is left of the limits.
+/// Returns the remaining limits.
 pub(super) async fn authenticate(
     access: &Access,
     now: DateTime<Utc>,
@@ -192,7 +192,7 @@ pub(super) async fn authenticate(
     let (access, actor, user) = access.identify(presented, now)?;
     tracing::Span::current().record("channel.id", access.channel.id.as_str());
     // A path with a missing or malformed user id is left to the handler to report.
-    let named = if user.is_some() || access.limits.are_about_users() {
+    let named = if user.is_some() || access.limits.has_user_limit() {
         let named = User::from_request_parts(parts, &()).await;
         named.ok().map(|User(user_id)| user_id)
     } else {
@@ -206,8 +206,8 @@ pub(super) async fn authenticate(
             return Err(Problem::new(Code::Forbidden, detail).into());
         }
     }
-    let allowance = access.limits.check(named.as_ref().or(user.as_ref()));
-    let allowance = allowance.map_err(Refused::LimitReached)?;
+    let remaining = access.limits.check(named.as_ref().or(user.as_ref()));
+    let remaining = remaining.map_err(Refused::LimitReached)?;
     let trace = parts
         .extensions
         .get::<Arc<Trace>>()
@@ -220,7 +220,7 @@ pub(super) async fn authenticate(
         claim: None,
     };
     parts.extensions.insert(caller);
-    Ok(allowance)
+    Ok(remaining)
 }
 
 /// The proof that the request comes from a channel. It takes the caller out of the request, so only

@@ -16,7 +16,7 @@ use super::auth::Access;
 const MAX_AGE: Duration = Duration::from_mins(10);
 
 /// Adds CORS headers to the responses of these routes.
-pub(super) fn shared(routes: Router, access: &Access) -> Router {
+pub(super) fn with_cors(routes: Router, access: &Access) -> Router {
     let access = access.clone();
     if access.origins().next().is_none() {
         return routes;
@@ -27,7 +27,7 @@ pub(super) fn shared(routes: Router, access: &Access) -> Router {
             let mut origins = access.origins();
             return origins.any(|known| known.as_bytes() == origin.as_bytes());
         }
-        access.lets_read(origin, &request.headers)
+        access.may_read(origin, &request.headers)
     };
     let layer = CorsLayer::new()
         .allow_origin(AllowOrigin::predicate(may_read))

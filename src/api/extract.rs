@@ -72,7 +72,7 @@ where
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         require_json(request.headers())?;
-        let body = read(request).await?;
+        let body = read_json(request).await?;
         parse(&body).map(Self)
     }
 }
@@ -86,7 +86,7 @@ where
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, Problem> {
         let media_type = require_json(request.headers());
-        let body = read(request).await?;
+        let body = read_json(request).await?;
         if body.is_empty() {
             return Ok(Self(T::default()));
         }
@@ -155,7 +155,7 @@ impl<S: Send + Sync> FromRequestParts<S> for EventPath {
 
 /// Refuses a path or query with a percent sign that begins no percent-encoded byte. Taken
 /// literally, `50%off` and `50%25off` would name the same user. An adapter that forgets to encode
-/// would also go unnoticed until an id happens to contain two hexadecimal digits.
+/// would also go unnoticed until two hexadecimal digits happen to follow a percent sign.
 pub(super) fn check_encoding(uri: &Uri) -> Result<(), Problem> {
     let parts = [("path", Some(uri.path())), ("query", uri.query())];
     for (name, part) in parts {
@@ -210,15 +210,15 @@ fn require_json(headers: &HeaderMap) -> Result<(), Problem> {
 }
 
 /// Reads a JSON body to its end, within the limit.
-pub(super) async fn read(request: Request) -> Result<Bytes, Problem> {
+pub(super) async fn read_json(request: Request) -> Result<Bytes, Problem> {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
     // A body with a declared length above the limit is refused before any of it is read.
     if length.is_some_and(|length| length > JSON_LIMIT as u64) {
         return Err(too_large());
     }
-    let body = whole(request.into_body(), JSON_LIMIT).await;
-    body.map_err(|unread| match unread {
+    let body = read_to_end(request.into_body(), JSON_LIMIT).await;
+    body.map_err(|error| match error {
         ReadError::TooLarge => too_large(),
         ReadError::Broken => Problem::of_status(StatusCode::BAD_REQUEST),
     })
@@ -235,7 +235,7 @@ pub(super) enum ReadError {
 
 /// Reads a body of at most `limit` bytes to its end. Even a body in many small pieces is in memory
 /// only once.
-pub(super) async fn whole(mut body: Body, limit: usize) -> Result<Bytes, ReadError> {
+pub(super) async fn read_to_end(mut body: Body, limit: usize) -> Result<Bytes, ReadError> {
     // Nearly every body comes in one piece.
     let mut first = Bytes::new();
     let mut joined = BytesMut::new();
@@ -285,7 +285,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
         }
         _ => Err(unreadable),
     });
-    read.map_err(refused)
+    read.map_err(problem)
 }
 
 fn parse_as_written<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
@@ -302,7 +302,7 @@ fn parse_as_written<T: DeserializeOwned>(body: &[u8]) -> Result<T, Unreadable> {
     Ok(value)
 }
 
-fn refused(Unreadable { error, pointer }: Unreadable) -> Problem {
+fn problem(Unreadable { error, pointer }: Unreadable) -> Problem {
     if error.is_data() {
         violation(&error.to_string(), pointer)
     } else {
@@ -457,14 +457,14 @@ mod tests {
     fn a_lone_surrogate_is_replaced_in_any_text_of_a_body() {
         let read = |body: &str| parse::<Opening>(body.as_bytes());
 
-        for (half, whole) in [
+        for (half, expected) in [
             (r#""cut \ud83d""#, "cut \u{fffd}"),
             (r#""\udc4d\ud83d\udc4d""#, "\u{fffd}👍"),
             (r#""a\uD83D\\ud83d""#, "a\u{fffd}\\ud83d"),
         ] {
             let opening = read(&format!(r#"{{"profile": {{"first_name": {half}}}}}"#));
             let profile = opening.ok().and_then(|opening| opening.profile);
-            assert_eq!(profile.unwrap().first_name.as_deref(), Some(whole));
+            assert_eq!(profile.unwrap().first_name.as_deref(), Some(expected));
         }
         // Other violations are still found.
         let elsewhere = refusal(r#"{"profile": {"first_name": "\ud83d", "last_name": 1}}"#);

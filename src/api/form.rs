@@ -27,7 +27,7 @@ const ARRIVAL_LIMIT: Duration = Duration::from_secs(20);
 const MAX_CAPTION_BYTES: usize = 5000;
 
 /// 64 KiB: room for the caption, the boundaries and the headers of the parts.
-const AROUND_THE_FILE: usize = 64 * 1024;
+const FORM_OVERHEAD_BYTES: usize = 64 * 1024;
 
 /// The characters that a header parameter may hold only in quotes: a space and the `tspecials` of
 /// RFC 2045, section 5.1.
@@ -40,11 +40,11 @@ const NEEDS_QUOTES: &[char] = &[
 pub(super) struct Upload {
     pub(super) form: FileForm,
     /// The permit. It is held to the end, because it bounds the memory that files take.
-    pub(super) place: FilePermit,
+    pub(super) permit: FilePermit,
 }
 
 impl Upload {
-    /// Takes a permit and reads the form, unless that was already done for this request.
+    /// Acquires a permit and reads the form, unless that was already done for this request.
     pub(super) async fn receive(
         mut request: Request,
         bridge: &Bridge,
@@ -53,10 +53,10 @@ impl Upload {
         if let Some(received) = request.extensions_mut().remove() {
             return Ok(received);
         }
-        let place = bridge.file_permit(caller)?;
+        let permit = bridge.file_permit(caller)?;
         Ok(Self {
             form: FileForm::read(request, caller.channel.max_file_bytes).await?,
-            place,
+            permit,
         })
     }
 }
@@ -92,7 +92,7 @@ impl ToSchema for Binary {}
 impl FileForm {
     /// Reads the form from the body. Never holds more of a file than the size limit.
     async fn read(mut request: Request, max_file_bytes: usize) -> Result<Self, Problem> {
-        DefaultBodyLimit::max(max_file_bytes + AROUND_THE_FILE).apply(&mut request);
+        DefaultBodyLimit::max(max_file_bytes + FORM_OVERHEAD_BYTES).apply(&mut request);
         let refusal = if has_unquoted_boundary(request.headers()) {
             "Expected the boundary in quotes, as RFC 2045 requires for its characters: Content-Type: \
              multipart/form-data; boundary=\"...\"."
@@ -166,7 +166,7 @@ fn text(content: Bytes) -> Result<Option<Text>, String> {
 }
 
 /// True if the boundary of the form needs quotes and has none. Such a header is malformed, so the
-/// end of the boundary is a guess. A widely copied piece of Java code writes
+/// end of the boundary is ambiguous. A widely copied piece of Java code writes
 /// `boundary====1732860000000===`.
 fn has_unquoted_boundary(headers: &HeaderMap) -> bool {
     let value = headers

@@ -1,4 +1,4 @@
-//! The `Idempotency-Key` header: a POST that is repeated with the same key is not done again.
+//! The `Idempotency-Key` header: a POST that is repeated with the same key is not processed again.
 //!
 //! This layer surrounds the handlers of the API's POST requests. The handlers do not depend on it.
 //! It reads the body first, once, because the fingerprint covers it. The fingerprint of a form
@@ -23,8 +23,8 @@ use super::load::Permit;
 use super::problem::{Code, Problem};
 use super::request_log::{HasBody, catch_panic};
 use super::state::AppState;
-use crate::bridge::{Bridge, Caller, Claiming, FinishedWork, KeyFate, KeyedResult, KeyedWork};
-use crate::types::idempotency::Answer;
+use crate::bridge::{Bridge, Caller, Claiming, FinishedWork, KeyOutcome, KeyedResult, KeyedWork};
+use crate::types::idempotency::StoredResponse;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::Invalid;
 use crate::types::links;
@@ -78,21 +78,21 @@ pub(super) async fn once(
         user_id: user.ok().map(|User(user_id)| user_id),
         claiming: claiming.of(route),
     };
-    let bearer = caller.clone();
+    let keyed_caller = caller.clone();
     let request_id = caller.trace.request_id().to_owned();
-    let place = request.extensions().get::<Permit>().cloned();
+    let permit = request.extensions().get::<Permit>().cloned();
     let outcome = state
         .bridge
         .once(&caller, keyed, |claim| async move {
-            let mut bearer = bearer;
-            bearer.claim = Some(claim);
-            request.extensions_mut().insert(bearer);
+            let mut keyed_caller = keyed_caller;
+            keyed_caller.claim = Some(claim);
+            request.extensions_mut().insert(keyed_caller);
             // A panic must become a response before the key is settled.
             let answer = catch_panic(next.run(request)).await;
-            let done = done(answer, &request_id).await;
+            let finished = finish(answer, &request_id).await;
             // The permit counts until the work ends, even if the caller has disconnected.
-            drop(place);
-            done
+            drop(permit);
+            finished
         })
         .await?;
     Ok(match outcome {
@@ -136,7 +136,7 @@ async fn read(
     let target = target(&mut parts, route).await;
     let (method, target) = (parts.method.as_str().as_bytes(), target.as_bytes());
     let unread = Request::from_parts(parts.clone(), body);
-    // A file counts against the permits for files, and is held only once.
+    // A file counts against the permits for files, and is in memory only once.
     if route.as_str().ends_with("/files") {
         let upload = Upload::receive(unread, bridge, caller).await?;
         let FileForm { file, caption } = &upload.form;
@@ -146,7 +146,7 @@ async fn read(
         request.extensions_mut().insert(upload);
         return Ok((fingerprint, request));
     }
-    let body = extract::read(unread).await?;
+    let body = extract::read_json(unread).await?;
     let fingerprint = Fingerprint::of(&[method, target, &body]);
     Ok((fingerprint, Request::from_parts(parts, Body::from(body))))
 }
@@ -176,34 +176,37 @@ async fn target(parts: &mut Parts, route: &MatchedPath) -> String {
     }
 }
 
-/// Decides the fate of the key from the handler's response. Repeats get the same response, with two
-/// exceptions: nothing was done, or the outcome is unknown and a repeat has to find it out.
-async fn done(response: Response, request_id: &str) -> FinishedWork<Response> {
-    let fate = match response.extensions().get::<Problem>() {
-        Some(problem) if problem.is_unsettled() => KeyFate::Open,
-        Some(problem) if problem.code().nothing_done() => KeyFate::Free,
-        Some(problem) => KeyFate::Answered(copy(problem.render(request_id)).await.0),
-        None if !response.status().is_success() => KeyFate::Free,
+/// Decides the outcome for the key from the handler's response. Repeats get the same response, with
+/// two exceptions: nothing was done, or the outcome is unknown and a repeat has to determine it.
+async fn finish(response: Response, request_id: &str) -> FinishedWork<Response> {
+    let key_outcome = match response.extensions().get::<Problem>() {
+        Some(problem) if problem.is_unsettled() => KeyOutcome::Unknown,
+        Some(problem) if problem.code().had_no_effect() => KeyOutcome::Free,
+        Some(problem) => KeyOutcome::Answered(copy(problem.render(request_id)).await.0),
+        None if !response.status().is_success() => KeyOutcome::Free,
         None => {
             let (answer, outcome) = copy(response).await;
-            let fate = KeyFate::Answered(answer);
-            return FinishedWork { outcome, fate };
+            let key_outcome = KeyOutcome::Answered(answer);
+            return FinishedWork {
+                outcome,
+                key_outcome,
+            };
         }
     };
     FinishedWork {
         outcome: response,
-        fate,
+        key_outcome,
     }
 }
 
 /// Copies a response: one to store, one to send.
-async fn copy(response: Response) -> (Answer, Response) {
+async fn copy(response: Response) -> (StoredResponse, Response) {
     let (parts, body) = response.into_parts();
     // The body is complete JSON: no response to a POST is a stream or a file.
     let body = to_bytes(body, usize::MAX).await.unwrap_or_default();
     let text = |value: &HeaderValue| value.to_str().map(str::to_owned).ok();
     let headers = parts.headers.iter();
-    let answer = Answer {
+    let answer = StoredResponse {
         status: parts.status.as_u16(),
         headers: headers
             .filter_map(|(name, value)| Some((name.as_str().to_owned(), text(value)?)))
@@ -214,7 +217,7 @@ async fn copy(response: Response) -> (Answer, Response) {
 }
 
 /// Makes the response from a stored one.
-fn replay(answer: Answer) -> Response {
+fn replay(answer: StoredResponse) -> Response {
     let mut response = Response::new(Body::from(answer.body));
     // The stored status and headers were valid, so no fallback is used here.
     *response.status_mut() = StatusCode::from_u16(answer.status).unwrap_or_default();
@@ -301,10 +304,10 @@ mod tests {
         }
     }
 
-    fn answer(fate: KeyFate) -> Option<Answer> {
-        match fate {
-            KeyFate::Answered(answer) => Some(answer),
-            KeyFate::Free | KeyFate::Open => None,
+    fn answer(key_outcome: KeyOutcome) -> Option<StoredResponse> {
+        match key_outcome {
+            KeyOutcome::Answered(answer) => Some(answer),
+            KeyOutcome::Free | KeyOutcome::Unknown => None,
         }
     }
 
@@ -313,15 +316,19 @@ mod tests {
         for &code in Code::ALL {
             let problem = Problem::new(code, "A detail.").into_response();
 
-            let done = done(problem, "abc").await;
+            let finished = finish(problem, "abc").await;
 
             let unsure = ["internal-error", "cloud-outcome-unknown"].contains(&code.as_str());
-            assert_eq!(done.outcome.status().as_u16(), code.status());
-            let kept = answer(done.fate);
-            assert_eq!(kept.is_some(), unsure, "{}", code.as_str());
-            if let Some(kept) = kept {
-                assert_eq!(kept.status, code.status());
-                assert!(kept.body.contains(r#""request_id":"abc""#), "{}", kept.body);
+            assert_eq!(finished.outcome.status().as_u16(), code.status());
+            let stored = answer(finished.key_outcome);
+            assert_eq!(stored.is_some(), unsure, "{}", code.as_str());
+            if let Some(stored) = stored {
+                assert_eq!(stored.status, code.status());
+                assert!(
+                    stored.body.contains(r#""request_id":"abc""#),
+                    "{}",
+                    stored.body
+                );
             }
         }
     }
@@ -332,20 +339,24 @@ mod tests {
         let problem = Problem::from(open);
         assert_eq!(problem.code(), Code::CloudOutcomeUnknown);
 
-        let done = done(problem.into_response(), "abc").await;
+        let finished = finish(problem.into_response(), "abc").await;
 
-        assert!(matches!(done.fate, KeyFate::Open), "{:?}", done.fate);
+        assert!(
+            matches!(finished.key_outcome, KeyOutcome::Unknown),
+            "{:?}",
+            finished.key_outcome
+        );
     }
 
     #[tokio::test]
     async fn a_success_is_both_sent_and_stored_with_its_headers() {
         let accepted = (StatusCode::ACCEPTED, [("location", "/v1/messages/a")], "{}");
 
-        let done = done(accepted.into_response(), "abc").await;
+        let finished = finish(accepted.into_response(), "abc").await;
 
-        let kept = replay(answer(done.fate).unwrap());
-        assert_eq!(kept.headers()["idempotency-replayed"], "true");
-        for response in [kept, done.outcome] {
+        let stored = replay(answer(finished.key_outcome).unwrap());
+        assert_eq!(stored.headers()["idempotency-replayed"], "true");
+        for response in [stored, finished.outcome] {
             assert_eq!(response.status(), StatusCode::ACCEPTED);
             assert_eq!(response.headers()["location"], "/v1/messages/a");
             let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();

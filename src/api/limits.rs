@@ -1,4 +1,4 @@
-//! The rate limits of a channel: requests per second, in all and about one user. Each process
+//! The rate limits of a channel: requests per second, in total and about each user. Each process
 //! counts for itself.
 //!
 //! The response headers follow the IETF draft on the header fields `RateLimit` and
@@ -44,7 +44,7 @@ pub(super) struct RemainingLimit(Option<(HeaderValue, HeaderValue)>);
 /// A rate limit that was reached.
 #[derive(Debug)]
 pub(super) struct LimitReached {
-    what: &'static str,
+    scope: &'static str,
     wait_seconds: u64,
     policy: HeaderValue,
 }
@@ -70,7 +70,7 @@ impl Limits {
     }
 
     /// True if there is a limit per user, so that the user of a request matters.
-    pub(super) fn are_about_users(&self) -> bool {
+    pub(super) fn has_user_limit(&self) -> bool {
         self.user.is_some()
     }
 
@@ -79,33 +79,36 @@ impl Limits {
         let Some(policy) = &self.policy else {
             return Ok(RemainingLimit::default());
         };
-        let excess = |what, until: NotUntil<_>| {
+        let limit_reached = |scope, until: NotUntil<_>| {
             let wait = until.wait_time_from(DefaultClock::default().now());
             LimitReached {
-                what,
+                scope,
                 wait_seconds: wait.as_secs() + 1,
                 policy: policy.clone(),
             }
         };
-        // The user's limit is checked first. So excess requests about one user use up nothing of
+        // The user's limit is checked first. So excess requests about one user do not use up
         // the channel's limit.
         let user = user.map(|user| self.hasher.hash_one(user));
         let of_user = self.user.as_ref().zip(user);
         let of_user = of_user.map(|(limiter, user)| limiter.check_key(&user));
-        let of_user = of_user.transpose().map_err(|until| excess("user", until))?;
+        let of_user = of_user
+            .transpose()
+            .map_err(|until| limit_reached("user", until))?;
         let of_channel = self.channel.as_ref().map(RateLimiter::check);
         let of_channel = of_channel
             .transpose()
-            .map_err(|until| excess("channel", until))?;
-        let left = [("channel", of_channel), ("user", of_user)];
-        let left = left.into_iter().filter_map(|(name, state)| {
-            let left = state?.remaining_burst_capacity();
-            Some(format!("\"{name}\";r={left};t=1"))
+            .map_err(|until| limit_reached("channel", until))?;
+        let remaining = [("channel", of_channel), ("user", of_user)];
+        let remaining = remaining.into_iter().filter_map(|(name, state)| {
+            let remaining = state?.remaining_burst_capacity();
+            Some(format!("\"{name}\";r={remaining};t=1"))
         });
-        let left = left.collect::<Vec<_>>().join(", ");
-        let left = HeaderValue::try_from(left).ok();
-        let left = left.filter(|left| !left.is_empty());
-        Ok(RemainingLimit(left.map(|left| (left, policy.clone()))))
+        let remaining = remaining.collect::<Vec<_>>().join(", ");
+        let remaining = HeaderValue::try_from(remaining).ok();
+        let remaining = remaining.filter(|remaining| !remaining.is_empty());
+        let headers = remaining.map(|remaining| (remaining, policy.clone()));
+        Ok(RemainingLimit(headers))
     }
 
     /// Forgets the users whose limit is fully available again, because they were idle long enough.
@@ -119,9 +122,9 @@ impl Limits {
 
 impl RemainingLimit {
     /// Adds the `RateLimit` headers to the response.
-    pub(super) fn describe(self, headers: &mut HeaderMap) {
-        if let Some((left, policy)) = self.0 {
-            headers.insert(RATE_LIMIT, left);
+    pub(super) fn add_headers(self, headers: &mut HeaderMap) {
+        if let Some((remaining, policy)) = self.0 {
+            headers.insert(RATE_LIMIT, remaining);
             headers.insert(RATE_LIMIT_POLICY, policy);
         }
     }
@@ -129,18 +132,18 @@ impl RemainingLimit {
 
 impl LimitReached {
     pub(super) fn problem(&self) -> Problem {
-        let detail = match self.what {
+        let detail = match self.scope {
             "user" => "The channel's limit of requests per second about this user is reached.",
             _ => "The channel's limit of requests per second is reached.",
         };
         Problem::new(Code::TooManyRequests, detail).retry_after(self.wait_seconds)
     }
 
-    /// Adds the `RateLimit` headers that say that nothing is left, and for how long.
-    pub(super) fn describe(self, headers: &mut HeaderMap) {
-        let (name, seconds) = (self.what, self.wait_seconds);
-        let none_left = HeaderValue::try_from(format!("\"{name}\";r=0;t={seconds}"));
-        headers.extend(none_left.ok().map(|none_left| (RATE_LIMIT, none_left)));
+    /// Adds the `RateLimit` headers, which state that no request remains, and for how long.
+    pub(super) fn add_headers(self, headers: &mut HeaderMap) {
+        let (name, seconds) = (self.scope, self.wait_seconds);
+        let value = HeaderValue::try_from(format!("\"{name}\";r=0;t={seconds}"));
+        headers.extend(value.ok().map(|value| (RATE_LIMIT, value)));
         headers.insert(RATE_LIMIT_POLICY, self.policy);
     }
 }
@@ -157,9 +160,9 @@ mod tests {
         UserId::try_from(name.to_owned()).unwrap()
     }
 
-    fn told(describe: impl FnOnce(&mut HeaderMap)) -> (String, String) {
+    fn headers_of(add_headers: impl FnOnce(&mut HeaderMap)) -> (String, String) {
         let mut headers = HeaderMap::new();
-        describe(&mut headers);
+        add_headers(&mut headers);
         let text = |name| headers[name].to_str().unwrap().to_owned();
         (text("ratelimit"), text("ratelimit-policy"))
     }
@@ -173,13 +176,13 @@ mod tests {
         let excess = limits.check(Some(&user("ada"))).unwrap_err();
         let other = limits.check(Some(&user("bob"))).unwrap();
 
-        let (left, policies) = told(|headers| first.describe(headers));
-        assert_eq!(left, "\"channel\";r=99999;t=1, \"user\";r=0;t=1");
+        let (remaining, policies) = headers_of(|headers| first.add_headers(headers));
+        assert_eq!(remaining, "\"channel\";r=99999;t=1, \"user\";r=0;t=1");
         assert_eq!(policies, policy);
-        let refused = told(|headers| excess.describe(headers));
+        let refused = headers_of(|headers| excess.add_headers(headers));
         assert_eq!(refused, ("\"user\";r=0;t=1".to_owned(), policy.to_owned()));
-        let (left, _) = told(|headers| other.describe(headers));
-        assert!(left.ends_with("\"user\";r=0;t=1"), "{left}");
+        let (remaining, _) = headers_of(|headers| other.add_headers(headers));
+        assert!(remaining.ends_with("\"user\";r=0;t=1"), "{remaining}");
     }
 
     #[test]
@@ -189,8 +192,8 @@ mod tests {
         limits.check(Some(&user("ada"))).unwrap();
 
         let excess = limits.check(Some(&user("bob"))).unwrap_err();
-        assert_eq!(excess.what, "channel");
-        assert_eq!(limits.check(None).unwrap_err().what, "channel");
+        assert_eq!(excess.scope, "channel");
+        assert_eq!(limits.check(None).unwrap_err().scope, "channel");
     }
 
     #[test]
@@ -199,8 +202,8 @@ mod tests {
         let mut headers = HeaderMap::new();
 
         for _ in 0..1000 {
-            let allowance = limits.check(Some(&user("ada"))).unwrap();
-            allowance.describe(&mut headers);
+            let remaining = limits.check(Some(&user("ada"))).unwrap();
+            remaining.add_headers(&mut headers);
         }
 
         assert!(headers.is_empty());

@@ -1,11 +1,11 @@
 //! The bounds on work in progress: requests, the bytes of their bodies, and the bytes of pages of
 //! events.
 //!
-//! A caller that has proven nothing holds no permit. A channel's request takes its permit once its
-//! key or token is verified. A notification's bytes count once its head is well-formed, and it
-//! takes its permit once its signature is verified. A request beyond a bound is refused before its
-//! body is read. Bytes count as they arrive, whatever length a request declares. A body that
-//! arrives too slowly is cut, so that no client holds a permit without using it.
+//! An unauthenticated caller holds no permit. A channel's request acquires its permit once its key
+//! or token is verified. A notification's bytes count once its head is well-formed, and it acquires
+//! its permit once its signature is verified. A request beyond a bound is refused before its body
+//! is read. Bytes count as they arrive, whatever length a request declares. A body that arrives too
+//! slowly is cut, so that no client holds a permit without using it.
 //!
 //! The Cloud's notifications have bounds of their own, so that channels that wait for the Cloud do
 //! not block them. A reader that waits for events holds no permit here, but one of the bridge's
@@ -23,29 +23,29 @@ use http_body::{Body as _, Frame, SizeHint};
 use tokio_util::sync::CancellationToken;
 
 use super::problem::Problem;
-use crate::bounds::{Bound, Hold, Holder, LimitReached, Shares};
+use crate::bounds::{Bound, BoundPermit, Holder, LimitReached, Shares};
 use arrival::{Arrival, Pace};
 
 /// The limit on channels' requests in progress. If each takes 5 s, the default limit of the wait
 /// for the Cloud, that is 400 a second. At the usual 100 ms, it is 20,000 a second.
-pub(super) const REQUESTS: usize = 2048;
+pub(super) const MAX_REQUESTS: usize = 2048;
 
 /// 16: the limit on requests in progress with tokens for one user. A user's page or app makes a
 /// few.
-pub(super) const REQUESTS_OF_USER: usize = 16;
+pub(super) const MAX_REQUESTS_OF_USER: usize = 16;
 
 /// The limit on signed notifications in progress. Each takes as long as a commit.
-const NOTIFICATIONS: usize = 512;
+const MAX_NOTIFICATIONS: usize = 512;
 
 /// 64 MiB: the limit on bytes in memory, for request bodies, notification bodies and pages of
 /// events each.
-const BYTES: usize = 64 * 1024 * 1024;
+const MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// 4 MiB: the limit on bytes of event pages in memory for tokens of one user.
-const PAGES_OF_USER: usize = 4 * 1024 * 1024;
+const MAX_PAGE_BYTES_OF_USER: usize = 4 * 1024 * 1024;
 
 /// 1 KiB: the unit in which bytes are counted.
-const UNIT: usize = 1024;
+const UNIT_BYTES: usize = 1024;
 
 /// The work in progress in this process. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -65,23 +65,23 @@ struct Bounds {
     stopping: CancellationToken,
 }
 
-/// The permit of a request or response, held as long as any clone of this lives.
+/// The permit of a request or response. It is released when its last clone is dropped.
 #[derive(Debug, Clone)]
 pub(super) struct Permit(Arc<PermitKind>);
 
 #[derive(Debug)]
 enum PermitKind {
     Request(RequestPermit),
-    Page { _room: Hold },
+    Page { _permit: BoundPermit },
 }
 
 /// A request in progress.
 #[derive(Debug)]
 struct RequestPermit {
-    _request: Option<Hold>,
+    _request: Option<BoundPermit>,
     /// The part of the bound that its body takes so far, in units; `None` if the body does not
     /// count.
-    bytes: Option<Mutex<Hold>>,
+    bytes: Option<Mutex<BoundPermit>>,
     pace: &'static Pace,
     stopping: CancellationToken,
     /// The reason for which its body was cut, if it was.
@@ -100,15 +100,15 @@ impl Load {
     /// soon after `stopping` are cut.
     #[must_use]
     pub fn new(channels: usize, accounts: usize, stopping: CancellationToken) -> Self {
-        let units = BYTES / UNIT;
-        let page_shares = Shares::new(units, PAGES_OF_USER / UNIT, channels);
+        let units = MAX_BYTES / UNIT_BYTES;
+        let page_shares = Shares::new(units, MAX_PAGE_BYTES_OF_USER / UNIT_BYTES, channels);
         let bound = |all, user, holders| Bound::new(Shares::new(all, user, holders));
         Self(Arc::new(Bounds {
-            requests: bound(REQUESTS, REQUESTS_OF_USER, channels),
+            requests: bound(MAX_REQUESTS, MAX_REQUESTS_OF_USER, channels),
             // The bodies of one user need no share: the limit on a user's requests keeps them to at
             // most a sixteenth of all bytes.
             bodies: bound(units, units, channels),
-            notifications: bound(NOTIFICATIONS, NOTIFICATIONS, accounts),
+            notifications: bound(MAX_NOTIFICATIONS, MAX_NOTIFICATIONS, accounts),
             notification_bodies: bound(units, units, accounts),
             pages: Bound::new(page_shares),
             page_shares,
@@ -116,8 +116,8 @@ impl Load {
         }))
     }
 
-    /// Takes a permit for a channel's request, if there is room. Its body and its response hold the
-    /// permit. Returns `None` for a route that needs none.
+    /// Acquires a permit for a channel's request, which its body and its response hold. Returns
+    /// `None` for a route that needs none.
     pub(super) fn admit(&self, holder: Holder<'_>, route: &str) -> Result<Option<Permit>, Problem> {
         // Readers wait long, and there may be many. Each holds a reader's permit while it waits,
         // and its pages count.
@@ -127,8 +127,8 @@ impl Load {
         // A file counts against the permits for files.
         let is_file = route.ends_with("/files");
         let bounds = &*self.0;
-        let request = bounds.requests.take(holder, 1).map_err(|exhausted| {
-            Problem::overloaded(match exhausted {
+        let request = bounds.requests.acquire(holder, 1).map_err(|limit| {
+            Problem::overloaded(match limit {
                 LimitReached::All => {
                     "Too many requests are in progress; this one was not read."
                 }
@@ -143,7 +143,10 @@ impl Load {
         let bytes = if is_file {
             None
         } else {
-            let bytes = bounds.bodies.take(holder, 0).map_err(body_limit_problem)?;
+            let bytes = bounds
+                .bodies
+                .acquire(holder, 0)
+                .map_err(body_limit_problem)?;
             Some(Mutex::new(bytes))
         };
         Ok(Some(Permit::new(PermitKind::Request(RequestPermit {
@@ -163,7 +166,9 @@ impl Load {
     /// verified before its end, so it takes no permit yet.
     pub(super) fn notification_body(&self, account_id: &str) -> Result<Permit, Problem> {
         let bounds = &*self.0;
-        let bytes = bounds.notification_bodies.take(of_account(account_id), 0);
+        let bytes = bounds
+            .notification_bodies
+            .acquire(of_account(account_id), 0);
         let bytes = bytes.map_err(|_| Problem::too_many_notifications())?;
         Ok(Permit::new(PermitKind::Request(RequestPermit {
             _request: None,
@@ -174,13 +179,13 @@ impl Load {
         })))
     }
 
-    /// Takes a permit for a signed notification for an account.
-    pub(super) fn notification(&self, account_id: &str) -> Result<Hold, Problem> {
-        let place = self.0.notifications.take(of_account(account_id), 1);
-        place.map_err(|_| Problem::too_many_notifications())
+    /// Acquires a permit for a signed notification for an account.
+    pub(super) fn notification(&self, account_id: &str) -> Result<BoundPermit, Problem> {
+        let permit = self.0.notifications.acquire(of_account(account_id), 1);
+        permit.map_err(|_| Problem::too_many_notifications())
     }
 
-    /// Takes room for a page of events of this size, or for a part of a stream, within the shares.
+    /// Acquires a permit for a page of events of this size, or for a part of a stream.
     ///
     /// # Errors
     ///
@@ -188,15 +193,16 @@ impl Load {
     pub(super) fn page(&self, holder: Holder<'_>, bytes: usize) -> Result<Permit, LimitReached> {
         let Shares { channel, user, .. } = self.0.page_shares;
         // A page that is larger than a share takes all of it.
-        let most = holder.user.map_or(channel, |_| user.min(channel));
-        let room = self.0.pages.take(holder, bytes.div_ceil(UNIT).min(most))?;
-        Ok(Permit::new(PermitKind::Page { _room: room }))
+        let max_units = holder.user.map_or(channel, |_| user.min(channel));
+        let units = bytes.div_ceil(UNIT_BYTES).min(max_units);
+        let permit = self.0.pages.acquire(holder, units)?;
+        Ok(Permit::new(PermitKind::Page { _permit: permit }))
     }
 }
 
-/// Makes the problem for a page of events that finds no room.
-pub(super) fn page_limit_problem(exhausted: LimitReached) -> Problem {
-    Problem::overloaded(match exhausted {
+/// Makes the problem for a page of events for which no permit is available.
+pub(super) fn page_limit_problem(limit: LimitReached) -> Problem {
+    Problem::overloaded(match limit {
         LimitReached::All => "Too many events are being sent to readers.",
         LimitReached::Channel => "Too many events are being sent to readers of this channel.",
         LimitReached::User => {
@@ -206,18 +212,21 @@ pub(super) fn page_limit_problem(exhausted: LimitReached) -> Problem {
 }
 
 impl Permit {
-    fn new(held: PermitKind) -> Self {
-        Self(Arc::new(held))
+    fn new(kind: PermitKind) -> Self {
+        Self(Arc::new(kind))
     }
 
     /// Converts a text to bytes that hold the permit until the last of them is dropped.
-    pub(super) fn holding(self, text: String) -> Bytes {
-        Bytes::from_owner(TextWithPermit { text, _place: self })
+    pub(super) fn attach_to_text(self, text: String) -> Bytes {
+        Bytes::from_owner(TextWithPermit {
+            text,
+            _permit: self,
+        })
     }
 
     /// Wraps the request's body as it arrives: it is counted, and cut if it does not fit or takes
     /// too long.
-    pub(super) fn arriving(&self, body: Body) -> Body {
+    pub(super) fn limit_body(&self, body: Body) -> Body {
         if body.is_end_stream() {
             return body;
         }
@@ -227,21 +236,21 @@ impl Permit {
     /// Counts the bytes of a body that have arrived.
     fn count_bytes(&self, bytes: usize) -> Result<(), Problem> {
         let PermitKind::Request(RequestPermit {
-            bytes: Some(booked),
+            bytes: Some(counted),
             pace,
             ..
         }) = &*self.0
         else {
             return Ok(());
         };
-        let mut booked = booked.lock().unwrap_or_else(PoisonError::into_inner);
-        let more = bytes.div_ceil(UNIT) - booked.amount();
-        booked.take_more(more).map_err(pace.no_room)
+        let mut counted = counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let more = bytes.div_ceil(UNIT_BYTES) - counted.amount();
+        counted.acquire_more(more).map_err(pace.no_room)
     }
 
     /// Returns the response, or the problem for which the body was cut.
-    pub(super) fn answer(&self, answer: Response) -> Response {
-        self.cut().map_or(answer, Problem::into_response)
+    pub(super) fn response_or_cut(&self, response: Response) -> Response {
+        self.cut().map_or(response, Problem::into_response)
     }
 
     /// Returns the problem for which the request's body was cut, if it was.
@@ -254,12 +263,15 @@ impl Permit {
 
     /// Makes the response hold the permit until its last byte is written or the connection is
     /// dropped.
-    pub(super) fn with_permit(self, answer: Response) -> Response {
-        answer.map(|body| {
+    pub(super) fn attach_to(self, response: Response) -> Response {
+        response.map(|body| {
             if body.is_end_stream() {
                 return body;
             }
-            Body::new(BodyWithPermit { body, _place: self })
+            Body::new(BodyWithPermit {
+                body,
+                _permit: self,
+            })
         })
     }
 }
@@ -271,9 +283,9 @@ fn of_account(account_id: &str) -> Holder<'_> {
     }
 }
 
-/// Makes the problem for a channel's body that does not fit.
-fn body_limit_problem(exhausted: LimitReached) -> Problem {
-    Problem::overloaded(match exhausted {
+/// Makes the problem for a channel's body that exceeds a limit.
+fn body_limit_problem(limit: LimitReached) -> Problem {
+    Problem::overloaded(match limit {
         LimitReached::All => {
             "The bodies of the requests in progress have reached their total size limit; nothing was done."
         }
@@ -286,7 +298,7 @@ fn body_limit_problem(exhausted: LimitReached) -> Problem {
 /// A text that holds a permit.
 struct TextWithPermit {
     text: String,
-    _place: Permit,
+    _permit: Permit,
 }
 
 impl AsRef<[u8]> for TextWithPermit {
@@ -298,7 +310,7 @@ impl AsRef<[u8]> for TextWithPermit {
 /// A body that holds a permit.
 struct BodyWithPermit {
     body: Body,
-    _place: Permit,
+    _permit: Permit,
 }
 
 impl http_body::Body for BodyWithPermit {

@@ -135,8 +135,8 @@ fn describe_idempotency(document: &mut Document) {
         .parameter_in(ParameterIn::Header)
         .required(Required::False)
         .description(Some(
-            "A name for this request, stored for 24 hours. If the request is sent again under this name, it is not done \
-             again but gets the first response. Names belong to the channel, or to the user of a token for one user.",
+            "The key of this request, stored for 24 hours. If the request is sent again with this key, it is not processed \
+             again but gets the first response. Keys belong to the channel, or to the user of a token for one user.",
         ))
         .schema(Some(
             ObjectBuilder::new()

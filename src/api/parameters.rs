@@ -1,5 +1,5 @@
 //! The query parameters of the operations. A request with an unknown one is refused, so that a typo
-//! is not lost silently.
+//! does not go unnoticed.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -29,7 +29,7 @@ impl KnownParameters {
         let paths = paths.filter(|(path, _)| path.starts_with("/v1/"));
         Self(
             paths
-                .map(|(path, item)| (path.clone(), by_method(item)))
+                .map(|(path, item)| (path.clone(), parameters_by_method(item)))
                 .collect(),
         )
     }
@@ -52,13 +52,13 @@ impl KnownParameters {
         };
         let mut operations = operations.into_iter().flatten();
         match operations.find(|(known, _)| known == method) {
-            Some((_, known)) => refuse_others(query, known),
+            Some((_, known)) => refuse_unknown(query, known),
             None => Ok(()),
         }
     }
 }
 
-fn by_method(item: &PathItem) -> Vec<(Method, Vec<String>)> {
+fn parameters_by_method(item: &PathItem) -> Vec<(Method, Vec<String>)> {
     let operations = [
         (Method::GET, &item.get),
         (Method::PUT, &item.put),
@@ -67,11 +67,11 @@ fn by_method(item: &PathItem) -> Vec<(Method, Vec<String>)> {
     ];
     let operations = operations.into_iter();
     operations
-        .filter_map(|(method, operation)| Some((method, of_query(operation.as_ref()?))))
+        .filter_map(|(method, operation)| Some((method, query_parameters(operation.as_ref()?))))
         .collect()
 }
 
-fn of_query(operation: &Operation) -> Vec<String> {
+fn query_parameters(operation: &Operation) -> Vec<String> {
     let parameters = operation.parameters.iter().flatten();
     parameters
         .filter_map(|parameter| match parameter {
@@ -84,16 +84,16 @@ fn of_query(operation: &Operation) -> Vec<String> {
 }
 
 /// Passes a request on if it has no query parameters.
-pub(super) async fn none(request: Request, next: Next) -> Result<Response, Infallible> {
-    match refuse_others(request.uri().query().unwrap_or_default(), &[]) {
+pub(super) async fn refuse_any(request: Request, next: Next) -> Result<Response, Infallible> {
+    match refuse_unknown(request.uri().query().unwrap_or_default(), &[]) {
         Ok(()) => Ok(next.run(request).await),
         Err(problem) => Ok(problem.into_response()),
     }
 }
 
-fn refuse_others(query: &str, known: &[String]) -> Result<(), Problem> {
+fn refuse_unknown(query: &str, known: &[String]) -> Result<(), Problem> {
     let mut names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
-    let Some(other) = names.find(|name| !known.iter().any(|known| known == name)) else {
+    let Some(unknown) = names.find(|name| !known.iter().any(|known| known == name)) else {
         return Ok(());
     };
     let expected = match known {
@@ -101,7 +101,7 @@ fn refuse_others(query: &str, known: &[String]) -> Result<(), Problem> {
         known => format!("one of `{}`", known.join("`, `")),
     };
     Err(Problem::parameter(
-        &other,
+        &unknown,
         format!("unknown parameter, expected {expected}"),
     ))
 }
@@ -114,7 +114,7 @@ mod tests {
     fn the_first_unknown_parameter_is_reported_with_the_known_ones() {
         let known = ["after".to_owned(), "limit".to_owned()];
         let refused = |query, known: &[String]| {
-            refuse_others(query, known)
+            refuse_unknown(query, known)
                 .err()
                 .map(|problem| format!("{problem:?}"))
         };

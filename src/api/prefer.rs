@@ -14,7 +14,7 @@ use crate::outbox::WaitPreference;
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 
 /// 1 to 30 s: the range of the wait. A longer wait would hold a permit that others need.
-const WAITS: RangeInclusive<u64> = 1..=30;
+const WAIT_RANGE: RangeInclusive<u64> = 1..=30;
 
 /// The preferences of a request. Unknown and malformed ones are ignored, as the RFC demands. A wait
 /// out of range becomes the nearest one in range, which `Preference-Applied` names.
@@ -65,7 +65,7 @@ impl Prefer {
     }
 
     /// Returns the time to wait for the Cloud.
-    pub(super) fn patience(&self) -> WaitPreference {
+    pub(super) fn wait_preference(&self) -> WaitPreference {
         match self.0 {
             None => WaitPreference::default(),
             Some(Preference::Wait(seconds)) => WaitPreference {
@@ -95,7 +95,7 @@ fn wait(text: &str) -> Option<u64> {
     }
     // A number that does not parse here has too many digits.
     let seconds = text.parse().unwrap_or(u64::MAX);
-    Some(seconds.clamp(*WAITS.start(), *WAITS.end()))
+    Some(seconds.clamp(*WAIT_RANGE.start(), *WAIT_RANGE.end()))
 }
 
 #[cfg(test)]

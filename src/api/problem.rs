@@ -63,8 +63,8 @@ pub struct Problem {
     errors: Vec<Violation>,
     upstream: Option<Box<Upstream>>,
     retry_after_seconds: Option<u64>,
-    /// True if the outcome is unknown and a repeat with the same idempotency key has to find it
-    /// out.
+    /// True if the outcome is unknown and a repeat with the same idempotency key has to
+    /// determine it.
     is_unsettled: bool,
     cause: Option<Arc<dyn StdError + Send + Sync>>,
 }
@@ -179,7 +179,7 @@ impl Problem {
 
     /// Turns an error about a member of the body into one about a parameter.
     #[must_use]
-    pub(super) fn of_parameter(mut self) -> Self {
+    pub(super) fn for_parameter(mut self) -> Self {
         for error in &mut self.errors {
             error.detail = error.detail.replacen("member", "parameter", 1);
         }
@@ -221,8 +221,8 @@ impl Problem {
         status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
     }
 
-    /// True if the outcome is unknown and a repeat with the same idempotency key has to find it
-    /// out.
+    /// True if the outcome is unknown and a repeat with the same idempotency key has to
+    /// determine it.
     pub(super) fn is_unsettled(&self) -> bool {
         self.is_unsettled
     }
@@ -276,7 +276,7 @@ impl Problem {
         use CloudFailureKind as Kind;
         let refused = failure.upstream.as_ref().and_then(|it| it.title.as_deref());
         let detail = match failure.kind {
-            Kind::NotAsked => "The Cloud did not answer a preparatory request; nothing was sent.",
+            Kind::NotSent => "The Cloud did not answer a preparatory request; nothing was sent.",
             Kind::Unreachable => "The Cloud cannot be reached.",
             Kind::Throttled => "The Cloud accepts no more requests for now.",
             Kind::Blocked => "A gateway answered in place of the Cloud.",
@@ -307,14 +307,14 @@ impl Problem {
             ..Self::new(failure.kind.code(), detail)
         };
         match failure.kind {
-            Kind::NotAsked
+            Kind::NotSent
             | Kind::Unreachable
             | Kind::Throttled
             | Kind::Blocked
             | Kind::WithoutTls
             | Kind::Unavailable => {
-                let asked = failure.retry_after;
-                let seconds = asked.map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
+                let requested = failure.retry_after;
+                let seconds = requested.map_or(CLOUD_RETRY_SECONDS, |after| after.as_secs().max(1));
                 problem.retry_after(seconds)
             }
             _ => problem,
@@ -404,7 +404,7 @@ impl From<bridge::Error> for Problem {
             Error::FileGone(_) => Self::new(code, "The Cloud no longer has this file.",
             ),
             Error::FileTypeRefused { allowed } => Self::file_type_refused(allowed),
-            Error::TooManyFiles(exhausted) => Self::new(code, match exhausted {
+            Error::TooManyFiles(limit) => Self::new(code, match limit {
                     LimitReached::All => "Too many files are being sent to the Cloud; this one was not sent.",
                     LimitReached::Channel => "Too many files of this channel are being sent to the Cloud or are queued; this one was not sent.",
                     LimitReached::User => "Too many files are being sent with tokens for this user, or are queued for this user; this one was not sent.",
@@ -428,7 +428,7 @@ impl From<bridge::Error> for Problem {
             Error::NoCallback => Self::new(code, "This channel has no callback URL, so nothing is delivered to it.",
             ),
             Error::CursorUnknown => Self::parameter("after", CURSOR_UNKNOWN.to_owned()),
-            Error::TooManyReaders(exhausted) => Self::new(code, match exhausted {
+            Error::TooManyReaders(limit) => Self::new(code, match limit {
                     LimitReached::All => "Too many readers are waiting for events; reading without waiting is possible.",
                     LimitReached::Channel => "Too many readers of this channel are waiting for events; reading without waiting is possible.",
                     LimitReached::User => "Too many readers with tokens for this user are waiting for events; reading without waiting is possible.",
@@ -466,13 +466,13 @@ impl From<bridge::Error> for Problem {
                     "expected a text whose request to the Cloud has at most {limit} characters, this one has {chars}; with \"split\": true it is sent in several messages"
                 ),
             ),
-            Error::PartlySent { sent, of, cause } => {
+            Error::PartlySent { sent, total, cause } => {
                 let cause = Self::from(Error::clone(cause));
                 let count = sent.len();
                 Self {
                     upstream: cause.upstream,
                     ..Self::new(code, format!(
-                            "{count} of {of} messages were sent, with the sequences {sent:?}; the next was not: {}",
+                            "{count} of {total} messages were sent, with the sequences {sent:?}; the next was not: {}",
                             cause.detail
                         ),
                     )

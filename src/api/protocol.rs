@@ -85,11 +85,11 @@ impl ProtocolErrors {
     }
 
     fn answer<B>(&self, request: &mut Request<B>, problem: Problem) -> Response {
-        let envelope = RequestLog::open(request, &*self.clock);
+        let log = RequestLog::open(request, &*self.clock);
         let answer = problem.into_response();
         match &self.metrics {
-            Some(metrics) => envelope.seal(answer, metrics, &self.anonymous),
-            None => envelope.finish_uncounted(answer, &self.anonymous),
+            Some(metrics) => log.finish(answer, metrics, &self.anonymous),
+            None => log.finish_uncounted(answer, &self.anonymous),
         }
     }
 }
@@ -115,7 +115,9 @@ fn is_host(value: &[u8]) -> bool {
     let Ok(text) = str::from_utf8(value) else {
         return false;
     };
-    let address = text.strip_prefix('[').and_then(|rest| rest.split_once(']'));
+    let address = text
+        .strip_prefix('[')
+        .and_then(|after| after.split_once(']'));
     let (is_host, port) = if let Some((address, port)) = address {
         (address.parse::<Ipv6Addr>().is_ok(), port)
     } else {

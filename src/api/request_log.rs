@@ -22,7 +22,7 @@ const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// 20 lines in 10 s: the log limit for each kind of response that a caller can get without a key.
-const LINES: u32 = 20;
+const MAX_LINES: u32 = 20;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The log limit for requests that need no key, since a caller can send any number of them. Clones
@@ -33,7 +33,7 @@ pub(super) struct AnonymousLog(Arc<Mutex<HashMap<&'static str, Window>>>);
 /// The lines logged for one kind of response in the current window.
 #[derive(Debug)]
 struct Window {
-    since: Instant,
+    started_at: Instant,
     lines: u32,
     /// The number of lines that were left out.
     unlogged: u64,
@@ -45,15 +45,15 @@ impl AnonymousLog {
     fn admit(&self, kind: &'static str, now: Instant) -> Option<u64> {
         let mut windows = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let window = windows.entry(kind).or_insert(Window {
-            since: now,
+            started_at: now,
             lines: 0,
             unlogged: 0,
         });
-        if now.duration_since(window.since) >= WINDOW {
-            window.since = now;
+        if now.duration_since(window.started_at) >= WINDOW {
+            window.started_at = now;
             window.lines = 0;
         }
-        if window.lines == LINES {
+        if window.lines == MAX_LINES {
             window.unlogged += 1;
             return None;
         }
@@ -80,7 +80,7 @@ impl RequestLog {
     /// Begins the log of a request, and gives the request its trace.
     pub(super) fn open<B>(request: &mut Request<B>, clock: &dyn Clock) -> Self {
         let started = Instant::now();
-        let trace = Arc::new(begun(request.headers(), clock.uuid()));
+        let trace = Arc::new(continue_trace(request.headers(), clock.uuid()));
         let route = request.extensions().get::<MatchedPath>().cloned();
         let span = step!(
             trace,
@@ -96,7 +96,7 @@ impl RequestLog {
             started,
             trace,
             route,
-            method: word(request.method()),
+            method: method_label(request.method()),
             span,
         }
     }
@@ -108,14 +108,14 @@ impl RequestLog {
 
     /// Completes the response: adds the request id, renders a problem, counts the response and logs
     /// it.
-    pub(super) fn seal(
+    pub(super) fn finish(
         self,
         response: Response,
         metrics: &Metrics,
         anonymous: &AnonymousLog,
     ) -> Response {
         let _entered = self.span.enter();
-        let (response, problem) = rendered(response, self.trace.request_id());
+        let (response, problem) = render_problem(response, self.trace.request_id());
         let status = response.status();
         let duration = self.started.elapsed();
         let route = route_name(self.route.as_ref());
@@ -124,8 +124,8 @@ impl RequestLog {
         if let Some(problem) = &problem {
             metrics.count(&PROBLEMS, [problem.code().as_str()], 1);
         }
-        self.tell(status, problem.as_ref(), duration, false, anonymous);
-        self.named(response)
+        self.log_response(status, problem.as_ref(), duration, false, anonymous);
+        self.with_request_id(response)
     }
 
     /// Completes the response to an operator's request, without counting it in the metrics.
@@ -133,32 +133,32 @@ impl RequestLog {
     /// level.
     pub(super) fn finish_uncounted(self, response: Response, anonymous: &AnonymousLog) -> Response {
         let _entered = self.span.enter();
-        let (response, problem) = rendered(response, self.trace.request_id());
-        let looked = self.method == "GET";
+        let (response, problem) = render_problem(response, self.trace.request_id());
+        let is_read = self.method == "GET";
         let duration = self.started.elapsed();
         let status = response.status();
-        self.tell(status, problem.as_ref(), duration, looked, anonymous);
-        self.named(response)
+        self.log_response(status, problem.as_ref(), duration, is_read, anonymous);
+        self.with_request_id(response)
     }
 
     /// Logs the response, unless the log limit for its kind is reached.
-    fn tell(
+    fn log_response(
         &self,
         status: StatusCode,
         problem: Option<&Problem>,
-        took: Duration,
-        looked: bool,
+        duration: Duration,
+        is_read: bool,
         anonymous: &AnonymousLog,
     ) {
         self.span.record("status", status.as_u16());
         let unlogged = match self.unauthenticated_kind(problem) {
-            Some(kind) => match anonymous.admit(kind, self.started + took) {
+            Some(kind) => match anonymous.admit(kind, self.started + duration) {
                 Some(unlogged) => (unlogged > 0).then_some(unlogged),
                 None => return,
             },
             None => None,
         };
-        let duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let cause = problem.and_then(Problem::cause);
         let code = problem.map(|problem| problem.code().as_str());
         let status = status.as_u16();
@@ -180,7 +180,7 @@ impl RequestLog {
                 error = cause,
                 "request refused"
             );
-        } else if looked {
+        } else if is_read {
             tracing::debug!(status, duration_ms, "request answered");
         } else {
             tracing::info!(status, duration_ms, unlogged, "request answered");
@@ -202,7 +202,7 @@ impl RequestLog {
         (is_before_the_key || !route.starts_with("/v1/")).then_some(code.as_str())
     }
 
-    fn named(&self, mut response: Response) -> Response {
+    fn with_request_id(&self, mut response: Response) -> Response {
         if let Ok(id) = HeaderValue::from_str(self.trace.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -215,7 +215,7 @@ fn route_name(route: Option<&MatchedPath>) -> &str {
 }
 
 /// Continues the caller's trace, or begins a new one.
-fn begun(headers: &HeaderMap, fresh: Uuid) -> Trace {
+fn continue_trace(headers: &HeaderMap, new_id: Uuid) -> Trace {
     // If there are two `traceparent` headers, it is not known which one is right, so both are
     // ignored.
     let mut parents = headers.get_all(TRACEPARENT).iter();
@@ -224,12 +224,12 @@ fn begun(headers: &HeaderMap, fresh: Uuid) -> Trace {
     // A header that is not text becomes `=`, which is malformed as well, since its key is empty.
     let states = headers.get_all(TRACESTATE).iter();
     let states = states.map(|value| value.to_str().unwrap_or("="));
-    Trace::continue_from(text(headers, &REQUEST_ID), parent, fresh).with_state(states)
+    Trace::continue_from(header_text(headers, &REQUEST_ID), parent, new_id).with_state(states)
 }
 
 /// Returns the method as a metric label. A caller may send any method, so unknown ones share a
 /// label.
-fn word(method: &Method) -> &'static str {
+fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",
@@ -243,11 +243,11 @@ fn word(method: &Method) -> &'static str {
 }
 
 /// Renders the problem that the response carries or that its bare status implies.
-fn rendered(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
+fn render_problem(mut response: Response, request_id: &str) -> (Response, Option<Problem>) {
     let status = response.status();
     let carried = response.extensions_mut().remove::<Problem>();
-    let is_whole = response.extensions().get::<HasBody>().is_some();
-    if carried.is_none() && (is_whole || !status.is_client_error() && !status.is_server_error()) {
+    let has_body = response.extensions().get::<HasBody>().is_some();
+    if carried.is_none() && (has_body || !status.is_client_error() && !status.is_server_error()) {
         return (response, None);
     }
     let problem = carried.unwrap_or_else(|| Problem::of_status(status));
@@ -266,12 +266,12 @@ fn is_about_the_body(name: &HeaderName) -> bool {
     [CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING].contains(name)
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+fn header_text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// Runs a handler, and turns a panic into a problem. The panic hook has already logged the place of
-/// the panic.
+/// Runs a handler, and turns a panic into a problem. The panic hook has already logged its
+/// location.
 pub(super) fn catch_panic(
     answer: impl Future<Output = Response>,
 ) -> impl Future<Output = Response> {
@@ -295,7 +295,7 @@ mod tests {
     fn at_most_twenty_problems_of_a_kind_are_logged_per_ten_seconds() {
         let (log, begin) = (AnonymousLog::default(), Instant::now());
 
-        for _ in 0..LINES {
+        for _ in 0..MAX_LINES {
             assert_eq!(log.admit("unauthorized", begin), Some(0));
         }
         for _ in 0..1000 {

@@ -47,15 +47,15 @@ pub fn router(state: AppState) -> Router {
     let routes = routes.route_layer(Around::new(move |request, next| {
         guard(Arc::clone(&guarded), request, next)
     }));
-    let surroundings = RequestLayer {
+    let layer = RequestLayer {
         clock: SharedClock::clone(&state.clock),
         metrics: state.metrics.clone(),
         anonymous: AnonymousLog::default(),
-        guesses: WrongKeys::default(),
+        wrong_keys: WrongKeys::default(),
     };
     let access = state.access.clone();
-    let routes = with_request_layer(routes.merge(documentation::routes(&document)), surroundings);
-    cors::shared(routes.with_state(state), &access)
+    let routes = with_request_layer(routes.merge(documentation::routes(&document)), layer);
+    cors::with_cors(routes.with_state(state), &access)
 }
 
 /// Builds the router of the Cloud's webhooks alone, for a process that listens in place of the
@@ -68,13 +68,13 @@ pub fn webhooks_router(
 ) -> Router {
     let (routes, _) = webhooks::routes().split_for_parts();
     let state = WebhooksState { receiver, load };
-    let surroundings = RequestLayer {
+    let layer = RequestLayer {
         clock,
         metrics,
         anonymous: AnonymousLog::default(),
-        guesses: WrongKeys::default(),
+        wrong_keys: WrongKeys::default(),
     };
-    with_request_layer(routes, surroundings).with_state(state)
+    with_request_layer(routes, layer).with_state(state)
 }
 
 /// The state of the webhook handler, if it is served alone.
@@ -99,9 +99,9 @@ impl FromRef<WebhooksState> for Load {
 /// Adds the outer layers to the routes: fallbacks, limits, and a problem for every error.
 fn with_request_layer<S: Clone + Send + Sync + 'static>(
     routes: Router<S>,
-    surroundings: RequestLayer,
+    layer: RequestLayer,
 ) -> Router<S> {
-    let surroundings = Arc::new(surroundings);
+    let layer = Arc::new(layer);
     routes
         .fallback(|| async { Problem::new(Code::NotFound, "There is nothing at this path.") })
         .method_not_allowed_fallback(|| async {
@@ -111,7 +111,7 @@ fn with_request_layer<S: Clone + Send + Sync + 'static>(
             )
         })
         .layer(Around::new(move |request, next| {
-            surround(Arc::clone(&surroundings), request, next)
+            apply(Arc::clone(&layer), request, next)
         }))
 }
 
@@ -120,11 +120,11 @@ struct RequestLayer {
     clock: SharedClock,
     metrics: Metrics,
     anonymous: AnonymousLog,
-    guesses: WrongKeys,
+    wrong_keys: WrongKeys,
 }
 
-async fn surround(
-    surroundings: Arc<RequestLayer>,
+async fn apply(
+    layer: Arc<RequestLayer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
@@ -132,18 +132,18 @@ async fn surround(
         clock,
         metrics,
         anonymous,
-        guesses,
-    } = &*surroundings;
-    let envelope = RequestLog::open(&mut request, &**clock);
+        wrong_keys,
+    } = &*layer;
+    let log = RequestLog::open(&mut request, &**clock);
     let address = wrong_keys::address(&request);
-    let answer = in_time(request, next);
-    let answer = answer.instrument(envelope.span()).await;
-    let answer = guesses.slow_down(answer, address).await;
-    Ok(envelope.seal(answer, metrics, anonymous))
+    let answer = with_time_limit(request, next);
+    let answer = answer.instrument(log.span()).await;
+    let answer = wrong_keys.slow_down(answer, address).await;
+    Ok(log.finish(answer, metrics, anonymous))
 }
 
 /// Processes a request within the time limit; a panic becomes a problem.
-async fn in_time(request: Request, next: Next) -> Response {
+async fn with_time_limit(request: Request, next: Next) -> Response {
     let answer = timeout(REQUEST_LIMIT, catch_panic(next.run(request))).await;
     answer.unwrap_or_else(|_late| StatusCode::REQUEST_TIMEOUT.into_response())
 }
@@ -169,33 +169,33 @@ async fn guard(
         claiming,
     } = &*guarded;
     let (mut parts, body) = request.into_parts();
-    let allowance = match auth::authenticate(&state.access, state.clock.now(), &mut parts).await {
-        Ok(allowance) => allowance,
+    let remaining = match auth::authenticate(&state.access, state.clock.now(), &mut parts).await {
+        Ok(remaining) => remaining,
         Err(refused) => return Ok(refused.into_response()),
     };
     let admit = || {
         extract::check_encoding(&parts.uri)?;
         parameters.check(&parts)?;
-        admitted(&state.load, &parts)
+        acquire_permit(&state.load, &parts)
     };
     let mut response = match admit() {
         Err(problem) => problem.into_response(),
         Ok(None) => once(state, claiming, Request::from_parts(parts, body), next).await,
-        Ok(Some(place)) => {
+        Ok(Some(permit)) => {
             // Work that outlives its caller's connection takes the permit from here.
-            parts.extensions.insert(place.clone());
-            let request = Request::from_parts(parts, place.arriving(body));
+            parts.extensions.insert(permit.clone());
+            let request = Request::from_parts(parts, permit.limit_body(body));
             let response = once(state, claiming, request, next).await;
-            let response = place.answer(response);
-            place.with_permit(response)
+            let response = permit.response_or_cut(response);
+            permit.attach_to(response)
         }
     };
-    allowance.describe(response.headers_mut());
+    remaining.add_headers(response.headers_mut());
     Ok(response)
 }
 
-/// Takes a permit for the request, if it needs one.
-fn admitted(load: &Load, parts: &Parts) -> Result<Option<Permit>, Problem> {
+/// Acquires a permit for the request, if it needs one.
+fn acquire_permit(load: &Load, parts: &Parts) -> Result<Option<Permit>, Problem> {
     let matched = parts.extensions.get::<MatchedPath>();
     let caller = parts.extensions.get::<Caller>();
     match (caller, matched) {
@@ -244,7 +244,7 @@ mod tests {
                 clock: Arc::new(SystemClock),
                 metrics: Metrics::default(),
                 anonymous: AnonymousLog::default(),
-                guesses: WrongKeys::default(),
+                wrong_keys: WrongKeys::default(),
             },
         );
         let request = Request::get("/").header("x-request-id", "abc");

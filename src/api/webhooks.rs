@@ -55,14 +55,14 @@ async fn receive(
 ) -> Result<StatusCode, Problem> {
     let (parts, body) = request.into_parts();
     let header = |name: &str| parts.headers.get(name)?.to_str().ok();
-    let announced = receiver.announce(Origin {
+    let head = receiver.check_head(Origin {
         account_id: &account_id,
         account_header: header("x-liveperson-account-id"),
         client_id: header("x-liveperson-client-id"),
         signature: header("x-liveperson-signature"),
     })?;
     let too_large = || {
-        receiver.refuse_body(&account_id, Rejection::TooLarge);
+        receiver.record_refused_body(&account_id, Rejection::TooLarge);
         let detail = format!("A notification may have at most {NOTIFICATION_LIMIT} bytes.");
         Problem::new(Code::BodyTooLarge, detail)
     };
@@ -70,24 +70,24 @@ async fn receive(
     if length.is_some_and(|length| length > NOTIFICATION_LIMIT as u64) {
         return Err(too_large());
     }
-    let place = load.notification_body(&account_id)?;
-    let body = extract::whole(place.arriving(body), NOTIFICATION_LIMIT).await;
-    let body = body.map_err(|unread| match unread {
+    let permit = load.notification_body(&account_id)?;
+    let body = extract::read_to_end(permit.limit_body(body), NOTIFICATION_LIMIT).await;
+    let body = body.map_err(|error| match error {
         ReadError::TooLarge => too_large(),
         ReadError::Broken => {
-            let why = place
+            let problem = permit
                 .cut()
                 .unwrap_or_else(|| Problem::of_status(StatusCode::BAD_REQUEST));
             // A body that is cut because the service stops or has no room is not the sender's
             // fault.
-            if why.status().is_client_error() {
-                receiver.refuse_body(&account_id, Rejection::Incomplete);
+            if problem.status().is_client_error() {
+                receiver.record_refused_body(&account_id, Rejection::Incomplete);
             }
-            why
+            problem
         }
     })?;
-    let signed = receiver.verify(announced, &body)?;
-    let _under_way = load.notification(&account_id)?;
+    let signed = receiver.verify(head, &body)?;
+    let _permit = load.notification(&account_id)?;
     receiver.receive(signed, &trace).await?;
     Ok(StatusCode::OK)
 }

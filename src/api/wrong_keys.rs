@@ -22,11 +22,11 @@ use super::problem::{Code, Problem};
 const WRONG_KEYS_PER_SECOND: NonZeroU32 = NonZeroU32::new(10).unwrap();
 
 /// 1 s: the delay of each further wrong key.
-const PAUSE: Duration = Duration::from_secs(1);
+const DELAY: Duration = Duration::from_secs(1);
 
 /// 256: the number of counters, whatever the number of addresses. Addresses that share a counter
 /// share its limit.
-const COUNTS: usize = 256;
+const COUNTERS: usize = 256;
 
 /// 1024: the limit on delayed responses. Any further one is sent at once, so that they do not take
 /// all connections.
@@ -35,18 +35,18 @@ const MAX_DELAYED: usize = 1024;
 /// The counters of wrong keys.
 #[derive(Debug)]
 pub(super) struct WrongKeys {
-    counts: Vec<DefaultDirectRateLimiter>,
+    counters: Vec<DefaultDirectRateLimiter>,
     hasher: RandomState,
-    held_back: Semaphore,
+    delayed: Semaphore,
 }
 
 impl Default for WrongKeys {
     fn default() -> Self {
-        let count = || RateLimiter::direct(Quota::per_second(WRONG_KEYS_PER_SECOND));
+        let counter = || RateLimiter::direct(Quota::per_second(WRONG_KEYS_PER_SECOND));
         Self {
-            counts: std::iter::repeat_with(count).take(COUNTS).collect(),
+            counters: std::iter::repeat_with(counter).take(COUNTERS).collect(),
             hasher: RandomState::new(),
-            held_back: Semaphore::new(MAX_DELAYED),
+            delayed: Semaphore::new(MAX_DELAYED),
         }
     }
 }
@@ -63,9 +63,9 @@ impl WrongKeys {
         });
         if is_refused
             && !self.count_wrong_key(address)
-            && let Ok(_held_back) = self.held_back.try_acquire()
+            && let Ok(_permit) = self.delayed.try_acquire()
         {
-            sleep(PAUSE).await;
+            sleep(DELAY).await;
         }
         answer
     }
@@ -73,9 +73,9 @@ impl WrongKeys {
     /// Counts a wrong key; true if the address is within the limit.
     fn count_wrong_key(&self, address: Option<IpAddr>) -> bool {
         let hash = self.hasher.hash_one(address);
-        let place = usize::try_from(hash % COUNTS as u64).unwrap_or_default();
-        let count = self.counts.get(place);
-        count.is_none_or(|count| count.check().is_ok())
+        let index = usize::try_from(hash % COUNTERS as u64).unwrap_or_default();
+        let counter = self.counters.get(index);
+        counter.is_none_or(|counter| counter.check().is_ok())
     }
 }
 
@@ -97,10 +97,15 @@ mod tests {
     }
 
     /// Returns the total delay of `count` responses, one after the other.
-    async fn held_back(guesses: &WrongKeys, code: Code, count: u32, from: [u8; 4]) -> Duration {
+    async fn total_delay(
+        wrong_keys: &WrongKeys,
+        code: Code,
+        count: u32,
+        from: [u8; 4],
+    ) -> Duration {
         let begun = Instant::now();
         for _ in 0..count {
-            let answer = guesses.slow_down(answer(code), Some(from.into())).await;
+            let answer = wrong_keys.slow_down(answer(code), Some(from.into())).await;
             assert_eq!(answer.status().as_u16(), code.status());
         }
         begun.elapsed()
@@ -108,27 +113,27 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn many_wrong_keys_from_one_address_are_answered_more_slowly() {
-        let guesses = WrongKeys::default();
+        let wrong_keys = WrongKeys::default();
         let (free, address) = (WRONG_KEYS_PER_SECOND.get(), [10, 0, 0, 1]);
 
-        let first = held_back(&guesses, Code::Unauthorized, free, address).await;
+        let first = total_delay(&wrong_keys, Code::Unauthorized, free, address).await;
         assert_eq!(first, Duration::ZERO);
         // The counters use the real system clock, which advances a little.
-        let more = held_back(&guesses, Code::OperatorKeyRefused, 100, address).await;
-        assert!(more > 50 * PAUSE, "{more:?}");
+        let more = total_delay(&wrong_keys, Code::OperatorKeyRefused, 100, address).await;
+        assert!(more > 50 * DELAY, "{more:?}");
         // Responses to valid keys are never delayed.
-        let others = held_back(&guesses, Code::NotFound, 100, address).await;
-        assert_eq!(others, Duration::ZERO);
+        let valid = total_delay(&wrong_keys, Code::NotFound, 100, address).await;
+        assert_eq!(valid, Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_number_of_delayed_responses_is_bounded() {
-        let guesses = WrongKeys::default();
-        let _held_back = guesses
-            .held_back
+        let wrong_keys = WrongKeys::default();
+        let _permit = wrong_keys
+            .delayed
             .try_acquire_many(MAX_DELAYED.try_into().unwrap());
 
-        let more = held_back(&guesses, Code::Unauthorized, 100, [10, 0, 0, 1]).await;
+        let more = total_delay(&wrong_keys, Code::Unauthorized, 100, [10, 0, 0, 1]).await;
 
         assert_eq!(more, Duration::ZERO);
     }

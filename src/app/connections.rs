@@ -28,33 +28,33 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, Sleep, sleep, timeout_at};
 
-use crate::bounds::{Bound, Hold, Holder, LimitReached, Shares};
+use crate::bounds::{Bound, BoundPermit, Holder, LimitReached, Shares};
 
 /// 16,384: 10,000 connections that wait for events, and room for requests.
-pub(super) const AT_ONCE: usize = 16_384;
+pub(super) const MAX_CONNECTIONS: usize = 16_384;
 
 /// 3 min: longer than a request may take, and longer than load balancers keep an idle connection.
-const SILENCE: Duration = Duration::from_mins(3);
+const SILENCE_LIMIT: Duration = Duration::from_mins(3);
 
 /// 30 s: the time after which a connection is closed if its socket accepts nothing of a response.
-const UNREAD: Duration = Duration::from_secs(30);
+const UNREAD_LIMIT: Duration = Duration::from_secs(30);
 
 /// 16 KiB: the limit of unsent bytes in the kernel above which a socket accepts no more. Without a
-/// limit the kernel buffers up to 4 MiB for a slow reader, so such a reader could not be told from
-/// one that reads nothing.
-const UNSENT: u32 = 16 * 1024;
+/// limit the kernel buffers up to 4 MiB for a slow reader, so such a reader could not be
+/// distinguished from one that reads nothing.
+const MAX_UNSENT_BYTES: u32 = 16 * 1024;
 
 /// 10 s: the minimum time between two log lines about addresses that have too many connections.
-const LOGGED: Duration = Duration::from_secs(10);
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
 /// 1 s: the time that a stop waits for the first byte of new connections. A proxy sends it at once.
-const FIRST_BYTE: Duration = Duration::from_secs(1);
+const FIRST_BYTE_LIMIT: Duration = Duration::from_secs(1);
 
 /// 250 ms: the interval at which a stop checks if a request is still being processed.
-const LOOK: Duration = Duration::from_millis(250);
+const IDLE_CHECK_INTERVAL: Duration = Duration::from_millis(250);
 
 /// 2 s: the time for which input is still read and dropped after the last response.
-const LINGERING: Duration = Duration::from_secs(2);
+const LINGER_LIMIT: Duration = Duration::from_secs(2);
 
 /// The activity on a connection.
 #[derive(Debug, Default)]
@@ -65,7 +65,7 @@ pub(super) struct Traffic {
     writes: AtomicUsize,
     /// The permit for a connection without a complete head; dropped when the first head is
     /// complete.
-    pending: Mutex<Option<Hold>>,
+    pending: Mutex<Option<BoundPermit>>,
 }
 
 /// A request that is being processed.
@@ -75,14 +75,14 @@ pub(super) struct ActiveRequest(Arc<Traffic>);
 /// A listener with bounded connections, until a stop.
 pub(super) struct Connections<S> {
     listening: Listening,
-    places: Arc<Semaphore>,
-    patience: IdleLimits,
+    permits: Arc<Semaphore>,
+    limits: IdleLimits,
     /// The bound on connections without a complete head, by address.
     pending: Option<Bound>,
     /// The time of the latest log line about refused connections, and the number refused since.
     refused: (Option<Instant>, usize),
     /// The number of connections on which nothing has arrived yet.
-    unheard: Arc<watch::Sender<usize>>,
+    awaiting_first_byte: Arc<watch::Sender<usize>>,
     stop: Pin<Box<S>>,
 }
 
@@ -98,8 +98,8 @@ pub(super) struct IdleLimits {
 impl Default for IdleLimits {
     fn default() -> Self {
         Self {
-            silence: SILENCE,
-            unread: UNREAD,
+            silence: SILENCE_LIMIT,
+            unread: UNREAD_LIMIT,
         }
     }
 }
@@ -116,19 +116,19 @@ enum Listening {
 pub(super) struct Connection<T> {
     stream: T,
     address: SocketAddr,
-    patience: IdleLimits,
+    limits: IdleLimits,
     /// The time of the latest byte in either direction.
-    heard: Instant,
+    last_activity: Instant,
     /// A timer that is rarely reset. When it fires, the silence is measured.
-    alarm: Pin<Box<Sleep>>,
+    silence_timer: Pin<Box<Sleep>>,
     /// A timer that runs while the socket accepts nothing. It fires if that lasts too long.
-    unread: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
     traffic: Arc<Traffic>,
     /// The end of the time for which input is read and dropped after the last response.
-    lingering: Option<Pin<Box<Sleep>>>,
-    _place: Option<OwnedSemaphorePermit>,
+    linger_timer: Option<Pin<Box<Sleep>>>,
+    _permit: Option<OwnedSemaphorePermit>,
     /// The count of this connection as one without a first byte; dropped when that byte arrives.
-    unheard: Option<AwaitingFirstByte>,
+    awaiting_first_byte: Option<AwaitingFirstByte>,
 }
 
 /// A connection on which nothing has arrived yet, counted for as long as this value lives.
@@ -149,21 +149,21 @@ impl Drop for AwaitingFirstByte {
 }
 
 impl<S: Future<Output = ()>> Connections<S> {
-    /// Wraps a listener. It accepts at most `at_once` connections at a time, each with these time
-    /// limits, until `stop`.
+    /// Wraps a listener. Until `stop`, it accepts at most `max_connections` at a time, each with
+    /// these time limits.
     pub(super) fn new(
         listener: TcpListener,
-        at_once: usize,
-        patience: IdleLimits,
+        max_connections: usize,
+        limits: IdleLimits,
         stop: S,
     ) -> Self {
         Self {
             listening: Listening::Open(listener),
-            places: Arc::new(Semaphore::new(at_once)),
-            patience,
+            permits: Arc::new(Semaphore::new(max_connections)),
+            limits,
             pending: None,
             refused: (None, 0),
-            unheard: Arc::default(),
+            awaiting_first_byte: Arc::default(),
             stop: Box::pin(stop),
         }
     }
@@ -186,13 +186,13 @@ impl<S: Future<Output = ()>> Connections<S> {
     pub(super) async fn next(&mut self) -> Option<Connection<TcpStream>> {
         while let Listening::Open(listener) = &mut self.listening {
             let arriving = async {
-                let place = Arc::clone(&self.places).acquire_owned().await.ok();
-                (place, Listener::accept(listener).await)
+                let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
+                (permit, Listener::accept(listener).await)
             };
             tokio::select! {
-                (place, (stream, address)) = arriving => match self.pending(address.ip()) {
-                    Ok(pending) => return Some(self.connection(place, stream, address, pending)),
-                    Err(_exhausted) => self.log_refused(),
+                (permit, (stream, address)) = arriving => match self.pending(address.ip()) {
+                    Ok(pending) => return Some(self.connection(permit, stream, address, pending)),
+                    Err(_limit) => self.log_refused(),
                 },
                 () = &mut self.stop => self.close(),
             }
@@ -201,18 +201,18 @@ impl<S: Future<Output = ()>> Connections<S> {
             return None;
         };
         if let Some((stream, address)) = queue.pop_front() {
-            let place = Arc::clone(&self.places).acquire_owned();
-            let place = timeout_at(*end, place).await.ok()?.ok();
-            return Some(self.connection(place, stream, address, None));
+            let permit = Arc::clone(&self.permits).acquire_owned();
+            let permit = timeout_at(*end, permit).await.ok()?.ok();
+            return Some(self.connection(permit, stream, address, None));
         }
-        let mut unheard = self.unheard.subscribe();
+        let mut waiting = self.awaiting_first_byte.subscribe();
         // Continue either way: all have sent a byte, or the time is over.
-        drop(timeout_at(*end, unheard.wait_for(|count| *count == 0)).await);
+        drop(timeout_at(*end, waiting.wait_for(|count| *count == 0)).await);
         None
     }
 
-    /// Takes a permit for a new connection without a complete head.
-    fn pending(&self, address: IpAddr) -> Result<Option<Hold>, LimitReached> {
+    /// Acquires a permit for a new connection without a complete head.
+    fn pending(&self, address: IpAddr) -> Result<Option<BoundPermit>, LimitReached> {
         let Some(pending) = &self.pending else {
             return Ok(None);
         };
@@ -220,14 +220,14 @@ impl<S: Future<Output = ()>> Connections<S> {
             channel: &network(address).to_string(),
             user: None,
         };
-        pending.take(holder, 1).map(Some)
+        pending.acquire(holder, 1).map(Some)
     }
 
     /// Logs refused connections at intervals.
     fn log_refused(&mut self) {
         let (logged, count) = &mut self.refused;
         *count += 1;
-        if logged.is_none_or(|at| at.elapsed() >= LOGGED) {
+        if logged.is_none_or(|at| at.elapsed() >= LOG_INTERVAL) {
             tracing::warn!(
                 count,
                 "connections refused: their address has too many connections without a complete request head"
@@ -239,16 +239,16 @@ impl<S: Future<Output = ()>> Connections<S> {
 
     fn connection(
         &self,
-        place: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
         stream: TcpStream,
         address: SocketAddr,
-        pending: Option<Hold>,
+        pending: Option<BoundPermit>,
     ) -> Connection<TcpStream> {
         if let Err(error) = stream.set_nodelay(true) {
             // A response is one small write, so holding it back for more data would only delay it.
             tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
         }
-        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+        if let Err(error) = SockRef::from(&stream).set_tcp_notsent_lowat(MAX_UNSENT_BYTES) {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "TCP_NOTSENT_LOWAT"
@@ -257,33 +257,33 @@ impl<S: Future<Output = ()>> Connections<S> {
         Connection {
             stream,
             address,
-            patience: self.patience,
-            heard: Instant::now(),
-            alarm: Box::pin(sleep(self.patience.silence)),
-            unread: None,
+            limits: self.limits,
+            last_activity: Instant::now(),
+            silence_timer: Box::pin(sleep(self.limits.silence)),
+            write_timer: None,
             traffic: Arc::new(Traffic {
                 pending: Mutex::new(pending),
                 ..Traffic::default()
             }),
-            lingering: None,
-            _place: place,
-            unheard: Some(AwaitingFirstByte::new(&self.unheard)),
+            linger_timer: None,
+            _permit: permit,
+            awaiting_first_byte: Some(AwaitingFirstByte::new(&self.awaiting_first_byte)),
         }
     }
 
     /// Closes the listener after its queue is empty, since closing resets the connections in the
     /// queue.
     fn close(&mut self) {
-        let end = Instant::now() + FIRST_BYTE;
+        let end = Instant::now() + FIRST_BYTE_LIMIT;
         let closed = Listening::Closed(VecDeque::new(), end);
         if let Listening::Open(listener) = std::mem::replace(&mut self.listening, closed) {
-            self.listening = Listening::Closed(queue(listener), end);
+            self.listening = Listening::Closed(drain_queue(listener), end);
         }
     }
 }
 
 /// Accepts the connections in a listener's queue, and closes the listener.
-fn queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
+fn drain_queue(listener: TcpListener) -> VecDeque<(TcpStream, SocketAddr)> {
     let mut queue = VecDeque::new();
     // The kernel is asked directly, since the runtime learns of new connections a little later.
     if let Ok(listener) = listener.into_std() {
@@ -307,19 +307,19 @@ impl Traffic {
         ActiveRequest(Arc::clone(self))
     }
 
-    /// Waits for `long`, and then until no request is being processed.
-    pub(super) async fn is_idle_after(&self, long: Duration) {
-        sleep(long).await;
+    /// Waits for `minimum`, and then until no request is being processed.
+    pub(super) async fn wait_until_idle(&self, minimum: Duration) {
+        sleep(minimum).await;
         while self.requests.load(Ordering::Relaxed) > 0 {
-            sleep(LOOK).await;
+            sleep(IDLE_CHECK_INTERVAL).await;
         }
     }
 
-    /// Waits until no request was processed and nothing was written for `long`.
-    pub(super) async fn is_stalled_for(&self, long: Duration) {
+    /// Waits until no request was processed and nothing was written for `period`.
+    pub(super) async fn wait_until_stalled(&self, period: Duration) {
         loop {
             let before = self.writes.load(Ordering::Relaxed);
-            sleep(long).await;
+            sleep(period).await;
             let is_idle = self.requests.load(Ordering::Relaxed) == 0;
             if is_idle && self.writes.load(Ordering::Relaxed) == before {
                 return;
@@ -359,12 +359,12 @@ impl<T> Connection<T> {
     /// Completes when the connection was silent for too long.
     fn poll_silence(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
         loop {
-            ready!(self.alarm.as_mut().poll(context));
-            let end = self.heard + self.patience.silence;
+            ready!(self.silence_timer.as_mut().poll(context));
+            let end = self.last_activity + self.limits.silence;
             if end <= Instant::now() {
                 return Poll::Ready(io::ErrorKind::TimedOut.into());
             }
-            self.alarm.as_mut().reset(end);
+            self.silence_timer.as_mut().reset(end);
         }
     }
 
@@ -372,30 +372,32 @@ impl<T> Connection<T> {
     fn watch_write(
         &mut self,
         context: &mut Context<'_>,
-        done: Poll<io::Result<usize>>,
+        result: Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
-        if done.is_ready() {
+        if result.is_ready() {
             self.traffic.writes.fetch_add(1, Ordering::Relaxed);
-            self.unread = None;
-            return self.watch(context, done);
+            self.write_timer = None;
+            return self.watch(context, result);
         }
-        let unread = self.patience.unread;
-        let alarm = self.unread.get_or_insert_with(|| Box::pin(sleep(unread)));
-        if alarm.as_mut().poll(context).is_ready() {
+        let unread = self.limits.unread;
+        let timer = self
+            .write_timer
+            .get_or_insert_with(|| Box::pin(sleep(unread)));
+        if timer.as_mut().poll(context).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
-        self.watch(context, done)
+        self.watch(context, result)
     }
 
     /// Passes on the result of a read or write; an error if the connection was silent for too long.
     fn watch<R>(
         &mut self,
         context: &mut Context<'_>,
-        done: Poll<io::Result<R>>,
+        result: Poll<io::Result<R>>,
     ) -> Poll<io::Result<R>> {
-        if done.is_ready() {
-            self.heard = Instant::now();
-            return done;
+        if result.is_ready() {
+            self.last_activity = Instant::now();
+            return result;
         }
         self.poll_silence(context).map(Err)
     }
@@ -407,11 +409,11 @@ impl<T: AsyncRead + Unpin> AsyncRead for Connection<T> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let done = Pin::new(&mut self.stream).poll_read(context, buffer);
-        if done.is_ready() {
-            self.unheard = None;
+        let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        if result.is_ready() {
+            self.awaiting_first_byte = None;
         }
-        self.watch(context, done)
+        self.watch(context, result)
     }
 }
 
@@ -421,12 +423,12 @@ impl<T: AsyncRead + Unpin> Connection<T> {
     /// If the kernel holds input that the service does not read, it closes the connection by a
     /// reset. A reset also discards responses that the client has not read yet. So a client whose
     /// body is too long would not see the error.
-    fn poll_end_of_other_side(&mut self, context: &mut Context<'_>) -> Poll<()> {
-        let lingering = self
-            .lingering
-            .get_or_insert_with(|| Box::pin(sleep(LINGERING)));
+    fn poll_client_close(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let linger_timer = self
+            .linger_timer
+            .get_or_insert_with(|| Box::pin(sleep(LINGER_LIMIT)));
         loop {
-            if lingering.as_mut().poll(context).is_ready() {
+            if linger_timer.as_mut().poll(context).is_ready() {
                 return Poll::Ready(());
             }
             let mut dropped = [MaybeUninit::uninit(); 4096];
@@ -445,8 +447,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watch_write(context, done)
+        let result = Pin::new(&mut self.stream).poll_write(context, bytes);
+        self.watch_write(context, result)
     }
 
     fn poll_write_vectored(
@@ -454,8 +456,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
         context: &mut Context<'_>,
         buffers: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let done = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
-        self.watch_write(context, done)
+        let result = Pin::new(&mut self.stream).poll_write_vectored(context, buffers);
+        self.watch_write(context, result)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -467,10 +469,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<T> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.lingering.is_none() {
+        if self.linger_timer.is_none() {
             ready!(Pin::new(&mut self.stream).poll_shutdown(context))?;
         }
-        self.poll_end_of_other_side(context).map(Ok)
+        self.poll_client_close(context).map(Ok)
     }
 }
 

@@ -4,7 +4,7 @@ use axum::Router;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 
-use super::{listeners, load, receiver, serve_until};
+use super::{load, receiver, serve_until, subscriptions};
 use crate::api::{self, ProtocolErrors};
 use crate::clock::SharedClock;
 use crate::config::Config;
@@ -30,10 +30,10 @@ impl NotificationServer {
         let metrics = Metrics::default();
         // No conversation is opened here.
         let (_, openings) = mpsc::channel(1);
-        let stored = (store.clone(), metrics.clone());
+        let storage = (store.clone(), metrics.clone());
         let rejections = Rejections::new(metrics.clone(), SharedClock::clone(clock));
-        let told = (listeners(config), rejections.clone());
-        let (receiver, writer) = receiver(config, told, stored, clock, openings);
+        let outputs = (subscriptions(config), rejections.clone());
+        let (receiver, writer) = receiver(config, outputs, storage, clock, openings);
         life.tasks().spawn(writer.run());
         life.tasks()
             .spawn(rejections.save(store.clone(), life.stopping_token()));

@@ -95,7 +95,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemWriter<T> {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = &mut *self;
-        if this.answer.is_none() && !this.responses.are_unwritten() {
+        if this.answer.is_none() && !this.responses.has_unwritten() {
             let errors = this.errors.as_ref();
             let answer = errors.and_then(|errors| completed(errors, bytes));
             this.answer = answer.map(|answer| (answer, 0));
@@ -104,8 +104,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemWriter<T> {
         let Some((answer, written)) = &mut this.answer else {
             return Pin::new(stream).poll_write(context, bytes);
         };
-        while let Some(rest) = answer.get(*written..).filter(|rest| !rest.is_empty()) {
-            match ready!(Pin::new(&mut *stream).poll_write(context, rest))? {
+        while let Some(remaining) = answer.get(*written..).filter(|it| !it.is_empty()) {
+            match ready!(Pin::new(&mut *stream).poll_write(context, remaining))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 more => *written += more,
             }
@@ -117,7 +117,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for ProblemWriter<T> {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(context))?;
         // Hyper flushes once its own buffer is empty.
-        self.responses.note_flushed();
+        self.responses.record_flush();
         Poll::Ready(Ok(()))
     }
 

@@ -19,7 +19,7 @@ use hyper::body::Bytes;
 
 /// 16 KiB: the limit of a body's bytes that a connection holds while the socket does not accept
 /// them. Larger frames would save system calls, but each of 16,384 connections may hold one.
-const FRAME: usize = 16 * 1024;
+const MAX_FRAME_BYTES: usize = 16 * 1024;
 
 /// The tracker of the service's responses on one connection; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -30,13 +30,13 @@ struct State {
     /// The number of responses whose bodies have not ended.
     pending: AtomicUsize,
     /// True from the beginning of a response until all of it is written.
-    is_any_unwritten: AtomicBool,
+    has_unwritten: AtomicBool,
     /// The number of bytes of bodies that hyper has and the socket has not accepted.
     unwritten_bytes: AtomicUsize,
     /// The waker of the connection, if a body waits for the socket.
-    waiting: AtomicWaker,
+    waker: AtomicWaker,
     /// The body that has ended, until the socket has accepted its last bytes.
-    ended: Mutex<Option<Body>>,
+    ended_body: Mutex<Option<Body>>,
 }
 
 /// A response that is pending for as long as this value lives.
@@ -47,39 +47,40 @@ pub(super) struct PendingResponse(Arc<State>);
 #[derive(Debug)]
 pub(super) struct PacedBody {
     body: Body,
-    /// The rest of the frame that `body` gave last.
-    rest: Bytes,
+    /// The remaining bytes of the last frame of `body`.
+    remaining: Bytes,
     pending: PendingResponse,
 }
 
 impl ResponseTracker {
     /// Records that the service begins a response.
     pub(super) fn begin(&self) -> PendingResponse {
-        self.0.is_any_unwritten.store(true, Ordering::Relaxed);
+        self.0.has_unwritten.store(true, Ordering::Relaxed);
         self.0.pending.fetch_add(1, Ordering::Relaxed);
         PendingResponse(Arc::clone(&self.0))
     }
 
     /// Records that all bytes that hyper has so far are written.
-    pub(super) fn note_flushed(&self) {
+    pub(super) fn record_flush(&self) {
         if self.0.pending.load(Ordering::Relaxed) == 0 {
-            self.0.is_any_unwritten.store(false, Ordering::Relaxed);
+            self.0.has_unwritten.store(false, Ordering::Relaxed);
         }
         if self.0.unwritten_bytes.swap(0, Ordering::Relaxed) > 0 {
-            drop(self.0.swap_ended(None));
-            self.0.waiting.wake();
+            drop(self.0.replace_ended_body(None));
+            self.0.waker.wake();
         }
     }
 
     /// True while some bytes of the service's responses are not written.
-    pub(super) fn are_unwritten(&self) -> bool {
-        self.0.is_any_unwritten.load(Ordering::Relaxed)
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.0.has_unwritten.load(Ordering::Relaxed)
     }
 }
 
 impl State {
-    fn swap_ended(&self, body: Option<Body>) -> Option<Body> {
-        let mut ended = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+    fn replace_ended_body(&self, body: Option<Body>) -> Option<Body> {
+        let ended = self.ended_body.lock();
+        let mut ended = ended.unwrap_or_else(PoisonError::into_inner);
         std::mem::replace(&mut *ended, body)
     }
 
@@ -89,7 +90,7 @@ impl State {
             return Poll::Ready(());
         }
         // The connection's own task flushes, so no flush can happen between these two statements.
-        self.waiting.register(context.waker());
+        self.waker.register(context.waker());
         Poll::Pending
     }
 }
@@ -99,7 +100,7 @@ impl PendingResponse {
     pub(super) fn until_end_of(self, answer: Response<Body>) -> Response<PacedBody> {
         answer.map(|body| PacedBody {
             body,
-            rest: Bytes::new(),
+            remaining: Bytes::new(),
             pending: self,
         })
     }
@@ -121,33 +122,34 @@ impl http_body::Body for PacedBody {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = &mut *self;
         ready!(this.pending.0.poll_written(context));
-        if this.rest.is_empty() {
+        if this.remaining.is_empty() {
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) => this.rest = data,
+                    Ok(data) => this.remaining = data,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 end => return Poll::Ready(end),
             }
         }
-        let data = this.rest.split_to(FRAME.min(this.rest.len()));
+        let length = this.remaining.len().min(MAX_FRAME_BYTES);
+        let data = this.remaining.split_to(length);
         let unwritten = &this.pending.0.unwritten_bytes;
         unwritten.fetch_add(data.len(), Ordering::Relaxed);
         Poll::Ready(Some(Ok(Frame::data(data))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty() && self.body.is_end_stream()
+        self.remaining.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        let (hint, rest) = (self.body.size_hint(), self.rest.len() as u64);
-        let mut whole = SizeHint::new();
-        whole.set_lower(hint.lower() + rest);
+        let (hint, remaining) = (self.body.size_hint(), self.remaining.len() as u64);
+        let mut total = SizeHint::new();
+        total.set_lower(hint.lower() + remaining);
         if let Some(upper) = hint.upper() {
-            whole.set_upper(upper + rest);
+            total.set_upper(upper + remaining);
         }
-        whole
+        total
     }
 }
 
@@ -155,7 +157,7 @@ impl Drop for PacedBody {
     fn drop(&mut self) {
         let state = &self.pending.0;
         if state.unwritten_bytes.load(Ordering::Relaxed) > 0 {
-            drop(state.swap_ended(Some(std::mem::take(&mut self.body))));
+            drop(state.replace_ended_body(Some(std::mem::take(&mut self.body))));
         }
     }
 }
@@ -192,16 +194,19 @@ mod tests {
     #[test]
     fn a_frame_is_sent_once_the_previous_one_is_flushed() {
         let tracker = ResponseTracker::default();
-        let mut body = paced(&tracker, Body::from(vec![0; 2 * FRAME + 1]));
+        let mut body = paced(&tracker, Body::from(vec![0; 2 * MAX_FRAME_BYTES + 1]));
 
-        assert_eq!(body.size_hint().exact(), Some(2 * FRAME as u64 + 1));
-        assert_eq!(next(&mut body), Some(FRAME));
-        assert_eq!(body.size_hint().exact(), Some(FRAME as u64 + 1));
+        assert_eq!(
+            body.size_hint().exact(),
+            Some(2 * MAX_FRAME_BYTES as u64 + 1)
+        );
+        assert_eq!(next(&mut body), Some(MAX_FRAME_BYTES));
+        assert_eq!(body.size_hint().exact(), Some(MAX_FRAME_BYTES as u64 + 1));
         assert_eq!(next(&mut body), None);
-        tracker.note_flushed();
-        assert_eq!(next(&mut body), Some(FRAME));
+        tracker.record_flush();
+        assert_eq!(next(&mut body), Some(MAX_FRAME_BYTES));
         assert_eq!(next(&mut body), None);
-        tracker.note_flushed();
+        tracker.record_flush();
         assert!(!body.is_end_stream());
         assert_eq!(next(&mut body), Some(1));
         assert!(body.is_end_stream());
@@ -210,8 +215,8 @@ mod tests {
     #[test]
     fn a_response_keeps_its_resources_until_its_last_byte_is_written() {
         let tracker = ResponseTracker::default();
-        let place = Arc::new(());
-        let held = Arc::clone(&place);
+        let resource = Arc::new(());
+        let held = Arc::clone(&resource);
         let frames = stream::iter(["last"]).map(move |text| {
             assert_eq!(Arc::strong_count(&held), 2);
             Ok::<_, axum::Error>(text)
@@ -220,10 +225,10 @@ mod tests {
 
         assert_eq!(next(&mut body), Some(4));
         drop(body);
-        assert_eq!(Arc::strong_count(&place), 2);
-        assert!(tracker.are_unwritten());
-        tracker.note_flushed();
-        assert_eq!(Arc::strong_count(&place), 1);
-        assert!(!tracker.are_unwritten());
+        assert_eq!(Arc::strong_count(&resource), 2);
+        assert!(tracker.has_unwritten());
+        tracker.record_flush();
+        assert_eq!(Arc::strong_count(&resource), 1);
+        assert!(!tracker.has_unwritten());
     }
 }

@@ -21,20 +21,20 @@ use tokio_util::task::TaskTracker;
 use super::connections::{Connection, Connections};
 use super::refusals::ProblemWriter;
 use super::responses::ResponseTracker;
-use super::unread::Unread;
+use super::unread::UnreadBody;
 use crate::api::{MAX_HEAD_BYTES, ProtocolErrors};
 
 /// 75 s: the time limit for a request's head and for an idle connection. It is longer than load
 /// balancers keep an idle connection (60 s), so that none sends a request on a connection that is
 /// just being closed.
-pub(super) const HEAD: Duration = Duration::from_secs(75);
+pub(super) const HEAD_LIMIT: Duration = Duration::from_secs(75);
 
 /// 3 s: the time that a stop waits for a connection on which no request is processed and nothing is
 /// written.
-const GRACE: Duration = Duration::from_secs(3);
+const STALL_LIMIT_AT_STOP: Duration = Duration::from_secs(3);
 
 /// 15 s: the time that a stop waits for a client that reads its response slowly.
-const ANSWER_AT_STOP: Duration = Duration::from_secs(15);
+const RESPONSE_LIMIT_AT_STOP: Duration = Duration::from_secs(15);
 
 /// Serves a router until the listener gives no more connections. Then idle connections close,
 /// requests in flight finish, and connections without any progress are cut.
@@ -42,13 +42,19 @@ pub(super) async fn serve(
     mut connections: Connections<impl Future<Output = ()>>,
     router: Router,
     errors: Option<ProtocolErrors>,
-    head: Duration,
+    head_limit: Duration,
 ) {
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
     while let Some(stream) = connections.next().await {
         let (router, errors) = (router.clone(), errors.clone());
-        tasks.spawn(serve_one(stream, router, errors, head, stopping.clone()));
+        tasks.spawn(serve_one(
+            stream,
+            router,
+            errors,
+            head_limit,
+            stopping.clone(),
+        ));
     }
     stopping.cancel();
     tasks.close();
@@ -60,16 +66,16 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
     stream: Connection<T>,
     router: Router,
     errors: Option<ProtocolErrors>,
-    head: Duration,
+    head_limit: Duration,
     stopping: CancellationToken,
 ) {
     let (traffic, address) = (stream.traffic(), stream.address());
-    let (unread, responses) = (Unread::default(), ResponseTracker::default());
+    let (unread, responses) = (UnreadBody::default(), ResponseTracker::default());
     let stream = ProblemWriter::new(stream, responses.clone(), errors.clone());
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request: Request<Incoming>| {
-        let (busy, pending) = (traffic.begin(), responses.begin());
-        let mut request = unread.lend(request);
+        let (active, pending) = (traffic.begin(), responses.begin());
+        let mut request = unread.track(request);
         request.extensions_mut().insert(ConnectInfo(address));
         let refused = errors
             .as_ref()
@@ -83,9 +89,11 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             let mut answer = answer.await;
             if let Ok(answer) = &mut answer {
                 // A stop does not wait for input that is only read to be dropped.
-                stopping.run_until_cancelled(unread.settle(answer)).await;
+                stopping
+                    .run_until_cancelled(unread.drain_or_close(answer))
+                    .await;
             }
-            drop(busy);
+            drop(active);
             answer.map(|answer| pending.until_end_of(answer))
         }
     });
@@ -95,7 +103,7 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
             // more than copying them.
             .writev(false)
             .timer(TokioTimer::new())
-            .header_read_timeout(head)
+            .header_read_timeout(head_limit)
             .max_header_size(MAX_HEAD_BYTES)
             // Hyper's read buffer grows with the body up to this limit, and a connection keeps it.
             .max_buf_size(MAX_HEAD_BYTES)
@@ -111,8 +119,8 @@ async fn serve_one<T: AsyncRead + AsyncWrite + Unpin + Send>(
         connection.as_mut().graceful_shutdown();
         tokio::select! {
             ended = connection => ended,
-            () = traffic.is_stalled_for(GRACE) => Ok(()),
-            () = traffic.is_idle_after(ANSWER_AT_STOP) => Ok(()),
+            () = traffic.wait_until_stalled(STALL_LIMIT_AT_STOP) => Ok(()),
+            () = traffic.wait_until_idle(RESPONSE_LIMIT_AT_STOP) => Ok(()),
         }
     };
     if let Err(error) = ended {
@@ -141,17 +149,17 @@ mod tests {
     use crate::app::connections::IdleLimits;
     use crate::clock::SystemClock;
 
-    const LONG: Duration = Duration::from_secs(20);
+    const TEST_LIMIT: Duration = Duration::from_secs(20);
 
     /// Serves a router; returns the address.
-    async fn served(router: Router, head: Duration) -> SocketAddr {
+    async fn serve_router(router: Router, head_limit: Duration) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections =
             Connections::new(listener, 9, IdleLimits::default(), std::future::pending());
         let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
         #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
-        tokio::spawn(serve(connections, router, Some(errors), head));
+        tokio::spawn(serve(connections, router, Some(errors), head_limit));
         address
     }
 
@@ -171,7 +179,7 @@ mod tests {
             tokio::time::sleep(head * 2).await;
             "ok"
         };
-        let address = served(Router::new().route("/", get(slow)), head).await;
+        let address = serve_router(Router::new().route("/", get(slow)), head).await;
 
         let (mut reader, mut writer) = TcpStream::connect(address).await.unwrap().into_split();
         writer.write_all(b"GET / HTTP/1.1\r\nx: ").await.unwrap();
@@ -188,7 +196,7 @@ mod tests {
                 _ = reader.read_to_end(&mut answer) => {}
             }
         };
-        timeout(LONG, cut).await.unwrap();
+        timeout(TEST_LIMIT, cut).await.unwrap();
 
         let mut patient = TcpStream::connect(address).await.unwrap();
         let request = b"GET / HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n";
@@ -203,11 +211,11 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(requests).await.unwrap();
         let mut read = String::new();
-        let reading = timeout(LONG, stream.read_to_string(&mut read)).await;
+        let reading = timeout(TEST_LIMIT, stream.read_to_string(&mut read)).await;
         reading.unwrap().unwrap();
         let mut answers = Vec::new();
-        let mut rest = &*read;
-        while let Some((head, after)) = rest.split_once("\r\n\r\n") {
+        let mut remaining = &*read;
+        while let Some((head, after)) = remaining.split_once("\r\n\r\n") {
             let length = head.split("content-length: ").nth(1).unwrap();
             let length = length.split("\r\n").next().unwrap().parse().unwrap();
             let (body, after) = after.split_at(length);
@@ -216,15 +224,15 @@ mod tests {
                 head.to_owned(),
                 body.to_owned(),
             ));
-            rest = after;
+            remaining = after;
         }
-        assert_eq!(rest, "", "{read}");
+        assert_eq!(remaining, "", "{read}");
         answers
     }
 
     #[tokio::test]
     async fn an_unreadable_request_head_is_answered_with_a_complete_problem() {
-        let address = served(Router::new().route("/", get(async || "ok")), LONG).await;
+        let address = serve_router(Router::new().route("/", get(async || "ok")), TEST_LIMIT).await;
         let many = "x: y\r\n".repeat(101);
         let good = "GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
 
@@ -304,13 +312,13 @@ mod tests {
                 Body::from_stream(pieces),
             )
         };
-        let address = served(Router::new().route("/", get(pieces)), LONG).await;
+        let address = serve_router(Router::new().route("/", get(pieces)), TEST_LIMIT).await;
 
         let request = b"GET / HTTP/1.1\r\nHost: bridge\r\nConnection: close\r\n\r\n";
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
-        timeout(LONG, stream.read_to_string(&mut answer))
+        timeout(TEST_LIMIT, stream.read_to_string(&mut answer))
             .await
             .unwrap()
             .unwrap();
@@ -323,7 +331,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_request_with_an_invalid_host_is_refused_and_the_next_served() {
-        let address = served(Router::new().route("/", post(async || "ok")), LONG).await;
+        let address = serve_router(Router::new().route("/", post(async || "ok")), TEST_LIMIT).await;
 
         for (hosts, version, status) in [
             ("", "1.1", 400),
@@ -333,9 +341,9 @@ mod tests {
             ("", "1.0", 200),
             ("Host:\r\n", "1.1", 200),
         ] {
-            let keep = "Connection: keep-alive\r\n";
+            let field = "Connection: keep-alive\r\n";
             let odd =
-                format!("POST / HTTP/{version}\r\n{hosts}{keep}Content-Length: 2\r\n\r\n{{}}");
+                format!("POST / HTTP/{version}\r\n{hosts}{field}Content-Length: 2\r\n\r\n{{}}");
             let next =
                 "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 
@@ -362,20 +370,20 @@ mod tests {
             beginning.notify_one();
             "no"
         };
-        let address = served(Router::new().route("/", post(refusing)), LONG).await;
+        let address = serve_router(Router::new().route("/", post(refusing)), TEST_LIMIT).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
 
         for framing in ["Content-Length: 4", "Transfer-Encoding: chunked"] {
             let head = format!("POST / HTTP/1.1\r\nHost: bridge\r\n{framing}\r\n\r\n");
             stream.write_all(head.as_bytes()).await.unwrap();
-            timeout(LONG, begun.notified()).await.unwrap();
+            timeout(TEST_LIMIT, begun.notified()).await.unwrap();
             let body: &[u8] = match framing {
                 "Content-Length: 4" => b"body",
                 _ => b"4\r\nbody\r\n0\r\n\r\n",
             };
             stream.write_all(body).await.unwrap();
 
-            let answer = timeout(LONG, answer(&mut stream)).await.unwrap();
+            let answer = timeout(TEST_LIMIT, answer(&mut stream)).await.unwrap();
 
             assert!(!answer.contains("connection"), "{framing}: {answer}");
         }
@@ -383,7 +391,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_response_to_a_large_unread_body_announces_the_close() {
-        let address = served(Router::new().route("/", post(async || "no")), LONG).await;
+        let address = serve_router(Router::new().route("/", post(async || "no")), TEST_LIMIT).await;
 
         for framing in ["Content-Length: 2000000", "Transfer-Encoding: chunked"] {
             let mut stream = TcpStream::connect(address).await.unwrap();
@@ -394,7 +402,7 @@ mod tests {
                 stream.write_all(chunk.as_bytes()).await.unwrap();
             }
 
-            let answer = timeout(LONG, answer(&mut stream)).await.unwrap();
+            let answer = timeout(TEST_LIMIT, answer(&mut stream)).await.unwrap();
 
             assert!(
                 answer.contains("\r\nconnection: close\r\n"),
@@ -406,14 +414,14 @@ mod tests {
     #[tokio::test]
     async fn a_response_to_an_unreadable_body_closes_the_connection() {
         let reading = async |body: axum::body::Bytes| drop(body);
-        let address = served(Router::new().route("/", post(reading)), LONG).await;
+        let address = serve_router(Router::new().route("/", post(reading)), TEST_LIMIT).await;
         let mut stream = TcpStream::connect(address).await.unwrap();
 
         let request =
             b"POST / HTTP/1.1\r\nHost: bridge\r\nTransfer-Encoding: chunked\r\n\r\nno\r\n";
         stream.write_all(request).await.unwrap();
         let mut answer = String::new();
-        let read = timeout(LONG, stream.read_to_string(&mut answer)).await;
+        let read = timeout(TEST_LIMIT, stream.read_to_string(&mut answer)).await;
         read.unwrap().unwrap();
 
         assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");

@@ -1,4 +1,4 @@
-//! The clock of the service: kept in line with the database's clock. Wrong clocks are logged.
+//! The clock of the service, synchronized with the database's clock. Wrong clocks are logged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use crate::clock::{
 use crate::store::{self, ServerTime, Store};
 
 /// 5 s: the interval at which the reference is measured.
-const MEASURE: Duration = Duration::from_secs(5);
+const MEASURE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// 500 ms: the limit of a measurement's uncertainty. A worse one, which took more than a second, is
 /// ignored.
-const MOST_UNCERTAIN_US: i64 = 500_000;
+const MAX_UNCERTAINTY_US: i64 = 500_000;
 
 /// 1 s: the offset from which a machine's clock counts as wrong, so that an operator is warned.
 pub(crate) const CLOCK_WRONG_FROM: TimeDelta = TimeDelta::seconds(1);
@@ -32,7 +32,7 @@ const CLOCK_RIGHT_BELOW: TimeDelta = TimeDelta::milliseconds(500);
 pub struct Timekeeper {
     clock: Arc<DisciplinedClock>,
     store: Store,
-    told: LoggedState,
+    logged: LoggedState,
 }
 
 /// The states that were logged, so that each is logged once.
@@ -49,14 +49,14 @@ impl Timekeeper {
     ///
     /// If the database does not respond.
     pub async fn begin(store: &Store) -> Result<Self, store::Error> {
-        let clock = match read(store).await? {
+        let clock = match read_server_time(store).await? {
             Some(reading) => DisciplinedClock::new(Reference::Database, reading),
             None => DisciplinedClock::new(Reference::Machine, machine_reading()),
         };
         Ok(Self {
             clock: Arc::new(clock),
             store: store.clone(),
-            told: LoggedState::default(),
+            logged: LoggedState::default(),
         })
     }
 
@@ -68,26 +68,26 @@ impl Timekeeper {
 
     /// Measures at intervals, forever. While the database is unavailable, the clock runs on by
     /// itself.
-    pub async fn keep(mut self) {
-        let mut times = interval_at(Instant::now() + MEASURE, MEASURE);
-        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.tell();
+    pub async fn run(mut self) {
+        let mut ticks = interval_at(Instant::now() + MEASURE_INTERVAL, MEASURE_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        self.log_changes();
         loop {
-            times.tick().await;
+            ticks.tick().await;
             let reading = match self.clock.reference() {
                 Reference::Machine => Some(machine_reading()),
                 Reference::Database => self.measure().await,
             };
             if let Some(reading) = reading {
                 self.correct(reading);
-                self.tell();
+                self.log_changes();
             }
         }
     }
 
     async fn measure(&self) -> Option<Reading> {
-        match read(&self.store).await {
-            Ok(reading) => reading.filter(|it| it.uncertainty_us() <= MOST_UNCERTAIN_US),
+        match read_server_time(&self.store).await {
+            Ok(reading) => reading.filter(|it| it.uncertainty_us() <= MAX_UNCERTAINTY_US),
             Err(error) => {
                 tracing::debug!(
                     error = &error as &dyn std::error::Error,
@@ -101,7 +101,7 @@ impl Timekeeper {
     fn correct(&self, reading: Reading) {
         match self.clock.correct(reading) {
             Correction::None => {}
-            Correction::PutForward(by_us) => tracing::warn!(
+            Correction::Stepped(by_us) => tracing::warn!(
                 by_s = seconds(TimeDelta::microseconds(by_us)),
                 "the service's clock was behind the database's and was moved forward; the database's clock was set, or this machine was suspended"
             ),
@@ -113,16 +113,16 @@ impl Timekeeper {
     }
 
     /// Logs the states that have begun or ended.
-    fn tell(&mut self) {
+    fn log_changes(&mut self) {
         let offset = self.clock.machine_offset().unwrap_or_default();
         let is_wrong = offset.abs()
-            >= if self.told.is_machine_wrong {
+            >= if self.logged.is_machine_wrong {
                 CLOCK_RIGHT_BELOW
             } else {
                 CLOCK_WRONG_FROM
             };
-        if is_wrong != self.told.is_machine_wrong {
-            self.told.is_machine_wrong = is_wrong;
+        if is_wrong != self.logged.is_machine_wrong {
+            self.logged.is_machine_wrong = is_wrong;
             let offset_s = seconds(offset);
             match (self.clock.reference(), is_wrong) {
                 (Reference::Database, true) => tracing::warn!(
@@ -137,8 +137,8 @@ impl Timekeeper {
             }
         }
         let is_ahead = self.clock.is_ahead();
-        if is_ahead != self.told.is_ahead {
-            self.told.is_ahead = is_ahead;
+        if is_ahead != self.logged.is_ahead {
+            self.logged.is_ahead = is_ahead;
             let ahead_s = seconds(self.clock.lead());
             if is_ahead {
                 tracing::error!(
@@ -153,15 +153,15 @@ impl Timekeeper {
 }
 
 /// Reads the database's clock; `None` if the database has none of its own.
-async fn read(store: &Store) -> Result<Option<Reading>, store::Error> {
+async fn read_server_time(store: &Store) -> Result<Option<Reading>, store::Error> {
     let time = store.server_time(elapsed_us).await?;
     Ok(time.map(|time| {
         let ServerTime {
-            asked_us,
-            shown_us,
+            requested_us,
+            server_us,
             answered_us,
         } = time;
-        Reading::between(asked_us, shown_us, answered_us)
+        Reading::between(requested_us, server_us, answered_us)
     }))
 }
 

@@ -2,7 +2,7 @@
 //! is refused at its head.
 //!
 //! A connection can serve its next request only after the whole body of the previous one. So a
-//! short rest is read and dropped. For any other rest the response announces that the connection
+//! short remainder is read and dropped. For any other, the response announces that the connection
 //! closes. Otherwise a client or a load balancer would send its next request on a connection that
 //! is just being closed, and that request would fail.
 
@@ -17,35 +17,35 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::{Bytes, Incoming};
 use tokio::time::timeout;
 
-/// 64 KiB: the limit of a rest that is read and dropped to keep the connection. Most refused bodies
-/// are messages, which are shorter.
-const SHORT: usize = 64 * 1024;
+/// 64 KiB: the limit of a remainder that is read and dropped to keep the connection. Most refused
+/// bodies are messages, which are shorter.
+const MAX_DRAINED_BYTES: usize = 64 * 1024;
 
-/// 1 s: the time in which a short rest must arrive. Most have already arrived.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// 1 s: the time in which a short remainder must arrive. Most have already arrived.
+const DRAIN_LIMIT: Duration = Duration::from_secs(1);
 
-/// The unread rest of the current request on a connection; usually empty.
+/// The unread remainder of the current request on a connection; usually empty.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Unread(Arc<Mutex<Option<Rest>>>);
+pub(super) struct UnreadBody(Arc<Mutex<Option<Remainder>>>);
 
 #[derive(Debug)]
-enum Rest {
-    Of(Incoming),
-    /// The rest cannot be read: its framing is invalid, or the client disconnected.
-    Endless,
+enum Remainder {
+    Readable(Incoming),
+    /// The remainder cannot be read: its framing is invalid, or the client disconnected.
+    Unreadable,
 }
 
-/// A body that gives its unread rest back to its owner if it is dropped before its end.
+/// A body that gives its unread remainder back to its owner if it is dropped before its end.
 #[derive(Debug)]
-pub(super) struct LentBody {
+pub(super) struct TrackedBody {
     body: Option<Incoming>,
-    owner: Unread,
+    owner: UnreadBody,
 }
 
-impl Unread {
-    /// Wraps the body of a request for its handler, so that the unread rest is returned here.
-    pub(super) fn lend(&self, request: Request<Incoming>) -> Request<LentBody> {
-        request.map(|body| LentBody {
+impl UnreadBody {
+    /// Wraps the body of a request for its handler, so that the unread remainder is returned here.
+    pub(super) fn track(&self, request: Request<Incoming>) -> Request<TrackedBody> {
+        request.map(|body| TrackedBody {
             body: Some(body),
             owner: self.clone(),
         })
@@ -53,47 +53,47 @@ impl Unread {
 
     /// Makes the connection ready for its next request, or announces in the response that it
     /// closes.
-    pub(super) async fn settle<B>(&self, answer: &mut Response<B>) {
-        let Some(rest) = self.swap(None) else {
+    pub(super) async fn drain_or_close<B>(&self, answer: &mut Response<B>) {
+        let Some(remainder) = self.replace(None) else {
             return;
         };
-        let is_over = match rest {
+        let is_drained = match remainder {
             _ if answer.headers().contains_key(header::CONNECTION) => return,
-            Rest::Of(body) => is_read_to_its_end(body).await,
-            Rest::Endless => false,
+            Remainder::Readable(body) => drain(body).await,
+            Remainder::Unreadable => false,
         };
-        if !is_over {
+        if !is_drained {
             let close = header::HeaderValue::from_static("close");
             answer.headers_mut().insert(header::CONNECTION, close);
         }
     }
 
-    fn swap(&self, rest: Option<Rest>) -> Option<Rest> {
-        let mut place = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::replace(&mut *place, rest)
+    fn replace(&self, remainder: Option<Remainder>) -> Option<Remainder> {
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::replace(&mut *current, remainder)
     }
 }
 
-/// Reads a rest and drops it. Returns false if the rest is too long or too slow.
-async fn is_read_to_its_end(mut rest: Incoming) -> bool {
+/// Reads a body and drops it. Returns false if it is too long or too slow.
+async fn drain(mut body: Incoming) -> bool {
     // A client that declares a long body gets its response at once.
-    if rest.size_hint().lower() > SHORT as u64 {
+    if body.size_hint().lower() > MAX_DRAINED_BYTES as u64 {
         return false;
     }
     let reading = async {
         let mut length = 0;
-        while let Some(frame) = poll_fn(|context| Pin::new(&mut rest).poll_frame(context)).await {
+        while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
             length += frame.ok()?.data_ref().map_or(0, Bytes::len);
-            if length > SHORT {
+            if length > MAX_DRAINED_BYTES {
                 return None;
             }
         }
         Some(())
     };
-    matches!(timeout(PATIENCE, reading).await, Ok(Some(())))
+    matches!(timeout(DRAIN_LIMIT, reading).await, Ok(Some(())))
 }
 
-impl Body for LentBody {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = hyper::Error;
 
@@ -109,7 +109,7 @@ impl Body for LentBody {
             Poll::Ready(None) => self.body = None,
             Poll::Ready(Some(Err(_))) => {
                 self.body = None;
-                self.owner.swap(Some(Rest::Endless));
+                self.owner.replace(Some(Remainder::Unreadable));
             }
             Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
         }
@@ -126,12 +126,12 @@ impl Body for LentBody {
     }
 }
 
-impl Drop for LentBody {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
-        if let Some(rest) = self.body.take()
-            && !rest.is_end_stream()
+        if let Some(remainder) = self.body.take()
+            && !remainder.is_end_stream()
         {
-            self.owner.swap(Some(Rest::Of(rest)));
+            self.owner.replace(Some(Remainder::Readable(remainder)));
         }
     }
 }

@@ -44,13 +44,13 @@ impl Bridge {
 pub async fn migrate(store: &Store, actor: Actor, clock: &dyn Clock) -> Result<(), store::Error> {
     store.migrate().await?;
     if let Some(entry) = store.record_migration(actor, clock.now()).await? {
-        tell(&entry);
+        log(&entry);
     }
     Ok(())
 }
 
 /// Logs an entry that was stored.
-pub(super) fn tell(entry: &Entry) {
+pub(super) fn log(entry: &Entry) {
     let record = entry.record();
     tracing::info!(
         target: "audit",

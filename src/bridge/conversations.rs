@@ -31,7 +31,7 @@ impl Bridge {
     ) -> Result<OpenOutcome, Error> {
         let key = caller.key(user_id);
         let session = self.session(&caller.trace, &key).await?;
-        let opened = if session.is_some_and(|session| session.takes_messages()) {
+        let opened = if session.is_some_and(|session| session.accepts_messages()) {
             false
         } else {
             let request = OpeningRequest {

@@ -10,7 +10,7 @@ use crate::types::audit::{Action, Entry};
 use crate::types::delivery::{
     CallbackSchedule, Delivery, DeliveryState, EventRecord, ReplaySelection,
 };
-use crate::types::event::data::TYPING_LIFE;
+use crate::types::event::data::TYPING_LIFETIME;
 use crate::types::event::{Cursor, Event, EventId, EventType, sample};
 
 /// A page of deliveries.
@@ -81,7 +81,7 @@ impl Bridge {
         if !retried {
             return Err(Error::TransientEvent);
         }
-        audit::tell(&entry);
+        audit::log(&entry);
         self.event(caller, id).await
     }
 
@@ -119,7 +119,7 @@ impl Bridge {
             .replay_deliveries(channel_id, replay, now, until, entry)
             .await?;
         if count > 0 {
-            audit::tell(&entry(count));
+            audit::log(&entry(count));
         }
         Ok(count)
     }
@@ -137,7 +137,7 @@ impl Bridge {
         let now = self.parts.clock.now();
         let entry = self.entry(caller, now, Action::ResumeDeliveries);
         store.resume_callback(channel_id, now, &entry).await?;
-        audit::tell(&entry);
+        audit::log(&entry);
         Ok(store.callback_schedule(channel_id).await?)
     }
 
@@ -153,9 +153,9 @@ impl Bridge {
         let channel_id = caller.channel.id.clone();
         let id = EventId::new(clock.uuid());
         let event = sample(kind, id, clock.uuid(), channel_id.clone(), now);
-        let deliver_for = caller.channel.deliver_for.map(|whole| match kind {
-            EventType::TypingChanged => TYPING_LIFE,
-            _ => whole,
+        let deliver_for = caller.channel.deliver_for.map(|period| match kind {
+            EventType::TypingChanged => TYPING_LIFETIME,
+            _ => period,
         });
         let logged = NewEvent {
             id,
@@ -164,12 +164,12 @@ impl Bridge {
             kind,
             body: event.to_json(),
             parent: Some(caller.trace.parent()),
-            deliver_until: deliver_for.map(|whole| now + whole),
+            deliver_until: deliver_for.map(|period| now + period),
         };
         let entry = self.entry(caller, now, Action::AddSample { event_id: id, kind });
         let store = &self.parts.store;
         store.append_test_event(logged, now, &entry).await?;
-        audit::tell(&entry);
+        audit::log(&entry);
         Ok(event)
     }
 }

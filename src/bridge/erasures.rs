@@ -12,7 +12,7 @@
 //! closed before a new one is opened. Until that succeeds, the new user's messages wait.
 //!
 //! An opening may be in progress while its user is erased. If the opening task finds the user
-//! gone, it stores the pending close. In case the task dies before that, the erasure stores a
+//! erased, it stores the pending close. In case the task dies before that, the erasure stores a
 //! pending close without a conversation id. The Monitoring API then reports which conversation that
 //! is.
 
@@ -24,7 +24,7 @@ use secrecy::zeroize::Zeroizing;
 use serde::{Deserialize, Serialize};
 use tokio::time::timeout;
 
-use super::LOOK;
+use super::POLL_INTERVAL;
 use super::audit;
 use super::lanes::LaneWait;
 use super::retry::{OUTCOME_UNKNOWN, Pause, Verdict};
@@ -56,8 +56,8 @@ const CALLER_WAIT: Duration = Duration::from_secs(5);
 /// the opening itself.
 const OPENER_WAIT: Duration = Duration::from_secs(8);
 
-/// 15 s: the limit of a background attempt, which takes a token, the search for the conversation
-/// and the close. A stop waits for it.
+/// 15 s: the time limit of a background attempt: a token, the search for the conversation, and the
+/// close. A stop waits for it.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// 30 s: the duration of a claim, longer than an attempt may take. If a replica dies, its close
@@ -82,7 +82,7 @@ impl Source for DueCloses {
     type Item = PendingClose;
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, CONCURRENCY);
+    const PACE: Pace = Pace::new(POLL_INTERVAL, CONCURRENCY);
     const FAILED: &'static str = "conversations of erased users could not be looked up";
 
     fn is_paused(&self) -> bool {
@@ -152,16 +152,16 @@ impl Bridge {
     }
 
     /// Waits for the user's lane, so that work in progress ends first; `None` if that takes too
-    /// long or the user is gone.
+    /// long or the user no longer exists.
     async fn lane_for_erasure(&self, key: &UserKey, user: UserRef) -> Result<Option<Lease>, Error> {
-        let mut turn = LaneWait::within(LANE_WAIT);
+        let mut lane_wait = LaneWait::within(LANE_WAIT);
         loop {
-            if let Some(lease) = self.try_lane(user).await? {
+            if let Some(lease) = self.try_claim_lane(user).await? {
                 return Ok(Some(lease));
             }
             let user_state = self.parts.store.user_state(key).await?;
-            let is_there = user_state.is_some_and(|user_state| user_state.user == user);
-            if !is_there || turn.wait().await.is_err() {
+            let exists = user_state.is_some_and(|user_state| user_state.user == user);
+            if !exists || lane_wait.wait().await.is_err() {
                 return Ok(None);
             }
         }
@@ -180,17 +180,17 @@ impl Bridge {
                 return Ok(());
             };
             let now = self.parts.clock.now();
-            let closes = self.closes_left(key, &erasing, now)?;
+            let closes = self.pending_closes(key, &erasing, now)?;
             let action = Action::EraseUser {
                 by_own_token: caller.user.is_some(),
             };
             let entry = self.entry(caller, now, action);
             match store.delete_user(&erasing, &closes, now, &entry).await? {
                 Erasure::Done => {
-                    audit::tell(&entry);
+                    audit::log(&entry);
                     return Ok(());
                 }
-                Erasure::Gone => return Ok(()),
+                Erasure::AlreadyErased => return Ok(()),
                 Erasure::Changed => {}
             }
         }
@@ -198,7 +198,7 @@ impl Bridge {
     }
 
     /// Returns the closes that the erasure of a user leaves.
-    fn closes_left(
+    fn pending_closes(
         &self,
         key: &UserKey,
         erasing: &ErasureData,
@@ -207,26 +207,26 @@ impl Bridge {
         let keyring = &self.parts.keyring;
         let token = erasing.token.as_ref();
         let token = token.and_then(|stored| unseal(keyring, key, stored));
-        let soon = now + HEAD_START;
+        let after_head_start = now + HEAD_START;
         let mut closes = Vec::new();
         if let Some(open) = &erasing.open {
             closes.push(NewClose {
                 account_id: key.account_id.clone(),
                 conversation_id: Some(open.id.clone()),
                 sealed: seal(keyring, key, token.as_ref(), &open.features)?,
-                due_at: soon,
+                due_at: after_head_start,
             });
         }
-        let is_under_way = erasing.opening_until.filter(|until| *until > now);
+        let in_progress_until = erasing.opening_until.filter(|until| *until > now);
         let opening = erasing.opening.as_ref();
         let opening =
-            opening.filter(|opening| is_under_way.is_some() || opening.outcome_matters(now));
+            opening.filter(|opening| in_progress_until.is_some() || opening.outcome_matters(now));
         if let Some(opening) = opening {
             closes.push(NewClose {
                 account_id: key.account_id.clone(),
                 conversation_id: None,
                 sealed: seal(keyring, key, token.as_ref(), &opening.features)?,
-                due_at: is_under_way.unwrap_or(now),
+                due_at: in_progress_until.unwrap_or(now),
             });
         }
         Ok(closes)
@@ -323,7 +323,7 @@ impl Bridge {
             Err(error) => error,
         };
         let pause = match Verdict::of_stored(&error, false) {
-            Verdict::Again(pause) => pause,
+            Verdict::Retry(pause) => pause,
             // It is retried all the same until its 24 hours are over.
             Verdict::Final | Verdict::Unknown(_) => Pause::because(OUTCOME_UNKNOWN),
         };
@@ -375,12 +375,12 @@ impl Bridge {
             return Ok(None);
         };
         let now = self.parts.clock.now();
-        let is_named = self
+        let is_claimed = self
             .parts
             .store
             .set_close_conversation(close, &id, now)
             .await?;
-        Ok(is_named.then_some(id))
+        Ok(is_claimed.then_some(id))
     }
 
     /// Closes a conversation of an erased consumer that is still open, although the Cloud was asked
@@ -412,16 +412,16 @@ impl Bridge {
     ) -> Result<(), Error> {
         let cloud = &self.parts.cloud;
         let account = former.account_id;
-        let (mut kept, mut is_fresh) = (token, false);
+        let (mut stored, mut is_fresh) = (token, false);
         loop {
-            let token = if let Some(token) = kept.take() {
+            let token = if let Some(token) = stored.take() {
                 token
             } else {
                 is_fresh = true;
-                let made = cloud.consumer_token(account, former.consumer, trace);
-                made.await?.token
+                let requested = cloud.consumer_token(account, former.consumer, trace);
+                requested.await?.token
             };
-            let place = cloud::Conversation {
+            let conversation = cloud::Conversation {
                 consumer: cloud::Consumer {
                     account,
                     token: &token,
@@ -429,10 +429,12 @@ impl Bridge {
                 id: former.id,
                 dialog_id: former.id.as_str(),
                 features: former.features,
-                patience: None,
+                time_limit: None,
             };
-            let told = cloud.signal(&place, Signal::CloseEverything, trace).await;
-            let error = match told {
+            let sent = cloud
+                .signal(&conversation, Signal::CloseEverything, trace)
+                .await;
+            let error = match sent {
                 Ok(()) | Err(cloud::Error::ConversationClosed) => return Ok(()),
                 Err(error) if error.may_be_consumer_token() && !is_fresh => continue,
                 Err(error) => error.after_token_renewal(),
@@ -452,10 +454,10 @@ impl Bridge {
 
     async fn close_due(&self, mut close: PendingClose) {
         let trace = Trace::continue_from(None, None, self.parts.clock.uuid());
-        let tried = self
+        let attempted = self
             .attempt_close(&trace, &mut close, ATTEMPT_TIMEOUT)
             .await;
-        if let Err(error) = tried {
+        if let Err(error) = attempted {
             tracing::warn!(
                 account.id = %close.account_id,
                 error = &error as &dyn std::error::Error,
@@ -509,7 +511,7 @@ fn owner_of(account_id: &AccountId, external_id: &str) -> Vec<u8> {
 }
 
 /// Returns the context that binds a sealed secret to its column, account and user.
-fn place(account_id: &AccountId, owner: &str) -> Vec<u8> {
+fn sealing_context(account_id: &AccountId, owner: &str) -> Vec<u8> {
     format!("pending_closes.secret\0{account_id}\0{owner}").into_bytes()
 }
 
@@ -540,7 +542,7 @@ fn seal_secret(
     let owner = keyring.pseudonym(&owner_of(account_id, &secret.consumer));
     let text = Zeroizing::new(serde_json::to_vec(secret).expect("a secret is JSON"));
     Ok(SealedClose {
-        secret: keyring.seal(&text, &place(account_id, &owner))?,
+        secret: keyring.seal(&text, &sealing_context(account_id, &owner))?,
         owner,
         key_id: keyring.sealing_key_id().to_owned(),
     })
@@ -551,7 +553,7 @@ fn open(
     account_id: &AccountId,
     sealed: &SealedClose,
 ) -> Result<Zeroizing<Vec<u8>>, Error> {
-    Ok(keyring.open(&sealed.secret, &place(account_id, &sealed.owner))?)
+    Ok(keyring.open(&sealed.secret, &sealing_context(account_id, &sealed.owner))?)
 }
 
 fn read(opened: &[u8]) -> Result<Secret<'_>, Error> {

@@ -8,7 +8,7 @@ use crate::types::event::data::UpstreamFailure;
 use crate::types::file::ImageType;
 use crate::types::message::Sequence;
 use crate::types::problem::Code;
-use crate::worker::Fault;
+use crate::worker::PollError;
 use crate::{cloud, crypto, store};
 
 /// The failure of a use case. It can be cloned, since all callers that wait for one opening share
@@ -108,12 +108,12 @@ pub enum Error {
         limit: usize,
     },
     /// A text in several messages of which only some were sent.
-    #[error("{} of {of} messages were sent", sent.len())]
+    #[error("{} of {total} messages were sent", sent.len())]
     PartlySent {
         /// The sequences of the messages that were sent.
         sent: Vec<Sequence>,
         /// The number of messages that the text was split into.
-        of: usize,
+        total: usize,
         /// The reason that the next message could not be sent.
         #[source]
         cause: Box<Error>,
@@ -127,7 +127,7 @@ pub enum Error {
     /// A token that could not be sealed.
     #[error("the consumer's token could not be sealed")]
     Seal(#[from] crypto::Error),
-    /// The error of a request whose outcome is open. A retry with its idempotency key finds it out.
+    /// The error of a request of unknown outcome. A retry with its idempotency key determines it.
     #[error(transparent)]
     Unsettled(Box<Error>),
     /// A task that ended without an outcome.
@@ -207,7 +207,7 @@ pub struct CloudFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CloudFailureKind {
     /// A preceding request without an answer. The request itself was not sent.
-    NotAsked,
+    NotSent,
     /// An unreachable Cloud.
     Unreachable,
     /// A Cloud that accepts no more requests for now.
@@ -241,7 +241,7 @@ impl CloudFailureKind {
     #[must_use]
     pub fn code(self) -> Code {
         match self {
-            Self::NotAsked
+            Self::NotSent
             | Self::Unreachable
             | Self::Blocked
             | Self::WithoutTls
@@ -269,7 +269,7 @@ impl CloudFailure {
             title: None,
         };
         let (kind, upstream) = match error {
-            cloud::Error::NotAttempted(cause) if cause.outcome_unknown() => (Kind::NotAsked, None),
+            cloud::Error::NotAttempted(cause) if cause.outcome_unknown() => (Kind::NotSent, None),
             cloud::Error::NotAttempted(cause) => return Self::of(cause),
             cloud::Error::Unreachable(_) => (Kind::Unreachable, None),
             cloud::Error::Throttled { .. } => (Kind::Throttled, Some(upstream(429))),
@@ -319,7 +319,7 @@ impl From<store::Error> for Error {
     }
 }
 
-impl Fault for Error {
+impl PollError for Error {
     fn is_outage(&self) -> bool {
         self.is_outage()
     }

@@ -2,7 +2,7 @@
 //! of pages.
 //!
 //! A reader subscribes to the channel's wake-up, reads the log, and waits for the wake-up if there
-//! was nothing. A wake-up can be missed, so the reader also polls from time to time. No reader
+//! are no events. A wake-up can be missed, so the reader also polls from time to time. No reader
 //! waits past a stop.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::bounds::{Hold, Holder, Shares};
+use crate::bounds::{BoundPermit, Holder, Shares};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{PageSize, Wakeup};
 use crate::types::event::Cursor;
@@ -19,7 +19,7 @@ use crate::types::event::LoggedEvent;
 use crate::types::ids::{ChannelId, UserKey};
 
 /// 10,000: the number of readers that may wait at once in this process. Each takes a connection and
-/// some kilobytes.
+/// a few kilobytes.
 const READERS_AT_ONCE: usize = 10_000;
 
 /// 8: the same for readers with tokens for one user. A person has a few pages and devices.
@@ -41,7 +41,7 @@ const STREAM_PAGE: PageSize = PageSize {
     bytes: 12 * 1024,
 };
 
-/// 1 MiB: the size from which an answer takes no further event.
+/// 1 MiB: the size at which an answer takes no more events.
 const ANSWER_BYTES: u32 = 1024 * 1024;
 
 /// The limit on concurrent reads of event logs, per channel: half of the connections that read.
@@ -55,12 +55,12 @@ impl ReadLimits {
     /// events.
     pub(super) fn new<'a>(channels: impl Iterator<Item = &'a ChannelId>, connections: u32) -> Self {
         let at_once = usize::try_from(connections / 2).unwrap_or(1).max(1);
-        let looks = channels.map(|id| (id.clone(), Semaphore::new(at_once)));
-        Self(looks.collect())
+        let semaphores = channels.map(|id| (id.clone(), Semaphore::new(at_once)));
+        Self(semaphores.collect())
     }
 
     /// Waits for permission to read a channel's log, in order of arrival.
-    async fn turn(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
+    async fn acquire(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
         self.0.get(channel_id)?.acquire().await.ok()
     }
 }
@@ -86,7 +86,7 @@ pub struct Gap {
 }
 
 impl EventPage {
-    fn says_nothing(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.events.is_empty() && self.gap.is_none()
     }
 
@@ -125,7 +125,7 @@ pub struct EventStream {
     before: Option<Cursor>,
     /// The page that was read when the stream began.
     first: Option<EventPage>,
-    _place: Hold,
+    _permit: BoundPermit,
 }
 
 impl Bridge {
@@ -150,18 +150,18 @@ impl Bridge {
         };
         let end = Instant::now() + wait;
         let mut wakeup = self.parts.store.wakeup(&reader.channel_id);
-        let mut place = None;
+        let mut permit = None;
         loop {
-            let over = Instant::now() >= end || self.parts.stopping.is_cancelled();
-            let page = self.look(&reader, after, size).await?;
-            if over || !page.says_nothing() {
+            let is_over = Instant::now() >= end || self.parts.stopping.is_cancelled();
+            let page = self.read_log(&reader, after, size).await?;
+            if is_over || !page.is_empty() {
                 return Ok(page);
             }
-            if place.is_none() {
-                place = Some(self.reader_permit(caller)?);
+            if permit.is_none() {
+                permit = Some(self.reader_permit(caller)?);
             }
             tokio::select! {
-                () = self.news(&mut wakeup) => {}
+                () = self.wait_for_wakeup(&mut wakeup) => {}
                 () = sleep_until(end) => {}
                 () = self.parts.stopping.cancelled() => {}
             }
@@ -180,9 +180,9 @@ impl Bridge {
         after: Option<Cursor>,
     ) -> Result<EventStream, Error> {
         let reader = Reader::of(caller);
-        let place = self.reader_permit(caller)?;
+        let permit = self.reader_permit(caller)?;
         let wakeup = self.parts.store.wakeup(&reader.channel_id);
-        let first = self.look(&reader, after, STREAM_PAGE).await?;
+        let first = self.read_log(&reader, after, STREAM_PAGE).await?;
         Ok(EventStream {
             bridge: self.clone(),
             reader,
@@ -190,33 +190,33 @@ impl Bridge {
             after,
             before: after,
             first: Some(first),
-            _place: place,
+            _permit: permit,
         })
     }
 
-    fn reader_permit(&self, caller: &Caller) -> Result<Hold, Error> {
-        let place = self.places_for_readers.take(caller.holder(), 1);
-        place.map_err(Error::TooManyReaders)
+    fn reader_permit(&self, caller: &Caller) -> Result<BoundPermit, Error> {
+        let permit = self.reader_permits.acquire(caller.holder(), 1);
+        permit.map_err(Error::TooManyReaders)
     }
 
     /// Waits for a wake-up or for the time of the next poll.
-    async fn news(&self, wakeup: &mut Wakeup) {
-        let waiting = self.places_for_readers.held();
-        let crowd = u32::try_from(1 + waiting / READERS_PER_POLL).unwrap_or(u32::MAX);
-        let look = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * crowd;
+    async fn wait_for_wakeup(&self, wakeup: &mut Wakeup) {
+        let waiting = self.reader_permits.in_use();
+        let factor = u32::try_from(1 + waiting / READERS_PER_POLL).unwrap_or(u32::MAX);
+        let interval = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * factor;
         tokio::select! {
             () = wakeup.wait() => {}
-            () = sleep(look) => {}
+            () = sleep(interval) => {}
         }
     }
 
-    async fn look(
+    async fn read_log(
         &self,
         reader: &Reader,
         after: Option<Cursor>,
         size: PageSize,
     ) -> Result<EventPage, Error> {
-        let _turn = self.looks.turn(&reader.channel_id).await;
+        let _permit = self.read_limits.acquire(&reader.channel_id).await;
         let position = after.map_or(0, Cursor::position);
         let (store, channel_id) = (&self.parts.store, &reader.channel_id);
         let page = match &reader.user {
@@ -260,14 +260,18 @@ impl EventStream {
             }
             let page = match self.first.take() {
                 Some(page) => page,
-                None => bridge.look(&self.reader, self.after, STREAM_PAGE).await?,
+                None => {
+                    bridge
+                        .read_log(&self.reader, self.after, STREAM_PAGE)
+                        .await?
+                }
             };
             self.before = self.after.replace(page.next);
-            if !page.says_nothing() {
+            if !page.is_empty() {
                 return Ok(Some(page));
             }
             tokio::select! {
-                () = bridge.news(&mut self.wakeup) => {}
+                () = bridge.wait_for_wakeup(&mut self.wakeup) => {}
                 () = bridge.parts.stopping.cancelled() => return Ok(None),
             }
         }

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::bounds::{Hold, Shares};
+use crate::bounds::{BoundPermit, Shares};
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::{self, Download};
 use crate::types::file::{FileId, FileType};
 use crate::types::ids::UserId;
 
 /// 16: the number of files that this process handles at once. A file is in memory from its first
-/// byte until the Cloud has it. So files take at most this number times the largest file: 48 MB by
+/// byte until the Cloud has it. So files take at most this number times the largest size: 48 MB by
 /// default, 160 MB with the largest limit that can be set.
 const FILES_AT_ONCE: usize = 16;
 
@@ -21,10 +21,9 @@ pub(super) fn shares(channels: usize) -> Shares {
     Shares::new(FILES_AT_ONCE, FILES_OF_USER, channels)
 }
 
-/// The permit to bring one file through this process. It is released when its last clone is
-/// dropped.
+/// The permit to handle one file in this process. It is released when its last clone is dropped.
 #[derive(Debug, Clone)]
-pub struct FilePermit(#[expect(dead_code, reason = "held for its drop")] Arc<Hold>);
+pub struct FilePermit(#[expect(dead_code, reason = "held for its drop")] Arc<BoundPermit>);
 
 /// A file that is being downloaded from the Cloud.
 #[derive(Debug)]
@@ -42,9 +41,9 @@ impl Bridge {
     ///
     /// [`Error::TooManyFiles`] if none is free.
     pub fn file_permit(&self, caller: &Caller) -> Result<FilePermit, Error> {
-        let place = self.places_for_files.take(caller.holder(), 1);
-        place
-            .map(|place| FilePermit(Arc::new(place)))
+        let permit = self.file_permits.acquire(caller.holder(), 1);
+        permit
+            .map(|permit| FilePermit(Arc::new(permit)))
             .map_err(Error::TooManyFiles)
     }
 
@@ -90,7 +89,7 @@ impl Bridge {
                 }
                 Err(error) if error.may_be_consumer_token() && !token.fresh => {
                     token = self
-                        .make_token(&key, user_state.user, &caller.trace)
+                        .request_token(&key, user_state.user, &caller.trace)
                         .await?;
                 }
                 Err(

@@ -24,13 +24,13 @@ use super::lanes::RENEWAL;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::store::{self, Claim, HeldClaim, Intent, KeyedRequest, LEASE, Lease};
 use crate::telemetry::metrics::KEYED_REQUESTS;
-use crate::types::idempotency::Answer;
+use crate::types::idempotency::StoredResponse;
 use crate::types::idempotency::{Fingerprint, IdempotencyKey};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::message::MessageId;
 
 /// 3: the attempts to store an answer, a second apart.
-const TRIES: u32 = 3;
+const STORE_ATTEMPTS: u32 = 3;
 
 /// A request with an idempotency key.
 #[derive(Debug)]
@@ -59,19 +59,19 @@ pub enum Claiming {
 pub struct FinishedWork<R> {
     /// The outcome.
     pub outcome: R,
-    /// The fate of the key.
-    pub fate: KeyFate,
+    /// The outcome for the key.
+    pub key_outcome: KeyOutcome,
 }
 
-/// The fate of a key whose work is finished.
+/// The outcome for a key whose work is finished.
 #[derive(Debug)]
-pub enum KeyFate {
+pub enum KeyOutcome {
     /// An answer that is stored for retries.
-    Answered(Answer),
+    Answered(StoredResponse),
     /// Release of the key: nothing was done, so a retry may do the work.
     Free,
-    /// An unknown outcome, which a retry finds out.
-    Open,
+    /// An unknown outcome, which a retry determines.
+    Unknown,
 }
 
 /// The result of a request with a key.
@@ -80,7 +80,7 @@ pub enum KeyedResult<R> {
     /// The outcome of work that was done now.
     Fresh(R),
     /// The stored answer to an earlier request.
-    Repeated(Answer),
+    Repeated(StoredResponse),
 }
 
 /// The key of a request in progress, and the claim on it.
@@ -100,9 +100,9 @@ impl KeyClaim {
     }
 
     /// Returns the details of the claim if this request holds the key.
-    fn holding(&self) -> Option<HeldClaim> {
+    fn held_claim(&self) -> Option<HeldClaim> {
         match self.decided() {
-            Some(Claim::Ours(holding)) => Some(holding),
+            Some(Claim::Ours(held_claim)) => Some(held_claim),
             _ => None,
         }
     }
@@ -120,7 +120,7 @@ impl KeyClaim {
     }
 }
 
-/// A request with a key, with all that settling it needs.
+/// A request with a key, and the state that settling it needs.
 struct ClaimGuard {
     bridge: Bridge,
     claim: Arc<KeyClaim>,
@@ -129,7 +129,7 @@ struct ClaimGuard {
 
 impl Bridge {
     /// Does a request's work unless it was done under its key before. The work receives the claim,
-    /// to put it into its `Caller`, and goes on to its end even if the caller disconnects.
+    /// to put it into its `Caller`, and runs to its end even if the caller disconnects.
     ///
     /// # Errors
     ///
@@ -164,29 +164,32 @@ impl Bridge {
             }),
             user: user_id.map(|user_id| caller.key(user_id)),
         };
-        let whole = async move {
+        let running = async move {
             if claiming == Claiming::BeforeWork
                 && let Some(answer) = guard.claim().await?
             {
                 return Ok(KeyedResult::Repeated(answer));
             }
-            let FinishedWork { outcome, fate } = tokio::select! {
+            let FinishedWork {
+                outcome,
+                key_outcome,
+            } = tokio::select! {
                 done = work(Arc::clone(&guard.claim)) => done,
-                never = guard.hold() => match never {},
+                never = guard.renew_lease() => match never {},
             };
             // A claim that the work could not make is not attempted again: the storage was
             // unavailable, and the answer says so.
             let is_undecided = guard.claim.decided().is_none();
-            if is_undecided && matches!(fate, KeyFate::Open) {
+            if is_undecided && matches!(key_outcome, KeyOutcome::Unknown) {
                 return Ok(KeyedResult::Fresh(outcome));
             }
             if let Some(answer) = guard.claim().await? {
                 return Ok(KeyedResult::Repeated(answer));
             }
-            guard.settle(fate).await;
+            guard.settle(key_outcome).await;
             Ok(KeyedResult::Fresh(outcome))
         };
-        let task = self.parts.tasks.spawn(whole.instrument(Span::current()));
+        let task = self.parts.tasks.spawn(running.instrument(Span::current()));
         task.await.map_err(|_| Error::Interrupted)?
     }
 
@@ -203,12 +206,12 @@ impl Bridge {
     ) -> Result<HeldClaim, Error> {
         let decided = self.decide(claim, intent).await;
         match decided.map_err(Error::unsettled)? {
-            Claim::Ours(holding) => Ok(holding),
+            Claim::Ours(held_claim) => Ok(held_claim),
             Claim::Running | Claim::Answered(_) | Claim::Reused => Err(Error::KeyInUse),
         }
     }
 
-    /// Returns the storage's decision on a claim. The storage is asked only once.
+    /// Returns the storage's decision on a claim. The storage is queried only once.
     async fn decide(&self, claim: &KeyClaim, intent: Option<Intent>) -> Result<Claim, Error> {
         if let Some(decided) = claim.decided() {
             return Ok(decided);
@@ -221,7 +224,7 @@ impl Bridge {
         let write_ahead = store.claim_key(&claim.request, message_id, &lease, intent, now);
         let decided = write_ahead.await?;
         let outcome = match &decided {
-            Claim::Ours(holding) if holding.resumed => "resumed",
+            Claim::Ours(held_claim) if held_claim.resumed => "resumed",
             Claim::Ours(_) => "fresh",
             Claim::Answered(_) => "replayed",
             Claim::Running => "in_use",
@@ -234,8 +237,8 @@ impl Bridge {
         if outcome == "resumed" {
             tracing::warn!("a replica died while processing a request; a retry resumes it");
         }
-        let mut known = claim.claim.lock().unwrap_or_else(PoisonError::into_inner);
-        *known = Some(decided.clone());
+        let mut decision = claim.claim.lock().unwrap_or_else(PoisonError::into_inner);
+        *decision = Some(decided.clone());
         Ok(decided)
     }
 }
@@ -243,7 +246,7 @@ impl Bridge {
 impl ClaimGuard {
     /// Claims the key, unless that was decided before. Returns the stored answer if the request was
     /// done.
-    async fn claim(&self) -> Result<Option<Answer>, Error> {
+    async fn claim(&self) -> Result<Option<StoredResponse>, Error> {
         match self.bridge.decide(&self.claim, None).await? {
             Claim::Ours(_) => Ok(None),
             Claim::Answered(answer) => Ok(Some(answer)),
@@ -258,10 +261,10 @@ impl ClaimGuard {
     }
 
     /// Renews the lease until the future is dropped.
-    async fn hold(&self) -> Infallible {
+    async fn renew_lease(&self) -> Infallible {
         loop {
             sleep(RENEWAL).await;
-            if self.claim.holding().is_none() {
+            if self.claim.held_claim().is_none() {
                 continue;
             }
             let store = &self.bridge.parts.store;
@@ -281,40 +284,44 @@ impl ClaimGuard {
     }
 
     /// Stores the answer, or frees the key. The work is done, so a failure here does not fail it.
-    async fn settle(&self, fate: KeyFate) {
-        let Some(holding) = self.claim.holding() else {
+    async fn settle(&self, key_outcome: KeyOutcome) {
+        let Some(held_claim) = self.claim.held_claim() else {
             return;
         };
-        for tried in 1..=TRIES {
-            let Err(error) = self.try_to_settle(&holding, &fate).await else {
+        for attempt in 1..=STORE_ATTEMPTS {
+            let Err(error) = self.try_to_settle(&held_claim, &key_outcome).await else {
                 return;
             };
             tracing::error!(
                 error = &error as &dyn std::error::Error,
-                tried,
+                tried = attempt,
                 "the outcome of a request with an idempotency key could not be stored; a retry has to determine it"
             );
             sleep(Duration::from_secs(1)).await;
         }
     }
 
-    async fn try_to_settle(&self, holding: &HeldClaim, fate: &KeyFate) -> Result<(), store::Error> {
+    async fn try_to_settle(
+        &self,
+        held_claim: &HeldClaim,
+        key_outcome: &KeyOutcome,
+    ) -> Result<(), store::Error> {
         let store = &self.bridge.parts.store;
         let (request, lease) = (&self.claim.request, self.lease());
-        if let KeyFate::Answered(answer) = fate {
+        if let KeyOutcome::Answered(answer) = key_outcome {
             // No lookup of the user is needed if the write-ahead record names them.
-            let user = self.user.as_ref().filter(|_| !holding.is_recorded);
-            let kept = store.store_answer(request, &lease, user, answer);
-            if kept.await? {
+            let user = self.user.as_ref().filter(|_| !held_claim.is_recorded);
+            let stored = store.store_answer(request, &lease, user, answer);
+            if stored.await? {
                 return Ok(());
             }
         }
-        if matches!(fate, KeyFate::Open) || holding.write_ahead.is_some() {
+        if matches!(key_outcome, KeyOutcome::Unknown) || held_claim.write_ahead.is_some() {
             // A message may be at the Cloud. The next retry finds out, and the lease ends now so
             // that the retry need not wait for it.
             let until = self.bridge.parts.clock.now();
-            let given_back = Lease { until, ..lease };
-            return store.renew_key_lease(request, &given_back).await.map(drop);
+            let ended_lease = Lease { until, ..lease };
+            return store.renew_key_lease(request, &ended_lease).await.map(drop);
         }
         store.release_key(request, &lease).await
     }

@@ -15,13 +15,13 @@ pub(crate) const RENEWAL: Duration = Duration::from_secs(5);
 const WAIT_LIMIT: Duration = Duration::from_secs(20);
 
 /// 20 ms and 500 ms: the first and the longest pause between polls for another replica's result.
-const FIRST_POLL: Duration = Duration::from_millis(20);
-const LAST_POLL: Duration = Duration::from_millis(500);
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+const MAX_PAUSE: Duration = Duration::from_millis(500);
 
 /// The wait for a lane.
 pub(super) struct LaneWait {
-    give_up: Instant,
-    poll: Duration,
+    deadline: Instant,
+    pause: Duration,
 }
 
 impl LaneWait {
@@ -32,29 +32,29 @@ impl LaneWait {
     /// Starts a wait of at most `limit`.
     pub(super) fn within(limit: Duration) -> Self {
         Self {
-            give_up: Instant::now() + limit,
-            poll: FIRST_POLL,
+            deadline: Instant::now() + limit,
+            pause: FIRST_PAUSE,
         }
     }
 
     /// Pauses before the next poll. Fails once the wait has lasted too long.
     pub(super) async fn wait(&mut self) -> Result<(), Error> {
-        if Instant::now() >= self.give_up {
+        if Instant::now() >= self.deadline {
             return Err(Error::OpeningPending { cause: None });
         }
-        sleep(self.poll.mul_f64(rand::random_range(0.75..1.25))).await;
-        self.poll = (self.poll * 2).min(LAST_POLL);
+        sleep(self.pause.mul_f64(rand::random_range(0.75..1.25))).await;
+        self.pause = (self.pause * 2).min(MAX_PAUSE);
         Ok(())
     }
 }
 
 impl Bridge {
     /// Claims the user's lane if it is free.
-    pub(super) async fn try_lane(&self, user: UserRef) -> Result<Option<Lease>, Error> {
+    pub(super) async fn try_claim_lane(&self, user: UserRef) -> Result<Option<Lease>, Error> {
         let now = self.parts.clock.now();
         let lease = self.new_lease();
-        let taken = self.parts.store.claim_lane(user, &lease, now).await?;
-        Ok(taken.then_some(lease))
+        let is_claimed = self.parts.store.claim_lane(user, &lease, now).await?;
+        Ok(is_claimed.then_some(lease))
     }
 
     pub(crate) fn new_lease(&self) -> Lease {

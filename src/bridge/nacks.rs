@@ -7,7 +7,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use serde::Deserialize;
 
-use super::LOOK;
+use super::POLL_INTERVAL;
 use crate::bridge::{Bridge, Error};
 use crate::cloud::Signal;
 use crate::store::DueNack;
@@ -20,7 +20,7 @@ use crate::worker::{Claimed, Pace, Source};
 const RETRY: TimeDelta = TimeDelta::seconds(30);
 
 /// 32: the number of agents that are notified at once.
-const PLACES: u32 = 32;
+const CONCURRENCY: u32 = 32;
 
 /// The background work on messages that did not arrive.
 #[derive(Debug)]
@@ -30,7 +30,7 @@ impl Source for DueNacks {
     type Item = (DueNack, DateTime<Utc>);
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const PACE: Pace = Pace::new(POLL_INTERVAL, CONCURRENCY);
     const FAILED: &'static str = "undelivered messages could not be looked up";
 
     fn is_paused(&self) -> bool {
@@ -40,15 +40,15 @@ impl Source for DueNacks {
     async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
         let parts = &self.0.parts;
         let now = parts.clock.now();
-        let again_at = now + RETRY;
-        let due = parts.store.take_due_nacks(now, again_at, limit).await?;
-        let due: Vec<_> = due.into_iter().map(|due| (due, again_at)).collect();
+        let retry_at = now + RETRY;
+        let due = parts.store.claim_due_nacks(now, retry_at, limit).await?;
+        let due: Vec<_> = due.into_iter().map(|due| (due, retry_at)).collect();
         Ok(due.into())
     }
 
-    fn handle(&self, (due, again_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+    fn handle(&self, (due, retry_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
         let bridge = self.0.clone();
-        async move { bridge.send_due_nack(due, again_at).await }
+        async move { bridge.send_due_nack(due, retry_at).await }
     }
 }
 
@@ -66,7 +66,7 @@ struct FailedMessageData {
 }
 
 impl Bridge {
-    async fn send_due_nack(&self, due: DueNack, taken_until: DateTime<Utc>) {
+    async fn send_due_nack(&self, due: DueNack, claimed_until: DateTime<Utc>) {
         if let Err(error) = self.send_nack(&due).await {
             tracing::warn!(
                 account.id = %due.key.account_id,
@@ -77,7 +77,7 @@ impl Bridge {
             return;
         }
         let store = &self.parts.store;
-        if let Err(error) = store.clear_nack(&due.event_id, taken_until).await {
+        if let Err(error) = store.clear_nack(&due.event_id, claimed_until).await {
             tracing::warn!(
                 event.id = due.event_id,
                 error = &error as &dyn std::error::Error,
@@ -109,8 +109,8 @@ impl Bridge {
         }
         let sequences = [sequence];
         let nack = Signal::Receipts(ReceiptStatus::Nack, &sequences);
-        let told = self.signal_in_dialog(dialog_id.as_ref(), &trace, &mut session, nack);
-        match told.await {
+        let sent = self.signal_in_dialog(dialog_id.as_ref(), &trace, &mut session, nack);
+        match sent.await {
             Err(Error::Cloud(error)) if !error.is_transient() => Ok(()),
             outcome => outcome,
         }

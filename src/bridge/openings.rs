@@ -32,22 +32,22 @@ use recorded::may_have_opened;
 /// its own limit. It is less than a lease.
 const OPENING_LIMIT: Duration = Duration::from_secs(12);
 
-/// 2,048: the number of openings in progress in this process. They go on even if their callers are
-/// gone.
-const AT_ONCE: usize = 2048;
+/// 2,048: the number of openings in progress in this process. They go on even if their callers
+/// disconnect.
+const MAX_OPENINGS: usize = 2048;
 
 /// The openings in progress in this process.
 #[derive(Debug)]
 pub(super) struct Openings {
     in_flight: DashMap<UserKey, watch::Receiver<Option<Outcome>>>,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
 impl Default for Openings {
     fn default() -> Self {
         Self {
             in_flight: DashMap::new(),
-            places: Arc::new(Semaphore::new(AT_ONCE)),
+            permits: Arc::new(Semaphore::new(MAX_OPENINGS)),
         }
     }
 }
@@ -62,11 +62,11 @@ pub(crate) struct OpeningRequest<'a> {
     pub(crate) opening: &'a Opening,
     /// The open conversation that may have ended.
     pub(crate) instead_of: Option<&'a ConversationId>,
-    /// The user, if the caller holds the user's lane and goes on holding it.
+    /// The user, if the caller holds the user's lane and continues to hold it.
     pub(crate) lane: Option<UserRef>,
 }
 
-/// A session, and the way it came about.
+/// A session and its origin.
 #[derive(Debug, Clone)]
 pub(crate) struct Joined {
     pub(crate) session: Session,
@@ -99,13 +99,13 @@ impl Bridge {
             instead_of,
             ..
         } = request;
-        let (mut landing, first) = match self.openings.in_flight.entry(key.clone()) {
-            Entry::Occupied(flight) => (flight.get().clone(), false),
+        let (mut receiver, first) = match self.openings.in_flight.entry(key.clone()) {
+            Entry::Occupied(entry) => (entry.get().clone(), false),
             Entry::Vacant(vacant) => {
-                let place = Arc::clone(&self.openings.places).try_acquire_owned();
-                let place = place.map_err(|_| Error::TooManyOpenings)?;
-                let (lands, landing) = watch::channel(None);
-                vacant.insert(landing.clone());
+                let permit = Arc::clone(&self.openings.permits).try_acquire_owned();
+                let permit = permit.map_err(|_| Error::TooManyOpenings)?;
+                let (sender, receiver) = watch::channel(None);
+                vacant.insert(receiver.clone());
                 let (bridge, caller) = (self.clone(), caller.clone());
                 let (key, opening) = (key.clone(), opening.clone());
                 let instead_of = instead_of.cloned();
@@ -113,7 +113,7 @@ impl Bridge {
                     let outcome = {
                         // Removed from the map before the outcome is published, also by a panic.
                         // Later callers must not get an old outcome.
-                        let _flight = OpeningGuard(&bridge, &key);
+                        let _guard = OpeningGuard(&bridge, &key);
                         let request = OpeningRequest {
                             caller: &caller,
                             key: &key,
@@ -121,23 +121,23 @@ impl Bridge {
                             instead_of: instead_of.as_ref(),
                             lane: None,
                         };
-                        bridge.open_in_turn(request).await
+                        bridge.open_with_lane(request).await
                     };
-                    drop(place);
-                    lands.send_replace(Some(outcome));
+                    drop(permit);
+                    sender.send_replace(Some(outcome));
                 });
-                (landing, true)
+                (receiver, true)
             }
         };
-        let landed = landing.wait_for(Option::is_some).await;
-        match landed.as_deref() {
+        let outcome = receiver.wait_for(Option::is_some).await;
+        match outcome.as_deref() {
             Ok(Some(outcome)) => outcome.clone().map(|joined| Joined { first, ..joined }),
             Ok(None) | Err(_) => Err(Error::Interrupted),
         }
     }
 
     /// Opens the user's conversation, or finds the one that another replica has opened meanwhile.
-    async fn open_in_turn(&self, request: OpeningRequest<'_>) -> Outcome {
+    async fn open_with_lane(&self, request: OpeningRequest<'_>) -> Outcome {
         let OpeningRequest {
             caller,
             key,
@@ -146,20 +146,20 @@ impl Bridge {
         } = request;
         let store = &self.parts.store;
         let user = store.ensure_user(key, self.parts.clock.now()).await?;
-        let mut turn = LaneWait::new();
+        let mut lane_wait = LaneWait::new();
         let lease = loop {
-            if let Some(lease) = self.try_lane(user).await? {
+            if let Some(lease) = self.try_claim_lane(user).await? {
                 break lease;
             }
             if self.parts.stopping.is_cancelled() {
                 return Err(Error::OpeningPending { cause: None });
             }
-            turn.wait().await?;
+            lane_wait.wait().await?;
             let session = self.session(&caller.trace, key).await?;
-            let another = |session: &Session| {
-                session.takes_messages() && Some(&session.conversation.id) != instead_of
+            let is_another = |session: &Session| {
+                session.accepts_messages() && Some(&session.conversation.id) != instead_of
             };
-            if let Some(session) = session.filter(another) {
+            if let Some(session) = session.filter(is_another) {
                 return Ok(Joined::found(session));
             }
         };
@@ -195,9 +195,9 @@ impl Bridge {
         let mut token = self
             .token(&caller.trace, key, user, user_state.token)
             .await?;
-        // Only the Cloud knows if a survey follows a main dialog that has ended. So it is asked for
-        // a new conversation, which it refuses while the old one goes on. A wait for anything else,
-        // such as a notification, could last for ever.
+        // Only the Cloud knows if a survey follows a main dialog that has ended. So a new
+        // conversation is requested, which it refuses while the old one goes on. A wait for
+        // anything else, such as a notification, could last for ever.
         let ended = match user_state.open {
             Some(conversation)
                 if conversation.dialog != CurrentDialog::Ended
@@ -215,22 +215,22 @@ impl Bridge {
         };
         // For the Cloud, a user who comes back after an erasure is the same consumer.
         Box::pin(self.finish_erasure(&caller.trace, key)).await?;
-        let noted = self
+        let recorded = self
             .record_opening(caller, user, opening, ended.as_ref())
             .await?;
-        let Some(noted) = noted else {
+        let Some(recorded) = recorded else {
             let session = self.session(&caller.trace, key).await?;
             return session.map(Joined::found).ok_or(Error::ConversationLost);
         };
         let answer = self
-            .open_at_cloud(caller, key, user, &mut token, opening, &noted.profile)
+            .open_at_cloud(caller, key, user, &mut token, opening, &recorded.profile)
             .await
             .and_then(|answer| answer.conversation(ended.as_ref()));
         let (id, opened) = match answer {
             Ok(answer) => answer,
             Err(error) => {
                 if !may_have_opened(&error) {
-                    self.forget_opening(&noted).await?;
+                    self.discard_opening(&recorded).await?;
                 }
                 return Err(error);
             }
@@ -238,7 +238,7 @@ impl Bridge {
         // A conversation that the Cloud had reported as closed goes on. Only its main dialog was
         // closed, or the report was wrong.
         if !opened && ended.is_none() && store.reopen_conversation(user, &id).await? {
-            self.settle_opening(&noted).await?;
+            self.settle_opening(&recorded).await?;
             return self.reopened(caller, key, user, &id).await;
         }
         let conversation = OpenConversation {
@@ -246,17 +246,17 @@ impl Bridge {
             features: opening.features.clone(),
             dialog: CurrentDialog::Main,
         };
-        let kept = store
+        let is_inserted = store
             .insert_opened(
                 &Opened {
                     user,
                     channel_id: &caller.channel.id,
                     conversation: &conversation,
-                    opened_by: noted.opened_by(opened),
+                    opened_by: recorded.opened_by(opened),
                     replaced: ended.as_ref(),
                     // Stored only if the opening has one: a profile that was set meanwhile is newer
                     // than the one that was sent.
-                    profile: opening.profile.is_some().then_some(&noted.profile),
+                    profile: opening.profile.is_some().then_some(&recorded.profile),
                     at: self.parts.clock.now(),
                 },
                 lease,
@@ -273,7 +273,7 @@ impl Bridge {
         // Unmatched changes of the conversation can be matched now. If this signal is lost, they
         // are matched a little later.
         let _later = self.parts.opened.try_send(conversation.id.clone());
-        if !kept {
+        if !is_inserted {
             let user_state = store.user_state(key).await?;
             if user_state.is_none_or(|user_state| user_state.user != user) {
                 // The user was erased meanwhile, and only this task knows of the conversation.
@@ -304,17 +304,17 @@ impl Bridge {
     ) -> Outcome {
         let mut session = self.session(&caller.trace, key).await?;
         let is_wrong = |session: &Session| {
-            !session.takes_messages() && !session.conversation.features.allows_survey()
+            !session.accepts_messages() && !session.conversation.features.allows_survey()
         };
         if session.as_ref().is_some_and(is_wrong) {
             self.parts.store.reopen_main_dialog(user, id).await?;
             session = self.session(&caller.trace, key).await?;
         }
-        let session = session.filter(Session::takes_messages);
+        let session = session.filter(Session::accepts_messages);
         session.map(Joined::found).ok_or(Error::SurveyPending)
     }
 
-    /// Asks the Cloud for a conversation. If the Cloud refuses because one is open, finds its id.
+    /// Requests a conversation from the Cloud. If one is open already, finds its id.
     async fn open_at_cloud(
         &self,
         caller: &Caller,
@@ -342,7 +342,7 @@ impl Bridge {
             match cloud.open(&consumer, &request, trace).await {
                 Ok(id) => return Ok(AtCloud::Opened(id)),
                 Err(error) if error.may_be_consumer_token() && !token.fresh => {
-                    *token = self.make_token(key, user, trace).await?;
+                    *token = self.request_token(key, user, trace).await?;
                 }
                 Err(cloud::Error::AlreadyOpen) => {
                     // The Cloud's notification may have come although its answer did not.

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::audit;
 use super::deliveries::deliver_for;
-use super::queue_metrics::LIMIT;
+use super::queue_metrics::QUERY_LIMIT;
 use crate::bridge::{Bridge, Caller, Channel, Error};
 use crate::store;
 use crate::types::audit::{Action, Actor, Record};
@@ -27,7 +27,7 @@ use crate::types::request::Report;
 use crate::types::status::{Backlog, CloseBacklog, Connections, EngineKind, Health};
 use crate::types::trace::Trace;
 
-/// 100: more actions than operators ever take on one event.
+/// 100: the maximum number of listed actions, more than operators ever take on one event.
 const ACTIONS_ON_EVENT: u32 = 100;
 
 /// An operator, by their key.
@@ -125,15 +125,15 @@ impl Bridge {
     pub async fn overview(&self) -> Overview {
         let store = &self.parts.store;
         let ids = || self.parts.channels.keys();
-        let looked = timeout(LIMIT, async {
+        let queried = timeout(QUERY_LIMIT, async {
             let backlogs = store.backlogs(ids()).await?;
             let counts = store.delivery_counts(ids()).await?;
             let closes = store.close_backlogs().await?;
             let rejections = store.rejections().await?;
             Ok::<_, store::Error>((backlogs, counts, closes, rejections))
         });
-        let looked = looked.await.ok();
-        if let Some(Err(error)) = &looked
+        let queried = queried.await.ok();
+        if let Some(Err(error)) = &queried
             && !error.is_outage()
         {
             tracing::error!(
@@ -141,9 +141,9 @@ impl Bridge {
                 "the state of the channels could not be looked up"
             );
         }
-        let told = looked.and_then(Result::ok);
-        let storage_answers = told.is_some();
-        let (backlogs, counts, closes, rejections) = told.unwrap_or_default();
+        let state = queried.and_then(Result::ok);
+        let storage_answers = state.is_some();
+        let (backlogs, counts, closes, rejections) = state.unwrap_or_default();
         let channels = self.parts.channels.values().map(|channel| {
             let backlog = backlogs.iter().find(|it| it.channel_id == channel.id);
             let deliveries = counts.iter().find(|it| it.channel_id == channel.id);
@@ -191,7 +191,7 @@ impl Bridge {
     /// # Errors
     ///
     /// [`Error::EventNotFound`]; if the storage is unavailable.
-    pub async fn event_case(&self, id: EventId) -> Result<EventDetails, Error> {
+    pub async fn event_details(&self, id: EventId) -> Result<EventDetails, Error> {
         let store = &self.parts.store;
         let (origin, record) = self.event_of_any(id).await?;
         let actions = store.actions_on(&id.to_string(), ACTIONS_ON_EVENT).await?;
@@ -254,7 +254,7 @@ impl Bridge {
         let (actor, now) = (operator.actor(), self.parts.clock.now());
         let entry = self.entry_by(actor, &channel_id, &operator.trace, now, action);
         self.parts.store.record_action(&entry).await?;
-        audit::tell(&entry);
+        audit::log(&entry);
         Ok(record)
     }
 
@@ -272,7 +272,7 @@ impl Bridge {
         store
             .pause_callback_by_operator(channel_id, now, &entry)
             .await?;
-        audit::tell(&entry);
+        audit::log(&entry);
         Ok(store.callback_schedule(channel_id).await?)
     }
 }

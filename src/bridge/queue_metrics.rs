@@ -18,21 +18,21 @@ use crate::types::status::Backlog;
 
 /// 3 s: the time limit of the measurement. Clients usually wait 10 s, and get everything else even
 /// if the database does not answer.
-pub(super) const LIMIT: Duration = Duration::from_secs(3);
+pub(super) const QUERY_LIMIT: Duration = Duration::from_secs(3);
 
 impl Bridge {
     /// Returns all current metrics of the service, in the text format of Prometheus.
     pub async fn metrics(&self) -> String {
         let metrics = &self.parts.metrics;
-        for (account, away) in self.parts.cloud.hosts_away() {
-            let away = u32::try_from(away).unwrap_or(u32::MAX);
-            metrics.set(&HOSTS_AWAY, [account.as_str()], away.into());
+        for (account, count) in self.parts.cloud.unavailable_host_counts() {
+            let count = u32::try_from(count).unwrap_or(u32::MAX);
+            metrics.set(&HOSTS_AWAY, [account.as_str()], count.into());
         }
         if let Some(offset) = self.parts.clock.machine_offset() {
             metrics.set(&CLOCK_OFFSET, [], offset.as_seconds_f64());
         }
-        let told = timeout(LIMIT, self.measure_backlogs()).await;
-        let is_up = matches!(told, Ok(Ok(())));
+        let measured = timeout(QUERY_LIMIT, self.measure_backlogs()).await;
+        let is_up = matches!(measured, Ok(Ok(())));
         metrics.set(&STORAGE_UP, [], u8::from(is_up).into());
         // This is read after the database was queried, so that the connection of those queries is
         // idle again.
@@ -40,7 +40,7 @@ impl Bridge {
             metrics.set(&CONNECTIONS, [pool.pool, "in_use"], pool.in_use.into());
             metrics.set(&CONNECTIONS, [pool.pool, "idle"], pool.idle.into());
         }
-        if let Ok(Err(error)) = told
+        if let Ok(Err(error)) = measured
             && !error.is_outage()
         {
             tracing::error!(
@@ -57,7 +57,7 @@ impl Bridge {
         metrics.set(&QUEUED_LANES, [], lanes.into());
         let now = self.parts.clock.now();
         for backlog in store.backlogs(self.parts.channels.keys()).await? {
-            show(metrics, &backlog, now);
+            set_gauges(metrics, &backlog, now);
         }
         let closes = store.close_backlogs().await?;
         let accounts = self.parts.channels.values().map(|it| &it.account_id);
@@ -70,7 +70,7 @@ impl Bridge {
     }
 }
 
-fn show(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
+fn set_gauges(metrics: &Metrics, backlog: &Backlog, now: DateTime<Utc>) {
     let channel = [backlog.channel_id.as_str()];
     metrics.set(&QUEUED_REQUESTS, channel, backlog.requests.into());
     metrics.set(&OLDEST_REQUEST, channel, age(backlog.oldest_request, now));

@@ -14,7 +14,7 @@ impl Bridge {
         let store = &self.parts.store;
         let report = store.request(&caller.channel.id, id).await?;
         report
-            .filter(|report| caller.may_see(&report.user_id))
+            .filter(|report| caller.may_access(&report.user_id))
             .ok_or(Error::MessageNotFound)
     }
 }

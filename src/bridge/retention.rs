@@ -5,7 +5,7 @@ use std::convert::Infallible;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::LOOK;
+use super::POLL_INTERVAL;
 use crate::bridge::{Bridge, Error};
 use crate::telemetry::metrics::DROPPED;
 use crate::types::ids::ChannelId;
@@ -13,10 +13,10 @@ use crate::types::rejection::OLDEST_NOTIFICATION;
 use crate::worker::{Claimed, Pace, Source};
 
 /// 1 minute, plus or minus a quarter: the interval at which a replica removes old data.
-const ROUND: TimeDelta = TimeDelta::minutes(1);
+const INTERVAL: TimeDelta = TimeDelta::minutes(1);
 
 /// 5 s: the latest time of the first round after the start.
-const FIRST_ROUND: TimeDelta = TimeDelta::seconds(5);
+const MAX_FIRST_DELAY: TimeDelta = TimeDelta::seconds(5);
 
 /// 500: the rows that one statement removes, which takes some milliseconds.
 const BATCH: u32 = 500;
@@ -33,7 +33,7 @@ const REPEATED: TimeDelta = TimeDelta::hours(OLDEST_NOTIFICATION.num_hours() + 1
 const REJECTIONS: TimeDelta = TimeDelta::days(7);
 
 /// 10 minutes: the time for which an unmatched change waits for its conversation to become known.
-const EARLY: TimeDelta = TimeDelta::minutes(10);
+const UNMATCHED: TimeDelta = TimeDelta::minutes(10);
 
 /// 1 h: far longer than an echo is awaited.
 const ECHOES: TimeDelta = TimeDelta::hours(1);
@@ -56,7 +56,7 @@ enum Old<'a> {
     /// Changes that were received and that the Cloud may repeat.
     SeenChanges,
     /// Unmatched changes.
-    EarlyChanges,
+    UnmatchedChanges,
     /// The ids of erased users' conversations, once the Cloud no longer sends notifications about
     /// them.
     ErasedConversations,
@@ -90,7 +90,7 @@ impl Retention {
     /// Creates the work that removes old data, and events once they are older than `events`.
     #[must_use]
     pub fn new(bridge: Bridge, events: TimeDelta) -> Self {
-        let due = bridge.parts.clock.now() + portion(FIRST_ROUND, rand::random());
+        let due = bridge.parts.clock.now() + portion(MAX_FIRST_DELAY, rand::random());
         Self {
             bridge,
             events,
@@ -103,7 +103,7 @@ impl Source for Retention {
     type Item = Infallible;
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, 1);
+    const PACE: Pace = Pace::new(POLL_INTERVAL, 1);
     const FAILED: &'static str = "old data could not be removed; retried in a minute";
 
     async fn claim(&mut self, _: u32) -> Result<Claimed<Infallible>, Error> {
@@ -118,10 +118,10 @@ impl Source for Retention {
             );
         }
         if now >= self.due && !self.bridge.is_ahead() {
-            self.due = now + portion(ROUND, rand::random_range(0.75..1.25));
+            self.due = now + portion(INTERVAL, rand::random_range(0.75..1.25));
             self.bridge.remove_older(self.events, now).await?;
         }
-        Ok(Claimed::nothing())
+        Ok(Claimed::none())
     }
 
     fn handle(&self, _: Infallible) -> impl Future<Output = ()> + Send + 'static {
@@ -142,7 +142,7 @@ impl Bridge {
             }
         }
         self.remove_all(Old::SeenChanges, now).await?;
-        let dropped = self.remove_all(Old::EarlyChanges, now).await?;
+        let dropped = self.remove_all(Old::UnmatchedChanges, now).await?;
         self.parts.metrics.count(&DROPPED, [], dropped);
         if dropped > 0 {
             tracing::info!(
@@ -193,13 +193,15 @@ impl Bridge {
                     .await
             }
             Old::SeenChanges => store.remove_seen_changes(repeated, BATCH).await,
-            Old::EarlyChanges => {
-                let early = now - EARLY;
-                store.remove_unmatched_changes(early, repeated, BATCH).await
+            Old::UnmatchedChanges => {
+                let unmatched_before = now - UNMATCHED;
+                store
+                    .remove_unmatched_changes(unmatched_before, repeated, BATCH)
+                    .await
             }
             Old::ErasedConversations => store.remove_erased_conversations(repeated, BATCH).await,
             Old::Closes => return self.give_up_closes(now, BATCH).await,
-            Old::IdempotencyKeys => store.forget_keyed(now, BATCH).await,
+            Old::IdempotencyKeys => store.remove_expired_keys(now, BATCH).await,
             Old::SettledRequests { retention } => {
                 store.remove_settled_requests(now - retention, BATCH).await
             }

@@ -1,4 +1,4 @@
-//! The decision after a failed attempt: if there is another one, and when.
+//! The decision after a failed attempt: whether there is another one, and when.
 
 use std::time::Duration;
 
@@ -20,9 +20,9 @@ const PAUSES: [i64; 7] = [5, 10, 15, 30, 60, 120, 240];
 /// Pauses in seconds for answers with 429: the vendor advises at least 1 s.
 const THROTTLED_PAUSES: [i64; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// 1 h: longer than any sensible `Retry-After`. If the Cloud asks for more, it is asked again after
-/// this.
-const LONGEST: Duration = Duration::from_hours(1);
+/// 1 h: longer than any sensible `Retry-After`. If the Cloud asks for more, the next attempt is
+/// made after this.
+const MAX_RETRY_AFTER: Duration = Duration::from_hours(1);
 
 /// The meaning of a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) enum Verdict {
     /// A failure that another attempt would repeat.
     Final,
     /// A request that the Cloud does not have; another attempt may succeed.
-    Again(Pause),
+    Retry(Pause),
     /// A request that the Cloud may have, with the reason.
     Unknown(&'static str),
 }
@@ -45,14 +45,14 @@ pub(crate) struct Pause {
     /// message through.
     pub(crate) is_blocked: bool,
     /// The `Retry-After` of the Cloud's answer.
-    pub(crate) asked: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 impl Verdict {
     /// Judges a failed attempt. `is_in_flight` is true if a message was in flight that must not be
     /// repeated blindly.
     pub(crate) fn of(error: &Error, is_in_flight: bool) -> Self {
-        let (is_unknown, is_throttled, asked) = match error {
+        let (is_unknown, is_throttled, retry_after) = match error {
             Error::Cloud(error) if error.is_transient() => (
                 error.outcome_unknown(),
                 matches!(error, cloud::Error::Throttled { .. }),
@@ -66,28 +66,28 @@ impl Verdict {
         };
         let is_blocked =
             is_in_flight && matches!(error, Error::Cloud(cloud::Error::Blocked { .. }));
-        let why = if is_blocked { BLOCKED } else { word(error) };
+        let why = if is_blocked { BLOCKED } else { code_of(error) };
         if is_unknown && is_in_flight {
             return Self::Unknown(why);
         }
-        Self::Again(Pause {
+        Self::Retry(Pause {
             why,
             is_throttled,
             is_blocked,
-            asked,
+            retry_after,
         })
     }
 
-    /// Judges a failed attempt of a stored request. There, faults of the bridge itself are retried
-    /// too: they pass, or an operator corrects them.
+    /// Judges a failed attempt of a stored request. There, failures of the bridge itself are
+    /// retried too: they pass, or an operator corrects them.
     pub(crate) fn of_stored(error: &Error, is_in_flight: bool) -> Self {
-        let is_own_trouble = match error {
+        let is_internal = match error {
             Error::Cloud(error) => is_about_credentials(error),
             Error::Store(_) | Error::Seal(_) | Error::Interrupted => true,
             _ => false,
         };
         match Self::of(error, is_in_flight) {
-            Self::Final if is_own_trouble => Self::Again(Pause::because(word(error))),
+            Self::Final if is_internal => Self::Retry(Pause::because(code_of(error))),
             verdict => verdict,
         }
     }
@@ -100,36 +100,41 @@ impl Pause {
             why,
             is_throttled: false,
             is_blocked: false,
-            asked: None,
+            retry_after: None,
         }
     }
 
-    /// Returns the time until the next attempt. `tried` is the number of the last attempt, counted
+    /// Returns the time until the next attempt. `attempt` is the number of the last one, counted
     /// from 1.
-    pub(crate) fn after(&self, tried: u32) -> TimeDelta {
-        delay(tried, self.is_throttled, self.asked, &mut rand::rng())
+    pub(crate) fn after(&self, attempt: u32) -> TimeDelta {
+        delay(
+            attempt,
+            self.is_throttled,
+            self.retry_after,
+            &mut rand::rng(),
+        )
     }
 }
 
 fn delay(
-    tried: u32,
+    attempt: u32,
     is_throttled: bool,
-    asked: Option<Duration>,
-    chance: &mut impl Rng,
+    retry_after: Option<Duration>,
+    rng: &mut impl Rng,
 ) -> TimeDelta {
     let pauses = if is_throttled {
         THROTTLED_PAUSES
     } else {
         PAUSES
     };
-    let place = usize::try_from(tried.saturating_sub(1)).unwrap_or(usize::MAX);
+    let index = usize::try_from(attempt.saturating_sub(1)).unwrap_or(usize::MAX);
     let last = pauses.len() - 1;
-    let pause = pauses.get(place.min(last)).copied().unwrap_or_default();
+    let pause = pauses.get(index.min(last)).copied().unwrap_or_default();
     let low = if is_throttled { 1000 } else { 800 };
-    let pause = TimeDelta::milliseconds(pause * chance.random_range(low..=1200));
-    let asked = asked.map(|asked| asked.min(LONGEST));
-    let asked = asked.and_then(|asked| TimeDelta::from_std(asked).ok());
-    asked.map_or(pause, |asked| asked.max(pause))
+    let pause = TimeDelta::milliseconds(pause * rng.random_range(low..=1200));
+    let retry_after = retry_after.map(|it| it.min(MAX_RETRY_AFTER));
+    let retry_after = retry_after.and_then(|it| TimeDelta::from_std(it).ok());
+    retry_after.map_or(pause, |it| it.max(pause))
 }
 
 fn is_about_credentials(error: &cloud::Error) -> bool {
@@ -144,7 +149,7 @@ fn is_about_credentials(error: &cloud::Error) -> bool {
 }
 
 /// Returns the reason of a failed attempt, as a code.
-fn word(error: &Error) -> &'static str {
+fn code_of(error: &Error) -> &'static str {
     match error {
         Error::Cloud(cloud::Error::MissingSequence) => SEQUENCE_UNKNOWN,
         error => error.code().as_str(),
@@ -159,9 +164,9 @@ pub(crate) fn failure(error: &Error) -> Failure {
             (Code::CloudRefused.as_str(), failure.upstream)
         }
         Error::Cloud(cause @ cloud::Error::Refused { .. }) => {
-            (word(error), CloudFailure::of(cause).upstream)
+            (code_of(error), CloudFailure::of(cause).upstream)
         }
-        error => (word(error), None),
+        error => (code_of(error), None),
     };
     Failure {
         code: code.to_owned(),
@@ -179,7 +184,7 @@ mod tests {
 
     #[test]
     fn pauses_grow_as_liveperson_advises_with_a_fifth_of_jitter() {
-        for (tried, expected) in [
+        for (attempt, expected) in [
             (1, 5.0),
             (2, 10.0),
             (3, 15.0),
@@ -188,10 +193,10 @@ mod tests {
             (99, 240.0),
         ] {
             for _ in 0..50 {
-                let delay = seconds(delay(tried, false, None, &mut rand::rng()));
+                let delay = seconds(delay(attempt, false, None, &mut rand::rng()));
                 assert!(
                     (delay - expected).abs() <= expected / 5.0,
-                    "{tried}: {delay}"
+                    "{attempt}: {delay}"
                 );
             }
         }
@@ -207,11 +212,11 @@ mod tests {
 
     #[test]
     fn a_pause_requested_by_the_cloud_is_at_most_an_hour() {
-        let asked = |seconds| Some(Duration::from_secs(seconds));
+        let retry_after = |seconds| Some(Duration::from_secs(seconds));
 
-        let granted = |asked| seconds(delay(1, true, asked, &mut rand::rng()));
+        let granted = |retry_after| seconds(delay(1, true, retry_after, &mut rand::rng()));
 
-        assert!((granted(asked(7)) - 7.0).abs() < 0.001);
-        assert!((granted(asked(1_000_000)) - 3600.0).abs() < 0.001);
+        assert!((granted(retry_after(7)) - 7.0).abs() < 0.001);
+        assert!((granted(retry_after(1_000_000)) - 3600.0).abs() < 0.001);
     }
 }

@@ -20,7 +20,7 @@ pub struct Rotation {
     pub unopened: u64,
 }
 
-/// Counts the stored tokens that the keys open, and those that they do not. Looks at no more than
+/// Counts the stored tokens that the keys open, and those that they do not. Reads at most
 /// `limit` tokens that the first key has sealed, `limit` that other keys have sealed, and `limit`
 /// of erased users.
 ///
@@ -33,15 +33,15 @@ pub async fn count_opened(
     limit: u32,
 ) -> Result<(usize, usize), Error> {
     // No key has an empty id, so this returns tokens of all keys.
-    let any = store.tokens_not_sealed_by("", None, limit).await?;
-    let others = store
+    let all = store.tokens_not_sealed_by("", None, limit).await?;
+    let sealed_by_others = store
         .tokens_not_sealed_by(keyring.sealing_key_id(), None, limit)
         .await?;
-    let own = any
+    let sealed_by_first = all
         .into_iter()
         .filter(|(.., stored)| stored.key_id == keyring.sealing_key_id());
-    let (opened, unopened): (Vec<_>, Vec<_>) = own
-        .chain(others)
+    let (opened, unopened): (Vec<_>, Vec<_>) = sealed_by_first
+        .chain(sealed_by_others)
         .partition(|(_, key, stored)| opens(keyring, key, stored));
     let closes = store.closes_not_sealed_by("", None, limit).await?;
     let (opened_closes, unopened_closes): (Vec<_>, Vec<_>) = closes
@@ -93,18 +93,18 @@ pub async fn rotate(
                 rotation.unopened += 1;
                 continue;
             };
-            let anew = seal(keyring, &key, &token, stored.consumer_id)?;
-            let done = Rotation {
+            let resealed = seal(keyring, &key, &token, stored.consumer_id)?;
+            let next = Rotation {
                 sealed_anew: rotation.sealed_anew + 1,
                 ..rotation
             };
             let sealed = &stored.sealed;
             // A token that was replaced meanwhile needs no re-encryption.
             if store
-                .reseal_token(user, sealed, &anew, Some(&entry(done)))
+                .reseal_token(user, sealed, &resealed, Some(&entry(next)))
                 .await?
             {
-                rotation = done;
+                rotation = next;
             }
         }
     }
@@ -118,22 +118,25 @@ pub async fn rotate(
         };
         last = Some(close.id);
         for close in &batch {
-            let Some(anew) = erasures::reseal(keyring, close)? else {
+            let Some(resealed) = erasures::reseal(keyring, close)? else {
                 rotation.unopened += 1;
                 continue;
             };
-            let done = Rotation {
+            let next = Rotation {
                 sealed_anew: rotation.sealed_anew + 1,
                 ..rotation
             };
             // A close that was done meanwhile needs no re-encryption.
-            if store.reseal_close(close.id, &anew, &entry(done)).await? {
-                rotation = done;
+            if store
+                .reseal_close(close.id, &resealed, &entry(next))
+                .await?
+            {
+                rotation = next;
             }
         }
     }
     let entry = entry(rotation);
     store.record_action(&entry).await?;
-    audit::tell(&entry);
+    audit::log(&entry);
     Ok(rotation)
 }

@@ -30,7 +30,7 @@ pub(crate) struct Session {
     /// The typing state that the agent sees, if the user is typing.
     pub(crate) typing: Option<Typing>,
     /// The time limit of a request; `None` for the usual one.
-    pub(crate) patience: Option<Duration>,
+    pub(crate) time_limit: Option<Duration>,
 }
 
 impl Session {
@@ -48,16 +48,16 @@ impl Session {
             token,
             conversation,
             typing,
-            patience: None,
+            time_limit: None,
         }
     }
 
     /// True if a dialog is open that accepts messages.
-    pub(crate) fn takes_messages(&self) -> bool {
+    pub(crate) fn accepts_messages(&self) -> bool {
         self.conversation.dialog != CurrentDialog::Ended
     }
 
-    /// True if agents see the user's activity. They are gone after the main dialog, and a survey
+    /// True if agents see the user's activity. They leave after the main dialog, and a survey
     /// refuses chat states. Source: vendor's demonstration of surveys, which sends none there.
     pub(super) fn shows_typing(&self) -> bool {
         self.conversation.dialog == CurrentDialog::Main
@@ -77,7 +77,7 @@ impl Session {
             id: &self.conversation.id,
             dialog_id: self.conversation.dialog_id(),
             features: &self.conversation.features,
-            patience: self.patience,
+            time_limit: self.time_limit,
         }
     }
 }
@@ -141,8 +141,11 @@ impl Bridge {
         metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
         loop {
-            let place = session.at_cloud();
-            let published = self.parts.cloud.publish(&place, content, metadata, trace);
+            let conversation = session.at_cloud();
+            let published = self
+                .parts
+                .cloud
+                .publish(&conversation, content, metadata, trace);
             let outcome = Box::pin(published).await;
             if let Some(sequence) = self.settle(trace, session, outcome).await? {
                 return Ok(sequence);
@@ -159,8 +162,8 @@ impl Bridge {
         content: &Bytes,
     ) -> Result<String, Error> {
         loop {
-            let place = session.at_cloud();
-            let uploaded = self.parts.cloud.upload(&place, kind, content, trace);
+            let conversation = session.at_cloud();
+            let uploaded = self.parts.cloud.upload(&conversation, kind, content, trace);
             let outcome = Box::pin(uploaded).await;
             if let Some(path) = self.settle(trace, session, outcome).await? {
                 return Ok(path);
@@ -176,8 +179,8 @@ impl Bridge {
         request: &RawRequest<'_>,
     ) -> Result<Value, Error> {
         loop {
-            let place = session.at_cloud();
-            let sent = self.parts.cloud.send_raw(&place, request, trace);
+            let conversation = session.at_cloud();
+            let sent = self.parts.cloud.send_raw(&conversation, request, trace);
             let outcome = Box::pin(sent).await;
             if let Some(answer) = self.settle(trace, session, outcome).await? {
                 return Ok(answer);
@@ -204,12 +207,12 @@ impl Bridge {
         signal: Signal<'_>,
     ) -> Result<(), Error> {
         loop {
-            let mut place = session.at_cloud();
+            let mut conversation = session.at_cloud();
             if let Some(dialog_id) = dialog_id {
-                place.dialog_id = dialog_id.as_str();
+                conversation.dialog_id = dialog_id.as_str();
             }
-            let told = self.parts.cloud.signal(&place, signal, trace);
-            let outcome = Box::pin(told).await;
+            let sent = self.parts.cloud.signal(&conversation, signal, trace);
+            let outcome = Box::pin(sent).await;
             if let Some(()) = self.settle(trace, session, outcome).await? {
                 return Ok(());
             }
@@ -240,8 +243,8 @@ impl Bridge {
         match outcome {
             Ok(answer) => Ok(Some(answer)),
             Err(error) if error.may_be_consumer_token() && !session.token.fresh => {
-                let made = self.make_token(&session.key, session.user, trace);
-                session.token = Box::pin(made).await?;
+                let requested = self.request_token(&session.key, session.user, trace);
+                session.token = Box::pin(requested).await?;
                 Ok(None)
             }
             Err(error) => {

@@ -29,11 +29,11 @@ impl Bridge {
         let Parts { store, keyring, .. } = &self.parts;
         let opened = stored.and_then(|stored| Some((unseal(keyring, key, &stored)?, stored)));
         let Some((token, stored)) = opened else {
-            return Box::pin(self.make_token(key, user, trace)).await;
+            return Box::pin(self.request_token(key, user, trace)).await;
         };
         if stored.key_id != keyring.sealing_key_id() {
-            let anew = seal(keyring, key, &token, stored.consumer_id)?;
-            let resealed = store.reseal_token(user, &stored.sealed, &anew, None);
+            let new_stored = seal(keyring, key, &token, stored.consumer_id)?;
+            let resealed = store.reseal_token(user, &stored.sealed, &new_stored, None);
             Box::pin(resealed).await?;
         }
         Ok(Token {
@@ -59,7 +59,7 @@ impl Bridge {
     }
 
     /// Requests the user's token from the Cloud, and stores it in place of the former one.
-    pub(super) async fn make_token(
+    pub(super) async fn request_token(
         &self,
         key: &UserKey,
         user: UserRef,
@@ -71,13 +71,13 @@ impl Bridge {
             keyring,
             ..
         } = &self.parts;
-        let made = cloud
+        let issued = cloud
             .consumer_token(&key.account_id, &key.external_id(), trace)
             .await?;
-        let stored = seal(keyring, key, &made.token, made.consumer_id)?;
+        let stored = seal(keyring, key, &issued.token, issued.consumer_id)?;
         store.set_token(user, &stored).await?;
         Ok(Token {
-            token: made.token,
+            token: issued.token,
             fresh: true,
         })
     }
@@ -91,7 +91,7 @@ pub(super) fn seal(
     consumer_id: String,
 ) -> Result<StoredToken, Error> {
     Ok(StoredToken {
-        sealed: keyring.seal(token.expose(), &place(key))?,
+        sealed: keyring.seal(token.expose(), &sealing_context(key))?,
         key_id: keyring.sealing_key_id().to_owned(),
         consumer_id,
     })
@@ -104,7 +104,7 @@ pub(super) fn unseal(
     stored: &StoredToken,
 ) -> Option<ConsumerJws> {
     let token = keyring
-        .open(&stored.sealed, &place(key))
+        .open(&stored.sealed, &sealing_context(key))
         .inspect_err(|error| {
             tracing::warn!(
                 key_id = stored.key_id,
@@ -118,12 +118,12 @@ pub(super) fn unseal(
 
 /// True if one of the keys opens the token.
 pub(super) fn opens(keyring: &Keyring, key: &UserKey, stored: &StoredToken) -> bool {
-    keyring.open(&stored.sealed, &place(key)).is_ok()
+    keyring.open(&stored.sealed, &sealing_context(key)).is_ok()
 }
 
 /// Returns the context that binds a sealed token to its column and its user, so that it opens for
 /// no other user.
-fn place(key: &UserKey) -> Vec<u8> {
+fn sealing_context(key: &UserKey) -> Vec<u8> {
     // No identifier contains a control character, so the joined text is unambiguous.
     let UserKey {
         account_id,

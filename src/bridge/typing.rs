@@ -8,7 +8,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::LOOK;
+use super::POLL_INTERVAL;
 use crate::bridge::{Bridge, Caller, Error};
 use crate::cloud::Signal;
 use crate::store::{DueTyping, Typing, UserRef};
@@ -17,7 +17,7 @@ use crate::types::message::ChatState;
 use crate::types::trace::Trace;
 use crate::worker::{Claimed, Pace, Source};
 
-/// 30 s: the time after which typing ends if nothing more comes from the user.
+/// 30 s: the time after which typing ends if the user sends nothing more.
 const TYPING: TimeDelta = TimeDelta::seconds(30);
 
 /// 5 s: the shortest time after which continued typing is sent to the Cloud again.
@@ -28,7 +28,7 @@ const REPEAT: TimeDelta = TimeDelta::seconds(5);
 const RETRY: TimeDelta = TimeDelta::seconds(10);
 
 /// 32: the number of typing ends that are sent at once.
-const PLACES: u32 = 32;
+const CONCURRENCY: u32 = 32;
 
 /// The background work on typing that ends automatically.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ impl Source for DueTypingEnds {
     type Item = (DueTyping, DateTime<Utc>);
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, PLACES);
+    const PACE: Pace = Pace::new(POLL_INTERVAL, CONCURRENCY);
     const FAILED: &'static str = "typing indicators that are due could not be looked up";
 
     fn is_paused(&self) -> bool {
@@ -52,15 +52,15 @@ impl Source for DueTypingEnds {
     async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, Error> {
         let parts = &self.0.parts;
         let now = parts.clock.now();
-        let again_at = now + RETRY;
-        let due = parts.store.take_due_typing(now, again_at, limit).await?;
-        let due: Vec<_> = due.into_iter().map(|due| (due, again_at)).collect();
+        let retry_at = now + RETRY;
+        let due = parts.store.claim_due_typing(now, retry_at, limit).await?;
+        let due: Vec<_> = due.into_iter().map(|due| (due, retry_at)).collect();
         Ok(due.into())
     }
 
-    fn handle(&self, (due, again_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+    fn handle(&self, (due, retry_at): Self::Item) -> impl Future<Output = ()> + Send + 'static {
         let bridge = self.0.clone();
-        async move { bridge.end_due(due, again_at).await }
+        async move { bridge.end_due(due, retry_at).await }
     }
 }
 
@@ -84,18 +84,18 @@ impl Bridge {
             return Ok(());
         }
         let store = &self.parts.store;
-        let (user, known) = (session.user, session.typing);
+        let (user, stored) = (session.user, session.typing);
         let signal = Signal::ChatState(state);
         if state != ChatState::Composing {
             self.show(&caller.trace, &mut session, signal).await?;
-            if known.is_some() {
+            if stored.is_some() {
                 store.clear_typing(user, None).await?;
             }
             return Ok(());
         }
         let now = self.parts.clock.now();
         let until = now + TYPING;
-        if let Some(Typing { sent_at, .. }) = known
+        if let Some(Typing { sent_at, .. }) = stored
             && now - sent_at < REPEAT
         {
             return Ok(store.set_typing(user, Typing { sent_at, until }).await?);
@@ -126,7 +126,7 @@ impl Bridge {
         }
     }
 
-    async fn end_due(&self, due: DueTyping, taken_until: DateTime<Utc>) {
+    async fn end_due(&self, due: DueTyping, claimed_until: DateTime<Utc>) {
         if let Err(error) = self.send_pause(&due).await {
             tracing::warn!(
                 account.id = %due.key.account_id,
@@ -136,7 +136,7 @@ impl Bridge {
             return;
         }
         let store = &self.parts.store;
-        if let Err(error) = store.clear_typing(due.user, Some(taken_until)).await {
+        if let Err(error) = store.clear_typing(due.user, Some(claimed_until)).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 "a user's typing indicator was ended, but this could not be stored; it is ended again"

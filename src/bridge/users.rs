@@ -35,10 +35,10 @@ impl Bridge {
     ) -> Result<Profile, Error> {
         let key = caller.key(user_id);
         if let Some(mut session) = self.session(&caller.trace, &key).await? {
-            let told = self
+            let outcome = self
                 .signal(&caller.trace, &mut session, Signal::Profile(&profile))
                 .await;
-            match told {
+            match outcome {
                 Ok(()) | Err(Error::Cloud(cloud::Error::ConversationClosed)) => {}
                 Err(error) => return Err(error),
             }

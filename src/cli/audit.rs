@@ -25,7 +25,7 @@ pub(super) struct Options {
     #[arg(long, value_name = "ID", value_parser = channel)]
     channel: Option<ChannelId>,
     /// The maximum number of entries; the newest ones are shown
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MOST))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=MAX_LIMIT))]
     limit: u32,
     /// Print each entry as a JSON object on one line
     #[arg(long)]
@@ -33,7 +33,7 @@ pub(super) struct Options {
 }
 
 /// A million: more than a person reads, and little enough for memory.
-const MOST: i64 = 1_000_000;
+const MAX_LIMIT: i64 = 1_000_000;
 
 pub(super) async fn run(config: &Config, options: &Options) -> anyhow::Result<ExitCode> {
     let store = Store::connect(&app::location(&config.database)).await?;

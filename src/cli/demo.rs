@@ -32,10 +32,10 @@ const OPERATOR_KEY: &str = "demo-operator-key";
 pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let data_dir = tempfile::tempdir().context("no temporary directory can be created")?;
-    let cloud = listen_near(9400).await?;
+    let cloud = listen_with_fallback(9400).await?;
     let listeners = Listeners {
-        api: listen_near(8080).await?,
-        admin: listen_near(9090).await?,
+        api: listen_with_fallback(8080).await?,
+        admin: listen_with_fallback(9090).await?,
     };
     let urls = Urls {
         cloud: cloud.local_addr()?,
@@ -77,7 +77,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());
     super::print(&urls.welcome())?;
     tokio::select! {
-        in_time = app.serve(listeners) => Ok(super::stopped(in_time)),
+        in_time = app.serve(listeners) => Ok(super::exit_code(in_time)),
         () = cloud => Ok(ExitCode::FAILURE),
     }
 }
@@ -114,9 +114,8 @@ fn webhooks(config: &Config, api: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
         .collect()
 }
 
-/// Listens on the usual port if it is free, otherwise on any: something else may run on a
-/// newcomer's machine.
-async fn listen_near(port: u16) -> anyhow::Result<TcpListener> {
+/// Listens on this port, or on any free one if another program has it.
+async fn listen_with_fallback(port: u16) -> anyhow::Result<TcpListener> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
         Ok(listener) => Ok(listener),
         Err(_) => super::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await,

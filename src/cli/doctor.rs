@@ -41,15 +41,15 @@ const FILE_SHARING: &str = "file sharing is refused; ask LivePerson to set the s
 
 /// The oldest PostgreSQL version that is still supported. Source: PostgreSQL, "Versioning Policy":
 /// 14 ended on 2026-11-12.
-const OLDEST_POSTGRES: i32 = 15;
+const MIN_POSTGRES: i32 = 15;
 
 /// The limit on stored tokens that are opened, for each of three kinds: those sealed with the first
 /// key, those sealed with other keys, and those of erased users.
-const TOKENS: u32 = 500;
+const MAX_TOKENS: u32 = 500;
 
 /// 2 minutes: receivers of signed callbacks tolerate 5 minutes, and their own clocks may be off as
 /// well. Source: Standard Webhooks, on timestamps.
-const CLOCK_SKEW: TimeDelta = TimeDelta::minutes(2);
+const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(2);
 
 /// The options of `doctor`.
 #[derive(Debug, Args)]
@@ -96,13 +96,13 @@ pub(super) async fn run(
         .context("the HTTP client could not be created")?;
     let trace = Trace::continue_from(None, None, clock.uuid());
     for account in &config.accounts {
-        let asking = AccountContext {
+        let context = AccountContext {
             cloud: &cloud,
             clock: &*clock,
             trace: &trace,
             is_embedded: config.database.url.is_none(),
         };
-        check_account(&asking, &account.account_id, options, &mut report).await?;
+        check_account(&context, &account.account_id, options, &mut report).await?;
     }
     for channel in &config.channels {
         if let Some(callback) = &channel.callback {
@@ -128,17 +128,17 @@ pub(super) async fn run(
         );
         let run = Box::pin(checked).await?;
         if let Some(file) = file {
-            let made_at = clock.now();
-            file.write(&whole_report(&report, made_at, database.as_ref(), &run))?;
+            let now = clock.now();
+            file.write(&full_report(&report, now, database.as_ref(), &run))?;
         }
     }
     Ok(report.exit_code())
 }
 
 /// Builds the report that is written to a file.
-fn whole_report(
+fn full_report(
     report: &Report,
-    made_at: DateTime<Utc>,
+    now: DateTime<Utc>,
     database: Option<&String>,
     run: &Value,
 ) -> Value {
@@ -146,7 +146,7 @@ fn whole_report(
         // The version of the format, by which an earlier report is recognized.
         "doctor_report": 1,
         "version": env!("CARGO_PKG_VERSION"),
-        "made_at": made_at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
+        "made_at": now.to_rfc3339_opts(chrono::SecondsFormat::Secs, true),
         "system": format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         "database": database,
         "run": run,
@@ -167,11 +167,11 @@ async fn check_database(
             Err(store::Error::InUse { .. }) => Store::connect_read_only(&location).await?,
             connected => connected?,
         };
-        let survey = store.inspect().await?;
+        let info = store.inspect().await?;
         let clock = app::Timekeeper::begin(&store).await?.clock();
-        Ok::<_, anyhow::Error>((store, survey, clock))
+        Ok::<_, anyhow::Error>((store, info, clock))
     };
-    let (store, survey, clock) = match within(Box::pin(connect)).await {
+    let (store, info, clock) = match within(Box::pin(connect)).await {
         Ok(found) => found,
         Err(error) => {
             let hint = "check that the database runs, that [database] is right, and that it can be reached from here";
@@ -179,34 +179,34 @@ async fn check_database(
             return Ok(None);
         }
     };
-    report.check("database", answers(&survey), "upgrade PostgreSQL")?;
+    report.check("database", check_version(&info), "upgrade PostgreSQL")?;
     if config.database.url.is_some()
         && let Some(offset) = clock.machine_offset()
     {
         report.general(machine_clock(offset))?;
     }
-    if survey.is_beside {
+    if info.is_in_use {
         let found = "not checked: a running service owns the database";
         report.general(Fact::note("writing", found).titled("database: writing"))?;
     } else {
         report.check(
             "database: writing",
-            writable(&survey),
+            writable(&info),
             "configure the primary, and a role that owns the schema",
         )?;
     }
     report.check(
         "database: schema",
-        Ok::<_, anyhow::Error>(schema(&survey)),
+        Ok::<_, anyhow::Error>(schema(&info)),
         "",
     )?;
     let keys = async {
         // A database without the current schema may not have the tables.
-        if survey.pending > 0 {
+        if info.pending > 0 {
             return Ok("not checked until the schema is up to date".to_owned());
         }
         let keyring = &config.encryption.keys;
-        let (opened, unopened) = bridge::count_opened(&store, keyring, TOKENS).await?;
+        let (opened, unopened) = bridge::count_opened(&store, keyring, MAX_TOKENS).await?;
         ensure!(
             unopened == 0,
             "{unopened} of {} stored token(s) cannot be decrypted",
@@ -217,7 +217,7 @@ async fn check_database(
     let outcome = within(keys).await;
     let rejections = async {
         // Rejections are recorded only once the schema is up to date.
-        if survey.pending > 0 {
+        if info.pending > 0 {
             return Ok(Vec::new());
         }
         store.rejections().await
@@ -230,7 +230,7 @@ async fn check_database(
         outcome,
         "put the key that encrypted them back into encryption.keys, or let new tokens be requested when they are needed",
     )?;
-    Ok(Some((survey.engine, clock)))
+    Ok(Some((info.engine, clock)))
 }
 
 /// Reports how far this machine's clock is from the server time of the database.
@@ -258,24 +258,24 @@ fn direction(ahead: TimeDelta) -> &'static str {
     }
 }
 
-fn answers(survey: &DatabaseInfo) -> anyhow::Result<String> {
-    if let Some(major) = survey.major {
+fn check_version(info: &DatabaseInfo) -> anyhow::Result<String> {
+    if let Some(major) = info.major {
         ensure!(
-            major >= OLDEST_POSTGRES,
-            "PostgreSQL {major} is older than {OLDEST_POSTGRES}"
+            major >= MIN_POSTGRES,
+            "PostgreSQL {major} is older than {MIN_POSTGRES}"
         );
     }
-    Ok(format!("{} answers", survey.engine))
+    Ok(format!("{} answers", info.engine))
 }
 
-fn writable(survey: &DatabaseInfo) -> anyhow::Result<&'static str> {
-    ensure!(survey.writable, "writing is not allowed");
+fn writable(info: &DatabaseInfo) -> anyhow::Result<&'static str> {
+    ensure!(info.writable, "writing is not allowed");
     Ok("allowed")
 }
 
-/// Neither pending nor newer migrations keep the service from starting.
-fn schema(survey: &DatabaseInfo) -> String {
-    match (survey.pending, survey.newer) {
+/// Describes the schema. Neither pending nor newer migrations prevent a start of the service.
+fn schema(info: &DatabaseInfo) -> String {
+    match (info.pending, info.newer) {
         (0, 0) => "up to date".to_owned(),
         (0, newer) => {
             format!(
@@ -299,7 +299,7 @@ struct AccountContext<'a> {
 }
 
 async fn check_account(
-    asking: &AccountContext<'_>,
+    context: &AccountContext<'_>,
     id: &AccountId,
     options: &Options,
     report: &mut Report,
@@ -309,7 +309,7 @@ async fn check_account(
         clock,
         trace,
         is_embedded,
-    } = *asking;
+    } = *context;
     for service in Service::ALL {
         let domain = within(cloud.find_domain(id, service, trace)).await;
         let hint = "check that account_id and domain_api are right and that the Cloud can be reached from here";
@@ -336,7 +336,7 @@ async fn check_account(
         .map_err(|error| anyhow!("{error:#}"));
     let fact = Fact::checked("consumer_token_made", made, credentials);
     report.of_account(id, fact.titled("ConsumerJWS"))?;
-    // Without a consumer's token this cannot be checked. The line before has reported that.
+    // Without a consumer's token this cannot be checked. An earlier line has reported that.
     if let Ok(ConsumerToken { token, .. }) = &consumer
         && options.consumer
     {
@@ -368,7 +368,7 @@ async fn clock_skew(
     } else {
         TimeDelta::zero()
     };
-    if skew.abs() > CLOCK_SKEW {
+    if skew.abs() > MAX_CLOCK_SKEW {
         let direction = direction(skew);
         bail!("{} s {direction} the Cloud's", skew.abs().num_seconds());
     }

@@ -86,7 +86,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let webhook = options.webhook();
     let bridge = options.bridge_url.map(|url| Bridge { url });
-    let told = webhook.as_ref().map(|webhook| {
+    let webhook_line = webhook.as_ref().map(|webhook| {
         format!(
             "It notifies {} of what happens in account {}\n",
             webhook.url, webhook.account_id
@@ -107,14 +107,14 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
     super::print(&format!(
         "The simulated Cloud listens on http://{address}\n\
          It accepts any account, client id and client secret; in bridge.toml: domain_api = \"http://{address}\"\n{}",
-        told.unwrap_or_default()
+        webhook_line.unwrap_or_default()
     ))?;
     let stopping = life.clone();
-    let ending = sandbox.clone();
+    let stopped_sandbox = sandbox.clone();
     let stop = async move {
         stopping.stopping().await;
-        ending.end();
+        stopped_sandbox.end();
     };
     let serving = serve_until(listener, (sandbox.router(), None), 0, stop);
-    Ok(super::stopped(life.finish(serving).await))
+    Ok(super::exit_code(life.finish(serving).await))
 }

@@ -22,5 +22,5 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         database = if config.database.url.is_some() { "postgres" } else { "embedded" },
         "serving"
     );
-    Ok(super::stopped(app.serve(listeners).await))
+    Ok(super::exit_code(app.serve(listeners).await))
 }

@@ -8,9 +8,9 @@ use tokio::sync::Semaphore;
 use super::auth::AppTokens;
 use super::breaker::{BreakerPolicy, Breakers, ServiceBreakers};
 use super::domains::{DomainApi, Domains};
+use super::observer::Observer;
 use super::recovery::Recovery;
 use super::transport::{Call, MAX_IN_FLIGHT, Transport};
-use super::watch::Watch;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
 use crate::http::{self, Answer};
@@ -33,12 +33,12 @@ impl AccountClient {
         recovery: &Recovery,
     ) -> Self {
         let account = Arc::new(account);
-        let watch = Arc::new(Watch::new(metrics.clone(), Arc::clone(&clock)));
+        let observer = Arc::new(Observer::new(metrics.clone(), Arc::clone(&clock)));
         let transport = Arc::new(Transport {
             domains: Domains::new(DomainApi {
                 http: http.clone(),
                 clock: Arc::clone(&clock),
-                watch: Arc::clone(&watch),
+                observer: Arc::clone(&observer),
                 limits,
                 account: Arc::clone(&account),
                 breakers: Breakers::new(BreakerPolicy::LogIn, recovery.clone()),
@@ -46,10 +46,10 @@ impl AccountClient {
             http,
             clock,
             metrics: metrics.clone(),
-            watch,
+            observer,
             limits,
             breakers: ServiceBreakers::new(recovery),
-            places: Semaphore::new(MAX_IN_FLIGHT),
+            in_flight: Semaphore::new(MAX_IN_FLIGHT),
         });
         Self {
             tokens: AppTokens::new(Arc::clone(&transport), account),
@@ -58,11 +58,11 @@ impl AccountClient {
     }
 
     /// Returns the hosts whose circuit breaker is open.
-    pub(super) fn away_hosts(&self) -> Vec<UnavailableHost> {
+    pub(super) fn unavailable_hosts(&self) -> Vec<UnavailableHost> {
         let Transport {
             breakers, domains, ..
         } = self.transport.as_ref();
-        breakers.away_hosts(domains.breakers())
+        breakers.unavailable_hosts(domains.breakers())
     }
 
     /// Returns a new request id, by which the answer is recognized. It is unique. It is text, since

@@ -6,9 +6,9 @@
 //! of a batch with status 400, so the status alone proves nothing.
 //!
 //! Gateways in front of the Cloud answer with HTML, plain text, nothing, or JSON of their own. Such
-//! an answer says nothing about the request. A redirect or a 4xx status from a gateway is an outage
-//! of the host ([`Error::Blocked`]). The few statuses that are about the request's size or format
-//! are exceptions.
+//! an answer says nothing about the request. A redirect or a 4xx status from a gateway counts as an
+//! outage of the host ([`Error::Blocked`]), except for a few statuses about the request's size or
+//! format.
 
 use std::borrow::Cow;
 
@@ -52,23 +52,24 @@ pub(super) fn outcome<T: DeserializeOwned>(
         return Ok(body);
     }
     let mut envelopes = envelopes(&answer.body);
-    let is_lone = envelopes.len() == 1;
+    let is_single = envelopes.len() == 1;
     // Parts are matched by id and never by position. A part without an id is about the whole
     // answer.
     let position = envelopes
         .iter()
         .position(|envelope| envelope.answers_request(id))
         .or_else(|| {
-            let shares =
+            let shares_failure =
                 |part: &Envelope| before.is_some_and(|id| part.answers_request(id)) && part.fails();
-            envelopes.iter().position(shares)
+            envelopes.iter().position(shares_failure)
         })
         .or_else(|| {
             // If the request was sent alone, the only part answers it, whatever id the part has.
-            let is_whole = is_lone && before.is_none();
-            let speaks =
-                |part: &Envelope| is_whole || !part.names_a_request() && (is_lone || part.fails());
-            envelopes.iter().position(speaks)
+            let is_only_answer = is_single && before.is_none();
+            let applies = |part: &Envelope| {
+                is_only_answer || !part.names_a_request() && (is_single || part.fails())
+            };
+            envelopes.iter().position(applies)
         });
     match position.map(|position| envelopes.swap_remove(position)) {
         Some(envelope) if envelope.succeeds(answer.status) => {
@@ -87,8 +88,8 @@ pub(super) fn conversation_in(body: &Value) -> Option<ConversationId> {
     id.into_iter().flatten().find_map(|id| id.parse().ok())
 }
 
-/// Returns the conversation that a successful part names, if no part says which request it answers.
-pub(super) fn unnamed_conversation(answer: &Answer) -> Option<ConversationId> {
+/// Returns the conversation that a successful part names, if no part has a request id.
+pub(super) fn conversation_without_request_id(answer: &Answer) -> Option<ConversationId> {
     let parts = envelopes(&answer.body);
     if parts.iter().any(Envelope::names_a_request) {
         return None;
@@ -106,7 +107,7 @@ pub(super) fn refusal_of(answer: &Answer, id: &str, now: DateTime<Utc>) -> Optio
         .map(|envelope| failure(answer, Some(envelope), Subject::Other, now))
 }
 
-/// Decodes the answer of an endpoint without envelopes.
+/// Decodes an answer that has no envelope.
 pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -> Result<T, Error> {
     let envelopes = envelopes(&answer.body);
     let envelope = envelopes.first();
@@ -116,8 +117,8 @@ pub(super) fn decode<T: DeserializeOwned>(answer: &Answer, now: DateTime<Utc>) -
     serde_json::from_slice(strip_bom(&answer.body)).map_err(|_| undecodable(answer))
 }
 
-/// Checks that an endpoint whose answers have no content has accepted the request.
-pub(super) fn accepted(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error> {
+/// Checks the status of an answer without content.
+pub(super) fn check_status(answer: &Answer, now: DateTime<Utc>) -> Result<(), Error> {
     if answer.status.is_success() {
         Ok(())
     } else {
@@ -132,14 +133,14 @@ fn is_gateway_status(status: u16, answer: &Answer) -> bool {
     match status {
         401 | 408 | 413 | 414 | 415 | 429 | 431 => false,
         // The services themselves answer these too, but never with a page.
-        400 | 422 => is_page(answer),
+        400 | 422 => is_html(answer),
         300..500 => true,
         _ => false,
     }
 }
 
 /// True if the body is HTML.
-fn is_page(answer: &Answer) -> bool {
+fn is_html(answer: &Answer) -> bool {
     strip_bom(&answer.body).trim_ascii_start().starts_with(b"<")
 }
 
@@ -165,13 +166,13 @@ struct Success<'a, T> {
     body: T,
 }
 
-/// Reads the body of the usual answer in one pass, which is faster than the general rules and gives
-/// the same result. The part must have this id, unless the request was sent alone. Returns `None`
-/// for every other answer.
+/// Reads the body of the usual answer in one pass; `None` for every other answer. This is faster
+/// than the general rules and gives the same result. The part must have this id, unless the request
+/// was sent alone.
 fn success<T: DeserializeOwned>(body: &[u8], id: &str, before: Option<&str>) -> Option<T> {
     let success: Success<'_, T> = serde_json::from_slice(body).ok()?;
-    let is_ours = before.is_none() || success.id == id;
-    (is_ours && is_success(&success.code)).then_some(success.body)
+    let is_answer = before.is_none() || success.id == id;
+    (is_answer && is_success(&success.code)).then_some(success.body)
 }
 
 /// One part of an answer.
@@ -194,7 +195,7 @@ impl Envelope {
         self.0.get_mut("body").map(Value::take).unwrap_or_default()
     }
 
-    /// Returns a number or a text as text.
+    /// Returns a number or a string as text.
     fn scalar(value: Option<&Value>) -> Option<String> {
         match value? {
             Value::String(text) => Some(text.clone()),
@@ -249,7 +250,7 @@ impl Envelope {
     }
 
     /// Returns the error text.
-    fn words(&self) -> Option<&str> {
+    fn error_text(&self) -> Option<&str> {
         let body = self.body();
         body.as_str().or_else(|| {
             [
@@ -300,8 +301,8 @@ fn failure(
         // usable.
         _ => {}
     }
-    let is_ours = envelope.is_some_and(Envelope::is_from_cloud);
-    let said = match envelope {
+    let is_from_cloud = envelope.is_some_and(Envelope::is_from_cloud);
+    let text = match envelope {
         Some(Envelope(part)) => part.to_string().to_lowercase(),
         None => String::from_utf8_lossy(&answer.body).to_lowercase(),
     };
@@ -310,18 +311,18 @@ fn failure(
         .and_then(status_of)
         .unwrap_or(answer.status.as_u16());
     // The text of an HTML page proves nothing.
-    if !is_page(answer)
-        && let Some(error) = state_of_conversation(subject, status, is_ours, &said)
+    if !is_html(answer)
+        && let Some(error) = state_of_conversation(subject, status, is_from_cloud, &text)
     {
         return error;
     }
     let retry_after = retry_after(&answer.headers, now);
     let title = || {
         envelope
-            .and_then(Envelope::words)
-            .map_or_else(|| reason(status), line)
+            .and_then(Envelope::error_text)
+            .map_or_else(|| reason_phrase(status), sanitize)
     };
-    let code_of_refusal = || error_code.or(code).map(|code| line(&code));
+    let code_of_refusal = || error_code.or(code).map(|code| sanitize(&code));
     match status {
         429 => Error::Throttled { retry_after },
         // 408 comes from a gateway: it did not receive the whole request.
@@ -330,11 +331,11 @@ fn failure(
             retry_after,
         },
         401 => Error::Unauthorized {
-            is_bare: !is_ours,
+            is_from_gateway: !is_from_cloud,
             title: title(),
             code: code_of_refusal(),
         },
-        _ if !is_ours && is_gateway_status(status, answer) => Error::Blocked { status },
+        _ if !is_from_cloud && is_gateway_status(status, answer) => Error::Blocked { status },
         _ => Error::Refused {
             status,
             title: title(),
@@ -347,27 +348,32 @@ fn failure(
 /// status is enough if it is 404 or 410 for a request that names the conversation, or 409 for an
 /// opening. Otherwise the error text decides.
 ///
-/// One wording of each error is documented. The others are those that the vendor's services and
-/// similar ones use. A refusal that is wrongly treated as a closed conversation does little harm:
-/// the Cloud refuses to open a second conversation while one is open.
+/// One wording of each error is documented. The other wordings are those of the vendor's services
+/// and of similar ones. If a refusal is wrongly treated as a closed conversation, it does little
+/// harm: the Cloud refuses to open a second conversation while one is open.
 fn state_of_conversation(
     subject: Subject,
     status: u16,
-    is_ours: bool,
-    said: &str,
+    is_from_cloud: bool,
+    text: &str,
 ) -> Option<Error> {
-    let says = |words: &[&str]| words.iter().any(|word| said.contains(word));
+    let contains_any = |phrases: &[&str]| phrases.iter().any(|phrase| text.contains(phrase));
     match subject {
         Subject::Opening => {
-            let is_open = says(&["already"]) && says(&["open", "exist"]) && says(&["conversation"]);
-            (is_open || (is_ours && status == 409)).then_some(Error::AlreadyOpen)
+            let is_open = contains_any(&["already"])
+                && contains_any(&["open", "exist"])
+                && contains_any(&["conversation"]);
+            (is_open || (is_from_cloud && status == 409)).then_some(Error::AlreadyOpen)
         }
         Subject::Conversation => {
-            let is_gone = is_ours && matches!(status, 404 | 410);
-            let is_over = says(&["conversation", "dialog"]) && says(&CLOSED_WORDINGS);
-            (is_gone || is_over).then_some(Error::ConversationClosed)
+            let is_unknown = is_from_cloud && matches!(status, 404 | 410);
+            let is_closed =
+                contains_any(&["conversation", "dialog"]) && contains_any(&CLOSED_WORDINGS);
+            (is_unknown || is_closed).then_some(Error::ConversationClosed)
         }
-        Subject::Other => says(&["conversation is close"]).then_some(Error::ConversationClosed),
+        Subject::Other => {
+            contains_any(&["conversation is close"]).then_some(Error::ConversationClosed)
+        }
     }
 }
 
@@ -385,7 +391,7 @@ const CLOSED_WORDINGS: [&str; 9] = [
 ];
 
 /// Returns HTTP's reason phrase of a status, for an answer without an error text.
-fn reason(status: u16) -> String {
+fn reason_phrase(status: u16) -> String {
     StatusCode::from_u16(status)
         .ok()
         .and_then(|status| status.canonical_reason())
@@ -394,7 +400,7 @@ fn reason(status: u16) -> String {
 }
 
 /// Makes the Cloud's error text safe to pass on: one line, limited in length.
-fn line(text: &str) -> String {
+fn sanitize(text: &str) -> String {
     sanitize_line(text, MAX_TITLE_CHARS)
 }
 

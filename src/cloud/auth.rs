@@ -26,12 +26,12 @@ const RENEW_BEFORE_MS: i64 = 5 * 60 * 1000;
 
 /// 1 h: the lifetime of a token that names none. Source: vendor's Send API page "Authorization and
 /// Authentication".
-const USUAL_LIFETIME_MS: i64 = 60 * 60 * 1000;
+const DEFAULT_LIFETIME_MS: i64 = 60 * 60 * 1000;
 
 /// 5 s: the minimum time between two renewals caused by a 401 that does not say which token it
 /// refuses. Without it, a gateway that answers 401 to everything would cause a new token for each
 /// request.
-const SUSPICION_PAUSE_MS: i64 = 5_000;
+const UNCERTAIN_RENEWAL_PAUSE_MS: i64 = 5_000;
 
 /// The `AppJWT`s of one account. The cached value is the `Authorization` header's.
 pub(super) struct AppTokens {
@@ -39,7 +39,7 @@ pub(super) struct AppTokens {
     cache: Cache<HeaderValue>,
     /// The time of the last renewal after a 401 that did not say which token it refused, in
     /// milliseconds since the epoch.
-    suspected_at: AtomicI64,
+    uncertain_renewal_at: AtomicI64,
 }
 
 struct Issuer {
@@ -55,20 +55,20 @@ impl AppTokens {
         Self {
             issuer: Arc::new(Issuer { transport, account }),
             cache: Cache::default(),
-            suspected_at: AtomicI64::new(i64::MIN),
+            uncertain_renewal_at: AtomicI64::new(i64::MIN),
         }
     }
 
     /// Returns a token that is valid as far as this replica knows.
     pub(super) async fn get(&self, trace: &Trace) -> Result<Arc<Cached<HeaderValue>>, Error> {
         let clock = self.issuer.transport.clock.as_ref();
-        let issue = |repeat| Issuer::issue(&self.issuer, repeat, trace);
+        let issue = |retry| Issuer::issue(&self.issuer, retry, trace);
         self.cache.get(clock, issue).await
     }
 
     /// Returns the times of the cached token.
     pub(super) fn times(&self) -> Option<TokenTimes> {
-        let token = self.cache.at_hand()?;
+        let token = self.cache.peek()?;
         let time = DateTime::from_timestamp_millis;
         Some(TokenTimes {
             obtained_at: time(token.obtained_at)?,
@@ -78,8 +78,7 @@ impl AppTokens {
     }
 
     /// Returns a token in place of one that the Cloud refused, or may have refused. If the refusal
-    /// is not certain and a token was renewed for that reason moments ago, returns the cached
-    /// token.
+    /// is uncertain and such a refusal caused a renewal moments ago, returns the cached token.
     pub(super) async fn replace(
         &self,
         refused: &Arc<Cached<HeaderValue>>,
@@ -88,32 +87,39 @@ impl AppTokens {
     ) -> Result<Arc<Cached<HeaderValue>>, Error> {
         if !is_certain {
             let now = self.issuer.transport.clock.now_ms();
-            let is_new = |at: i64| (now.saturating_sub(at) >= SUSPICION_PAUSE_MS).then_some(now);
+            let if_due = |at: i64| {
+                let is_due = now.saturating_sub(at) >= UNCERTAIN_RENEWAL_PAUSE_MS;
+                is_due.then_some(now)
+            };
             let order = Ordering::Relaxed;
             if self
-                .suspected_at
-                .fetch_update(order, order, is_new)
+                .uncertain_renewal_at
+                .fetch_update(order, order, if_due)
                 .is_err()
             {
                 return self.get(trace).await;
             }
         }
-        self.cache.forget(refused);
+        self.cache.invalidate(refused);
         self.get(trace).await
     }
 }
 
 impl Issuer {
-    fn issue(this: &Arc<Self>, repeat: RetryPolicy, trace: &Trace) -> cache::Request<HeaderValue> {
+    fn issue(this: &Arc<Self>, retry: RetryPolicy, trace: &Trace) -> cache::Request<HeaderValue> {
         let (this, trace) = (Arc::clone(this), trace.clone());
-        Box::pin(async move { this.ask(repeat, &trace).await })
+        Box::pin(async move { this.request_token(retry, &trace).await })
     }
 
-    async fn ask(&self, repeat: RetryPolicy, trace: &Trace) -> Result<Cached<HeaderValue>, Error> {
+    async fn request_token(
+        &self,
+        retry: RetryPolicy,
+        trace: &Trace,
+    ) -> Result<Cached<HeaderValue>, Error> {
         let call = Call {
             operation: "cloud.app_token",
             endpoint: Endpoint::AppToken,
-            repeat,
+            retry,
             limit: self.transport.limits.token,
             // All in the body: a URL with the secret would end up in a log.
             body: Body::form(&[
@@ -125,23 +131,23 @@ impl Issuer {
             on_behalf: None,
             client_properties: None,
         };
-        // Taken before the request. A lifetime that is counted from too early a time ends early,
+        // Taken before the request: a lifetime that is counted from too early a time ends early,
         // which does no harm.
-        let asked_at = self.transport.clock.now();
-        let read = |answer: &Answer, now| read(answer, asked_at, now);
+        let requested_at = self.transport.clock.now();
+        let read = |answer: &Answer, now| read(answer, requested_at, now);
         let outcome = self.transport.call(&call, None, trace, read).await;
-        let word = outcome.as_ref().map_or_else(Error::word, |_| "renewed");
+        let result = outcome.as_ref().map_or_else(Error::name, |_| "renewed");
         let account = self.account.id.as_str();
         self.transport
             .metrics
-            .count(&APP_TOKENS, [account, word], 1);
+            .count(&APP_TOKENS, [account, result], 1);
         outcome
     }
 }
 
 fn read(
     answer: &Answer,
-    asked_at: DateTime<Utc>,
+    requested_at: DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Cached<HeaderValue>, Error> {
     let token: AppToken = answer::decode(answer, now).map_err(|error| match error {
@@ -151,15 +157,15 @@ fn read(
     })?;
     let undecodable = || answer::undecodable(answer);
     let value = token.access_token.expose_secret().trim();
-    let lifetime_ms = lifetime_ms(value, &token.expires_in, asked_at);
+    let lifetime_ms = lifetime_ms(value, &token.expires_in, requested_at);
     let bytes = Zeroizing::new(value.as_bytes().to_vec());
     let value = secret_header(bytes)
         .filter(|value| !value.is_empty())
         .ok_or_else(undecodable)?;
-    let expires_at = asked_at.timestamp_millis().saturating_add(lifetime_ms);
+    let expires_at = requested_at.timestamp_millis().saturating_add(lifetime_ms);
     Ok(Cached {
         value,
-        obtained_at: asked_at.timestamp_millis(),
+        obtained_at: requested_at.timestamp_millis(),
         // A token that lives less than 10 minutes is renewed after half of its lifetime.
         renew_at: expires_at - RENEW_BEFORE_MS.min(lifetime_ms / 2),
         expires_at,
@@ -167,22 +173,22 @@ fn read(
 }
 
 /// Returns the token's lifetime. It is the difference of the token's own two times, since the
-/// clocks of the Cloud and of this machine may differ. If these make no sense, it is the lifetime
-/// in the answer, or else the usual one. A guess is better than an error: a token that the Cloud
+/// clocks of the Cloud and of this machine may differ. If these are unusable, it is the lifetime in
+/// the answer, or else the default. A guess is better than an error: a token that the Cloud
 /// refuses is renewed, but without a token nothing works.
-fn lifetime_ms(token: &str, expires_in: &Seconds, asked_at: DateTime<Utc>) -> i64 {
+fn lifetime_ms(token: &str, expires_in: &Seconds, requested_at: DateTime<Utc>) -> i64 {
     let claims: AppClaims = jwt::claims(token).unwrap_or_default();
-    let begun = claims
+    let issued_at = claims
         .iat
         .milliseconds()
-        .unwrap_or(asked_at.timestamp_millis());
+        .unwrap_or(requested_at.timestamp_millis());
     let by_claims = claims
         .exp
         .milliseconds()
-        .and_then(|end| end.checked_sub(begun));
+        .and_then(|end| end.checked_sub(issued_at));
     let by_answer = expires_in.milliseconds();
-    let said = [by_claims, by_answer].into_iter().flatten();
-    said.into_iter()
+    let mut lifetimes = [by_claims, by_answer].into_iter().flatten();
+    lifetimes
         .find(|lifetime| *lifetime > 0)
-        .unwrap_or(USUAL_LIFETIME_MS)
+        .unwrap_or(DEFAULT_LIFETIME_MS)
 }

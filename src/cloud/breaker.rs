@@ -1,14 +1,15 @@
 //! The circuit breakers of the hosts: after several failures in a row they stop all requests to a
 //! host, and then let one probe at a time through.
 //!
-//! A host that is unavailable is so for all users. Without a breaker, each of them would wait for
-//! the time limit, and all would hit the host at once when it comes back. A host that throttles is
-//! not unavailable, so 429 counts as an answer. The caller decides what to do with a request that
-//! the breaker refuses (queue it, or tell the channel).
+//! A host is unavailable for all users at once. Without a breaker, each of them would wait for the
+//! time limit, and all would call the host at the moment it recovers. A host that throttles is not
+//! unavailable, so 429 counts as an answer. The caller decides whether it queues a request that the
+//! breaker refuses, or reports the refusal to the channel.
 //!
 //! Services that issue tokens or domains (the domain API, Sentinel, IDP) get fewer requests than
-//! other services. Once the quick retries of one request have failed, the breaker makes the pauses
-//! that the vendor advises. Each service has breakers of its own, since services may share a host.
+//! other services. Once the quick retries of one request have failed, their breaker follows the
+//! pauses that the vendor advises. Each service has breakers of its own, since services may share a
+//! host.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,7 +27,7 @@ use crate::types::status::UnavailableHost;
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 
 /// 30 s: the longest pause between two probes.
-const LAST_PAUSE: Duration = Duration::from_secs(30);
+const MAX_PAUSE: Duration = Duration::from_secs(30);
 
 /// The pauses between attempts to log in. Source: vendor's retry policy recommendations: three
 /// retries after 5, 10 and 15 s. After these, the pause stays at 30 s: the vendor's long back-off
@@ -35,24 +36,24 @@ const LOG_IN_PAUSES: [Duration; 4] = [
     Duration::from_secs(5),
     Duration::from_secs(10),
     Duration::from_secs(15),
-    LAST_PAUSE,
+    MAX_PAUSE,
 ];
 
 /// 5 minutes: the longest pause after a `Retry-After` from a service that issues tokens or domains.
-const LONGEST_THROTTLING: Duration = Duration::from_mins(5);
+const MAX_THROTTLE_PAUSE: Duration = Duration::from_mins(5);
 
-/// 5 minutes: a host with no probe for that long is no longer reported as unavailable, since the
-/// service may have moved.
+/// 5 minutes: a host that gets no probe for this long is no longer reported as unavailable, since
+/// the service may have moved.
 const REPORT_TIMEOUT: Duration = Duration::from_mins(5);
 
-/// 60 s: a host that has answered a request within this time counts as serving.
-const SERVING: Duration = Duration::from_mins(1);
+/// 60 s: a host that has answered a request within this period counts as serving.
+const SERVING_PERIOD: Duration = Duration::from_mins(1);
 
 /// The rate of requests to a service while it fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BreakerPolicy {
     /// A service that most requests go to.
-    Usual,
+    Standard,
     /// A service that gets few requests, and without which no other request is possible.
     LogIn,
 }
@@ -62,7 +63,7 @@ impl BreakerPolicy {
     /// attempts that one request makes.
     const fn failures(self) -> u32 {
         match self {
-            Self::Usual => 5,
+            Self::Standard => 5,
             Self::LogIn => 3,
         }
     }
@@ -70,10 +71,10 @@ impl BreakerPolicy {
     /// Returns the pause that follows a pause of `before`.
     fn pause_after(self, before: Duration) -> Duration {
         match self {
-            Self::Usual => (before * 2).clamp(FIRST_PAUSE, LAST_PAUSE),
+            Self::Standard => (before * 2).clamp(FIRST_PAUSE, MAX_PAUSE),
             Self::LogIn => {
                 let mut pauses = LOG_IN_PAUSES.into_iter();
-                pauses.find(|pause| *pause > before).unwrap_or(LAST_PAUSE)
+                pauses.find(|pause| *pause > before).unwrap_or(MAX_PAUSE)
             }
         }
     }
@@ -104,13 +105,13 @@ pub(super) struct ServiceBreakers {
 impl ServiceBreakers {
     /// Creates breakers that announce recovered hosts.
     pub(super) fn new(recovery: &Recovery) -> Self {
-        let breakers = |pace| Breakers::new(pace, recovery.clone());
+        let breakers = |policy| Breakers::new(policy, recovery.clone());
         Self {
-            messaging: breakers(BreakerPolicy::Usual),
+            messaging: breakers(BreakerPolicy::Standard),
             sentinel: breakers(BreakerPolicy::LogIn),
             idp: breakers(BreakerPolicy::LogIn),
-            monitoring: breakers(BreakerPolicy::Usual),
-            storage: breakers(BreakerPolicy::Usual),
+            monitoring: breakers(BreakerPolicy::Standard),
+            storage: breakers(BreakerPolicy::Standard),
         }
     }
 
@@ -127,22 +128,23 @@ impl ServiceBreakers {
 
     /// Returns the hosts with an open breaker, including the host of the domain API, ordered by
     /// name. Leaves out hosts that had no probe for a while.
-    pub(super) fn away_hosts(&self, directory: &Breakers) -> Vec<UnavailableHost> {
+    pub(super) fn unavailable_hosts(&self, domain_api: &Breakers) -> Vec<UnavailableHost> {
         let services = Service::ALL.into_iter().map(|service| self.of(service));
-        let mut away = BTreeMap::<String, UnavailableHost>::new();
-        for host in services.chain([directory]).flat_map(Breakers::away_hosts) {
-            let known = away.get(&host.host);
+        let breakers = services.chain([domain_api]);
+        let mut hosts = BTreeMap::<String, UnavailableHost>::new();
+        for host in breakers.flat_map(Breakers::unavailable_hosts) {
+            let known = hosts.get(&host.host);
             if known.is_none_or(|known| known.failures < host.failures) {
-                away.insert(host.host.clone(), host);
+                hosts.insert(host.host.clone(), host);
             }
         }
-        away.into_values().collect()
+        hosts.into_values().collect()
     }
 }
 
 /// The circuit breakers of a service's hosts, by host and port.
 pub(super) struct Breakers {
-    pace: BreakerPolicy,
+    policy: BreakerPolicy,
     hosts: DashMap<String, Arc<Breaker>>,
     recovery: Recovery,
 }
@@ -159,43 +161,43 @@ struct State {
     probe_at: Option<Instant>,
     is_probing: bool,
     /// The latest failure.
-    last: Option<Error>,
+    last_error: Option<Error>,
     /// The time at which the host itself last answered a request.
     served_at: Option<Instant>,
 }
 
-/// The right to make one request.
+/// The permit for one request.
 pub(super) struct RequestPermit<'a> {
     breakers: &'a Breakers,
     breaker: Arc<Breaker>,
     is_probe: bool,
-    is_used: bool,
+    is_settled: bool,
 }
 
 impl Breakers {
-    pub(super) fn new(pace: BreakerPolicy, recovery: Recovery) -> Self {
+    pub(super) fn new(policy: BreakerPolicy, recovery: Recovery) -> Self {
         Self {
-            pace,
+            policy,
             hosts: DashMap::new(),
             recovery,
         }
     }
 
-    /// Lets a request to a host through.
+    /// Acquires the permit for a request to a host.
     ///
     /// # Errors
     ///
     /// [`Error::NotAttempted`] with the latest failure, if the host's breaker is open.
-    pub(super) fn enter(&self, host: &str) -> Result<RequestPermit<'_>, Error> {
-        let known = self.hosts.get(host).map(|breaker| Arc::clone(&breaker));
+    pub(super) fn acquire(&self, host: &str) -> Result<RequestPermit<'_>, Error> {
+        let existing = self.hosts.get(host).map(|breaker| Arc::clone(&breaker));
         let breaker =
-            known.unwrap_or_else(|| Arc::clone(&self.hosts.entry(host.to_owned()).or_default()));
-        let is_probe = breaker.lock().enter(self.pace)?;
+            existing.unwrap_or_else(|| Arc::clone(&self.hosts.entry(host.to_owned()).or_default()));
+        let is_probe = breaker.lock().admit(self.policy)?;
         Ok(RequestPermit {
             breakers: self,
             breaker,
             is_probe,
-            is_used: false,
+            is_settled: false,
         })
     }
 
@@ -204,26 +206,26 @@ impl Breakers {
         let now = Instant::now();
         self.hosts.iter().any(|breaker| {
             let served_at = breaker.lock().served_at;
-            served_at.is_some_and(|at| now.saturating_duration_since(at) < SERVING)
+            served_at.is_some_and(|at| now.saturating_duration_since(at) < SERVING_PERIOD)
         })
     }
 
     /// True if the breaker of one of the hosts is open.
-    pub(super) fn is_away(&self) -> bool {
-        let is_away = |breaker: &Breaker| breaker.lock().is_away(self.pace);
-        self.hosts.iter().any(|breaker| is_away(&breaker))
+    pub(super) fn is_unavailable(&self) -> bool {
+        let is_unavailable = |breaker: &Breaker| breaker.lock().is_unavailable(self.policy);
+        self.hosts.iter().any(|breaker| is_unavailable(&breaker))
     }
 
-    fn away_hosts(&self) -> Vec<UnavailableHost> {
-        let told = self.hosts.iter().filter_map(|breaker| {
+    fn unavailable_hosts(&self) -> Vec<UnavailableHost> {
+        let unavailable = self.hosts.iter().filter_map(|breaker| {
             let state = breaker.lock();
-            state.is_away(self.pace).then(|| UnavailableHost {
+            state.is_unavailable(self.policy).then(|| UnavailableHost {
                 host: breaker.key().clone(),
                 failures: state.failures,
-                error: state.last.as_ref().map_or("", Error::word),
+                error: state.last_error.as_ref().map_or("", Error::name),
             })
         });
-        told.collect()
+        unavailable.collect()
     }
 }
 
@@ -234,16 +236,16 @@ impl Breaker {
 }
 
 impl State {
-    fn is_away(&self, pace: BreakerPolicy) -> bool {
+    fn is_unavailable(&self, policy: BreakerPolicy) -> bool {
         let is_recent = self
             .probe_at
             .is_some_and(|at| Instant::now().saturating_duration_since(at) < REPORT_TIMEOUT);
-        self.failures >= pace.failures() && is_recent
+        self.failures >= policy.failures() && is_recent
     }
 
-    /// Returns true if the request is a probe.
-    fn enter(&mut self, pace: BreakerPolicy) -> Result<bool, Error> {
-        let (true, Some(last)) = (self.failures >= pace.failures(), &self.last) else {
+    /// Admits a request; returns true if it is a probe.
+    fn admit(&mut self, policy: BreakerPolicy) -> Result<bool, Error> {
+        let (true, Some(last)) = (self.failures >= policy.failures(), &self.last_error) else {
             return Ok(false);
         };
         let is_time = self.probe_at.is_none_or(|at| at <= Instant::now());
@@ -256,13 +258,13 @@ impl State {
 }
 
 impl RequestPermit<'_> {
-    /// Ends the request with its error; `None` if it succeeded.
+    /// Records the outcome of the request: its error, or `None` if it succeeded.
     pub(super) fn settle(self, error: Option<&Error>) {
-        let pace = self.breakers.pace;
+        let policy = self.breakers.policy;
         match error {
-            Some(error) if pace.is_host_fault(error) => self.fail(error),
-            // For all other services, a host that throttles counts as serving.
-            Some(error @ Error::Throttled { .. }) if pace == BreakerPolicy::LogIn => {
+            Some(error) if policy.is_host_fault(error) => self.fail(error),
+            // For all other services, throttling counts as serving.
+            Some(error @ Error::Throttled { .. }) if policy == BreakerPolicy::LogIn => {
                 self.throttle(error);
             }
             _ => self.succeed(),
@@ -271,31 +273,31 @@ impl RequestPermit<'_> {
 
     /// Records that the host has answered, and closes the breaker.
     fn succeed(mut self) {
-        self.is_used = true;
+        self.is_settled = true;
         let mut state = self.breaker.lock();
-        let was_away = state.failures >= self.breakers.pace.failures();
+        let was_open = state.failures >= self.breakers.policy.failures();
         *state = State {
             served_at: Some(Instant::now()),
             ..State::default()
         };
         drop(state);
-        if was_away {
-            self.breakers.recovery.tell();
+        if was_open {
+            self.breakers.recovery.announce();
         }
     }
 
-    /// Records that the host is unavailable or reports that it cannot serve.
+    /// Records that the host is unavailable, or has reported that it cannot serve.
     pub(super) fn fail(mut self, error: &Error) {
-        self.is_used = true;
-        let pace = self.breakers.pace;
+        self.is_settled = true;
+        let policy = self.breakers.policy;
         let mut state = self.breaker.lock();
         state.failures = state.failures.saturating_add(1);
-        state.last = Some(error.clone());
+        state.last_error = Some(error.clone());
         // Failures of requests that were in flight when the breaker opened change nothing.
-        if self.is_probe || state.failures == pace.failures() {
+        if self.is_probe || state.failures == policy.failures() {
             state.is_probing = false;
-            state.pause = pace.pause_after(state.pause);
-            let low = if pace == BreakerPolicy::LogIn {
+            state.pause = policy.pause_after(state.pause);
+            let low = if policy == BreakerPolicy::LogIn {
                 1.0
             } else {
                 0.8
@@ -307,24 +309,24 @@ impl RequestPermit<'_> {
 
     /// Opens the breaker for the pause that the host asks for, and for the first pause at least.
     fn throttle(mut self, error: &Error) {
-        self.is_used = true;
-        let pace = self.breakers.pace;
+        self.is_settled = true;
+        let policy = self.breakers.policy;
         let mut state = self.breaker.lock();
-        state.failures = state.failures.saturating_add(1).max(pace.failures());
-        state.last = Some(error.clone());
+        state.failures = state.failures.saturating_add(1).max(policy.failures());
+        state.last_error = Some(error.clone());
         state.is_probing = false;
-        let first = pace.pause_after(Duration::ZERO);
-        let asked = error.retry_after().unwrap_or_default();
-        let pause = asked.clamp(first, LONGEST_THROTTLING);
+        let first = policy.pause_after(Duration::ZERO);
+        let requested = error.retry_after().unwrap_or_default();
+        let pause = requested.clamp(first, MAX_THROTTLE_PAUSE);
         state.probe_at = Some(Instant::now() + pause);
     }
 }
 
 impl Drop for RequestPermit<'_> {
-    /// Releases an unused probe: a cancelled request says nothing about the host, and the next
+    /// Releases the probe of a cancelled request, which says nothing about the host. The next
     /// request is the probe.
     fn drop(&mut self) {
-        if self.is_probe && !self.is_used {
+        if self.is_probe && !self.is_settled {
             self.breaker.lock().is_probing = false;
         }
     }
@@ -342,21 +344,21 @@ mod tests {
         retry_after: None,
     };
 
-    fn breakers(pace: BreakerPolicy) -> (Breakers, Arc<Recoveries>) {
+    fn breakers(policy: BreakerPolicy) -> (Breakers, Arc<Recoveries>) {
         let recoveries = Arc::new(Recoveries::default());
         let account = "12345678".parse().unwrap();
         let recovery = Recovery::new(account, Arc::clone(&recoveries));
-        (Breakers::new(pace, recovery), recoveries)
+        (Breakers::new(policy, recovery), recoveries)
     }
 
     fn usual() -> Breakers {
-        breakers(BreakerPolicy::Usual).0
+        breakers(BreakerPolicy::Standard).0
     }
 
     fn fail(breakers: &Breakers, times: u32) {
         for _ in 0..times {
             breakers
-                .enter("host")
+                .acquire("host")
                 .ok()
                 .unwrap()
                 .settle(Some(&UNAVAILABLE));
@@ -364,7 +366,7 @@ mod tests {
     }
 
     fn is_open(breakers: &Breakers) -> bool {
-        breakers.enter("host").is_err()
+        breakers.acquire("host").is_err()
     }
 
     #[tokio::test(start_paused = true)]
@@ -372,31 +374,31 @@ mod tests {
         let breakers = usual();
 
         fail(&breakers, 4);
-        breakers.enter("host").ok().unwrap().settle(None);
+        breakers.acquire("host").ok().unwrap().settle(None);
         fail(&breakers, 4);
         assert!(!is_open(&breakers));
         fail(&breakers, 1);
 
-        let refused = breakers.enter("host").err().unwrap();
+        let refused = breakers.acquire("host").err().unwrap();
         assert!(matches!(refused, Error::NotAttempted(_)));
         assert!(refused.is_transient() && !refused.outcome_unknown());
-        assert!(breakers.enter("other").is_ok());
+        assert!(breakers.acquire("other").is_ok());
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_unavailable_host_is_counted_until_it_is_no_longer_called() {
         let breakers = usual();
-        breakers.enter("other").ok().unwrap().settle(None);
+        breakers.acquire("other").ok().unwrap().settle(None);
 
         fail(&breakers, 4);
-        assert_eq!(breakers.away_hosts().len(), 0);
+        assert_eq!(breakers.unavailable_hosts().len(), 0);
         fail(&breakers, 1);
-        assert_eq!(breakers.away_hosts().len(), 1);
+        assert_eq!(breakers.unavailable_hosts().len(), 1);
 
         advance(Duration::from_mins(4)).await;
-        assert_eq!(breakers.away_hosts().len(), 1);
+        assert_eq!(breakers.unavailable_hosts().len(), 1);
         advance(Duration::from_mins(2)).await;
-        assert_eq!(breakers.away_hosts().len(), 0);
+        assert_eq!(breakers.unavailable_hosts().len(), 0);
     }
 
     #[tokio::test(start_paused = true)]
@@ -405,7 +407,7 @@ mod tests {
         fail(&breakers, 5);
 
         advance(Duration::from_millis(1200)).await;
-        let probe = breakers.enter("host").ok().unwrap();
+        let probe = breakers.acquire("host").ok().unwrap();
         assert!(is_open(&breakers));
         probe.settle(None);
 
@@ -433,7 +435,7 @@ mod tests {
         fail(&breakers, 5);
         advance(Duration::from_secs(2)).await;
 
-        drop(breakers.enter("host").ok().unwrap());
+        drop(breakers.acquire("host").ok().unwrap());
 
         assert!(!is_open(&breakers));
     }
@@ -454,21 +456,21 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_throttled_login_service_is_not_called_for_five_seconds() {
         let (breakers, _) = breakers(BreakerPolicy::LogIn);
-        for (asked, seconds) in [(None, 5), (Some(1), 5), (Some(20), 20), (Some(9000), 300)] {
-            let retry_after = asked.map(Duration::from_secs);
+        for (pause, seconds) in [(None, 5), (Some(1), 5), (Some(20), 20), (Some(9000), 300)] {
+            let retry_after = pause.map(Duration::from_secs);
             let throttled = Error::Throttled { retry_after };
 
             breakers
-                .enter("host")
+                .acquire("host")
                 .ok()
                 .unwrap()
                 .settle(Some(&throttled));
 
             advance(Duration::from_secs(seconds - 1)).await;
-            assert!(is_open(&breakers), "{asked:?}");
+            assert!(is_open(&breakers), "{pause:?}");
             advance(Duration::from_secs(1)).await;
         }
-        breakers.enter("host").ok().unwrap().settle(None);
+        breakers.acquire("host").ok().unwrap().settle(None);
         assert!(!is_open(&breakers));
     }
 
@@ -479,32 +481,36 @@ mod tests {
         let throttled = Error::Throttled { retry_after: None };
 
         for error in [&Error::AlreadyOpen, &throttled].repeat(5) {
-            breakers.enter("host").ok().unwrap().settle(Some(error));
+            breakers.acquire("host").ok().unwrap().settle(Some(error));
         }
         assert!(breakers.is_serving() && !is_open(&breakers));
         for _ in 0..5 {
-            breakers.enter("host").ok().unwrap().settle(Some(&blocked));
+            breakers
+                .acquire("host")
+                .ok()
+                .unwrap()
+                .settle(Some(&blocked));
         }
 
-        assert!(is_open(&breakers) && breakers.is_away());
+        assert!(is_open(&breakers) && breakers.is_unavailable());
         advance(Duration::from_secs(61)).await;
         assert!(!breakers.is_serving());
     }
 
     #[tokio::test(start_paused = true)]
     async fn the_first_success_after_an_outage_signals_a_recovery() {
-        let (breakers, recoveries) = breakers(BreakerPolicy::Usual);
+        let (breakers, recoveries) = breakers(BreakerPolicy::Standard);
         fail(&breakers, 4);
-        breakers.enter("host").ok().unwrap().settle(None);
-        assert_eq!(recoveries.next(), None);
+        breakers.acquire("host").ok().unwrap().settle(None);
+        assert_eq!(recoveries.take(), None);
 
         fail(&breakers, 5);
         advance(Duration::from_secs(2)).await;
-        breakers.enter("host").ok().unwrap().settle(None);
-        breakers.enter("host").ok().unwrap().settle(None);
+        breakers.acquire("host").ok().unwrap().settle(None);
+        breakers.acquire("host").ok().unwrap().settle(None);
 
-        let told = recoveries.next();
-        assert_eq!(told.unwrap().as_str(), "12345678");
-        assert_eq!(recoveries.next(), None);
+        let recovered = recoveries.take();
+        assert_eq!(recovered.unwrap().as_str(), "12345678");
+        assert_eq!(recoveries.take(), None);
     }
 }

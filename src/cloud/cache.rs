@@ -1,4 +1,4 @@
-//! A cache of one value that is renewed before it expires, by one request at a time.
+//! A cache of one value, which one request at a time renews before it expires.
 //!
 //! Reading a value that needs no renewal takes no lock. The renewal belongs to the cache and not to
 //! the caller that began it: if that caller is cancelled, the next one continues to wait for the
@@ -27,7 +27,7 @@ const ABANDONED_AFTER_MS: i64 = 30_000;
 #[derive(Debug)]
 pub(super) struct Cached<T> {
     pub(super) value: T,
-    /// The time of its request.
+    /// The time at which it was requested.
     pub(super) obtained_at: i64,
     /// The time from which it is renewed, while it is still used.
     pub(super) renew_at: i64,
@@ -42,8 +42,8 @@ pub(super) type Request<T> = Pin<Box<dyn Future<Output = Result<Cached<T>, Error
 pub(super) struct Cache<T> {
     current: ArcSwapOption<Cached<T>>,
     renewal: Mutex<Renewal<T>>,
-    /// The number of renewals that have ended. A caller that waited for the lock can tell that one
-    /// ended meanwhile.
+    /// The number of renewals that have ended. By it, a caller that has waited for the lock sees
+    /// that one ended meanwhile.
     ended: AtomicU64,
     /// The time until which no early renewal and no replacement begins.
     paused_until: AtomicI64,
@@ -75,7 +75,7 @@ impl<T> Default for Cache<T> {
 }
 
 impl<T> Cache<T> {
-    /// Returns the value. Renews it if that is due; waits for one if there is none.
+    /// Returns the value. Renews it if that is due, and obtains one if there is none.
     pub(super) async fn get(
         &self,
         clock: &dyn Clock,
@@ -119,12 +119,12 @@ impl<T> Cache<T> {
     }
 
     /// Returns the cached value, even if it has expired.
-    pub(super) fn at_hand(&self) -> Option<Arc<Cached<T>>> {
+    pub(super) fn peek(&self) -> Option<Arc<Cached<T>>> {
         self.current.load_full()
     }
 
-    /// Drops `refused`, unless it has been replaced already.
-    pub(super) fn forget(&self, refused: &Arc<Cached<T>>) {
+    /// Removes `refused`, unless it has been replaced already.
+    pub(super) fn invalidate(&self, refused: &Arc<Cached<T>>) {
         self.current.compare_and_swap(Arc::as_ptr(refused), None);
     }
 

@@ -64,34 +64,35 @@ impl Client {
         external_id: &str,
         trace: &Trace,
     ) -> Result<ConsumerToken, Error> {
-        let site = self.site(account)?;
+        let client = self.client_of(account)?;
         let call = Call {
             operation: "cloud.consumer_token",
             endpoint: Endpoint::Consumer,
-            repeat: RetryPolicy::Freely,
-            limit: site.transport.limits.token,
+            retry: RetryPolicy::Freely,
+            limit: client.transport.limits.token,
             body: Body::json(&tokens::ConsumerRequest {
                 ext_consumer_id: external_id,
             }),
             on_behalf: None,
             client_properties: None,
         };
-        site.call(&call, trace, |answer, now| {
-            let answered: tokens::ConsumerToken =
-                answer::decode(answer, now).map_err(|error| match error {
-                    // A 401 can only mean the AppJWT here, and IDP's errors have no numbers.
-                    Error::Unauthorized { .. } => Error::AppTokenRefused,
-                    error => error,
-                })?;
-            let token = answered.token.expose_secret().trim();
-            let undecodable = || answer::undecodable(answer);
-            let claims: tokens::ConsumerClaims = jwt::claims(token).ok_or_else(undecodable)?;
-            let bytes = Zeroizing::new(token.as_bytes().to_vec());
-            Ok(ConsumerToken {
-                token: ConsumerJws::new(bytes).ok_or_else(undecodable)?,
-                consumer_id: claims.lp_consumer_id,
+        client
+            .call(&call, trace, |answer, now| {
+                let response: tokens::ConsumerToken =
+                    answer::decode(answer, now).map_err(|error| match error {
+                        // A 401 can only mean the AppJWT here, and IDP's errors have no numbers.
+                        Error::Unauthorized { .. } => Error::AppTokenRefused,
+                        error => error,
+                    })?;
+                let token = response.token.expose_secret().trim();
+                let undecodable = || answer::undecodable(answer);
+                let claims: tokens::ConsumerClaims = jwt::claims(token).ok_or_else(undecodable)?;
+                let bytes = Zeroizing::new(token.as_bytes().to_vec());
+                Ok(ConsumerToken {
+                    token: ConsumerJws::new(bytes).ok_or_else(undecodable)?,
+                    consumer_id: claims.lp_consumer_id,
+                })
             })
-        })
-        .await
+            .await
     }
 }

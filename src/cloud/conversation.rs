@@ -46,14 +46,14 @@ impl Client {
         opening: &Opening<'_>,
         trace: &Trace,
     ) -> Result<ConversationId, Error> {
-        let site = self.site(consumer.account)?;
-        let profile_id = site.request_id();
-        let conversation_id = site.request_id();
+        let client = self.client_of(consumer.account)?;
+        let profile_id = client.request_id();
+        let conversation_id = client.request_id();
         let call = Call {
             operation: "cloud.open",
             endpoint: Endpoint::Conversation,
-            repeat: RetryPolicy::Unsent,
-            limit: site.transport.limits.conversation,
+            retry: RetryPolicy::Unsent,
+            limit: client.transport.limits.conversation,
             // A tuple is a JSON array. The profile comes first, and is mandatory even if it is
             // empty.
             body: Body::json(&(
@@ -77,10 +77,11 @@ impl Client {
             on_behalf: Some(consumer.token.header()),
             client_properties: client_properties(opening.features),
         };
-        site.call(&call, trace, |answer, now| {
-            read(answer, &profile_id, &conversation_id, now)
-        })
-        .await
+        client
+            .call(&call, trace, |answer, now| {
+                read(answer, &profile_id, &conversation_id, now)
+            })
+            .await
     }
 }
 
@@ -94,7 +95,7 @@ fn read(
     let body: Value = match answer::outcome(answer, conversation_id, Some(profile_id), subject, now)
     {
         Ok(body) => body,
-        Err(error) => return answer::unnamed_conversation(answer).ok_or(error),
+        Err(error) => return answer::conversation_without_request_id(answer).ok_or(error),
     };
     if let Some(error) = answer::refusal_of(answer, profile_id, now) {
         tracing::warn!(

@@ -12,11 +12,10 @@ use url::Url;
 use super::answer;
 use super::breaker::Breakers;
 use super::cache::{self, Cache, Cached};
-
 use super::host::{Host, below};
-use super::retry::{RetryPolicy, repeated};
+use super::observer::Observer;
+use super::retry::{RetryPolicy, with_retries};
 use super::service::Service;
-use super::watch::Watch;
 use super::wire::tokens::BaseUris;
 use super::{Account, Error, Limits};
 use crate::clock::SharedClock;
@@ -31,7 +30,7 @@ const LIFETIME_MS: i64 = 5 * 60 * 1000;
 
 /// The hosts of one account.
 pub(super) struct Domains {
-    directory: Arc<DomainApi>,
+    domain_api: Arc<DomainApi>,
     messaging: Cache<Host>,
     sentinel: Cache<Host>,
     idp: Cache<Host>,
@@ -39,20 +38,20 @@ pub(super) struct Domains {
     storage: Cache<Host>,
 }
 
-/// The domain API, as one account sees it.
+/// The domain API, called for one account.
 pub(super) struct DomainApi {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
-    pub(super) watch: Arc<Watch>,
+    pub(super) observer: Arc<Observer>,
     pub(super) limits: Limits,
     pub(super) account: Arc<Account>,
     pub(super) breakers: Breakers,
 }
 
 impl Domains {
-    pub(super) fn new(directory: DomainApi) -> Self {
+    pub(super) fn new(domain_api: DomainApi) -> Self {
         Self {
-            directory: Arc::new(directory),
+            domain_api: Arc::new(domain_api),
             messaging: Cache::default(),
             sentinel: Cache::default(),
             idp: Cache::default(),
@@ -67,21 +66,21 @@ impl Domains {
         service: Service,
         trace: &Trace,
     ) -> Result<Arc<Cached<Host>>, Error> {
-        let look_up = |repeat| DomainApi::look_up(&self.directory, service, repeat, trace);
-        let clock = self.directory.clock.as_ref();
+        let look_up = |retry| DomainApi::look_up(&self.domain_api, service, retry, trace);
+        let clock = self.domain_api.clock.as_ref();
         self.cache(service).get(clock, look_up).await
     }
 
-    /// Looks the service up again, since the host `gone` refuses connections.
+    /// Looks the service up again, since the host `stale` refuses connections.
     pub(super) async fn look_up_again(
         &self,
         service: Service,
-        gone: &Arc<Cached<Host>>,
+        stale: &Arc<Cached<Host>>,
         trace: &Trace,
     ) {
-        let look_up = |repeat| DomainApi::look_up(&self.directory, service, repeat, trace);
-        let clock = self.directory.clock.as_ref();
-        if let Err(error) = self.cache(service).replace(clock, gone, look_up).await {
+        let look_up = |retry| DomainApi::look_up(&self.domain_api, service, retry, trace);
+        let clock = self.domain_api.clock.as_ref();
+        if let Err(error) = self.cache(service).replace(clock, stale, look_up).await {
             tracing::warn!(
                 error = &error as &dyn std::error::Error,
                 service = service.name(),
@@ -91,26 +90,26 @@ impl Domains {
     }
 
     /// Returns the hosts that are known so far.
-    pub(super) fn known(&self) -> Vec<KnownHost> {
-        let known = Service::ALL.into_iter().filter_map(|service| {
-            let host = self.cache(service).at_hand()?;
+    pub(super) fn known_hosts(&self) -> Vec<KnownHost> {
+        let hosts = Service::ALL.into_iter().filter_map(|service| {
+            let host = self.cache(service).peek()?;
             Some(KnownHost {
                 service: service.name(),
                 host: host.value.base.authority().to_owned(),
                 looked_up_at: DateTime::from_timestamp_millis(host.obtained_at)?,
             })
         });
-        known.collect()
+        hosts.collect()
     }
 
-    /// Returns the breaker of the domain API.
+    /// Returns the breakers of the domain API.
     pub(super) fn breakers(&self) -> &Breakers {
-        &self.directory.breakers
+        &self.domain_api.breakers
     }
 
     /// Returns the current time of the domain API's clock; `None` if its answer has no date.
     pub(super) async fn date(&self, trace: &Trace) -> Result<Option<DateTime<Utc>>, Error> {
-        self.directory.date(trace).await
+        self.domain_api.date(trace).await
     }
 
     fn cache(&self, service: Service) -> &Cache<Host> {
@@ -134,20 +133,20 @@ impl DomainApi {
         );
         let url = below(&self.account.domain_api, &path, "version=1.0");
         let request = http::request_to(Method::GET, &url, Bytes::new())?;
-        let limit = self.limits.look_up;
+        let limit = self.limits.lookup;
         self.http.send("cloud.domain", trace, limit, request).await
     }
 
     fn look_up(
         this: &Arc<Self>,
         service: Service,
-        repeat: RetryPolicy,
+        retry: RetryPolicy,
         trace: &Trace,
     ) -> cache::Request<Host> {
         let (this, trace) = (Arc::clone(this), trace.clone());
         Box::pin(async move {
             let pause = this.limits.pause;
-            repeated(repeat, pause, || this.ask(service, &trace)).await
+            with_retries(retry, pause, || this.request_host(service, &trace)).await
         })
     }
 
@@ -159,20 +158,20 @@ impl DomainApi {
         Ok(date.map(|date| date.to_utc()))
     }
 
-    async fn ask(&self, service: Service, trace: &Trace) -> Result<Cached<Host>, Error> {
-        let asked_at = self.clock.now_ms();
-        let value = self.watch.measured("cloud.domain", async || {
-            let pass = self.breakers.enter(self.account.domain_api.authority())?;
+    async fn request_host(&self, service: Service, trace: &Trace) -> Result<Cached<Host>, Error> {
+        let requested_at = self.clock.now_ms();
+        let value = self.observer.measure("cloud.domain", async || {
+            let permit = self.breakers.acquire(self.account.domain_api.authority())?;
             let answer = self.get(service, trace).await.map_err(Error::from);
-            let found =
+            let host =
                 answer.and_then(|answer| read(&answer, service, &self.account, self.clock.now()));
-            pass.settle(found.as_ref().err());
-            found
+            permit.settle(host.as_ref().err());
+            host
         });
         Ok(Cached {
             value: value.await?,
-            obtained_at: asked_at,
-            renew_at: asked_at + LIFETIME_MS,
+            obtained_at: requested_at,
+            renew_at: requested_at + LIFETIME_MS,
             expires_at: i64::MAX,
         })
     }
@@ -202,7 +201,7 @@ fn read(
 fn host_without_tls(base: &Url, account: &Account) -> Option<String> {
     let is_downgrade = account.domain_api.scheme() == "https" && base.scheme() != "https";
     let host = base.host_str().filter(|_| is_downgrade)?;
-    let is_allowed = account.allow_http_hosts.iter().any(|known| known == host);
+    let is_allowed = account.allow_http_hosts.iter().any(|name| name == host);
     (!is_allowed).then(|| host.to_owned())
 }
 
@@ -226,7 +225,7 @@ mod tests {
     use crate::http::header::HeaderMap;
 
     /// Returns the result of a lookup if the domain API at this URL names this base.
-    fn found(domain_api: &str, base: &str) -> Result<String, Error> {
+    fn lookup(domain_api: &str, base: &str) -> Result<String, Error> {
         let account = Account {
             id: "12345678".parse().unwrap(),
             client_id: "app".to_owned(),
@@ -249,13 +248,13 @@ mod tests {
         let https = "https://api.liveperson.net";
 
         for base in ["http://evil.example", "HTTP://evil.example:80/a"] {
-            let error = found(https, base).unwrap_err();
+            let error = lookup(https, base).unwrap_err();
 
             assert!(matches!(error, Error::WithoutTls { .. }), "{error:?}");
             assert!(error.is_transient() && !error.outcome_unknown());
-            let told = error.to_string();
+            let message = error.to_string();
             for word in ["asyncMessagingEnt", "evil.example", "allow_http_hosts"] {
-                assert!(told.contains(word), "{word} in {told}");
+                assert!(message.contains(word), "{word} in {message}");
             }
         }
         for (base, url) in [
@@ -265,10 +264,10 @@ mod tests {
             ("http://MSG.internal", "http://msg.internal/"),
             ("http://[::1]:9400", "http://[::1]:9400/"),
         ] {
-            assert_eq!(found(https, base).unwrap(), url);
+            assert_eq!(lookup(https, base).unwrap(), url);
         }
         // The simulated Cloud.
         let sandbox = "http://127.0.0.1:9400";
-        assert_eq!(found(sandbox, sandbox).unwrap(), "http://127.0.0.1:9400/");
+        assert_eq!(lookup(sandbox, sandbox).unwrap(), "http://127.0.0.1:9400/");
     }
 }

@@ -1,4 +1,4 @@
-//! Errors of calls to the Cloud, grouped by what the caller can do about them.
+//! Errors of calls to the Cloud, grouped by the action that each allows the caller.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,8 +19,8 @@ pub enum Error {
     Unreachable(#[source] http::Error),
     /// The call was not made, because a domain or token that it needs could not be obtained.
     ///
-    /// Also the error of a call that can be repeated without harm, such as one for a domain or
-    /// token, if its last attempt got no usable answer.
+    /// It is also the error of a call that can be repeated without harm, such as one for a token,
+    /// if its last attempt got no usable answer.
     #[error("a domain or token for the call could not be obtained")]
     NotAttempted(#[source] Arc<Error>),
     /// The request was sent, and no complete answer arrived.
@@ -55,9 +55,9 @@ pub enum Error {
     /// A 401 that does not say which token it refuses, even with a new `AppJWT`.
     #[error("the Cloud answered 401 without saying which token it refuses: {title}")]
     Unauthorized {
-        /// True if a gateway answered and not the Cloud itself, as an HTML page or an empty body
+        /// True if a gateway answered in place of the Cloud, as an HTML page or an empty body
         /// shows.
-        is_bare: bool,
+        is_from_gateway: bool,
         /// The Cloud's `code`.
         code: Option<String>,
         /// The Cloud's error text: one line of at most 200 characters.
@@ -110,7 +110,7 @@ pub enum Error {
 impl Error {
     /// Returns the error's name, for a metric's label.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::UnknownAccount(_) => "unknown_account",
             Self::Unreachable(_) => "unreachable",
@@ -174,7 +174,7 @@ impl Error {
         )
     }
 
-    /// Returns the pause that the Cloud asks for, if it asks for one. The pause is not limited.
+    /// Returns the pause that the Cloud asks for, if any. The pause is not limited.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
@@ -197,7 +197,7 @@ impl Error {
     pub fn after_token_renewal(self) -> Self {
         match self {
             Self::Unauthorized {
-                is_bare: false,
+                is_from_gateway: false,
                 code,
                 title,
             } => Self::Refused {
@@ -219,7 +219,7 @@ impl Error {
         }
     }
 
-    /// Makes the error of a call that was not made because of this error.
+    /// Creates the error of a call that was not made because of this error.
     pub(super) fn into_not_attempted(self) -> Self {
         match self {
             Self::NotAttempted(_) => self,

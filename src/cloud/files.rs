@@ -1,5 +1,4 @@
-//! Files: their bytes are sent to and read from the Cloud's storage, at temporary URLs that SEND
-//! returns.
+//! Files: the Cloud's storage receives and returns their bytes at temporary URLs that SEND issues.
 //!
 //! Such a URL is its own credential, for one method on one file and for one minute. So the storage
 //! receives no token. If the storage refuses a URL nevertheless (401, 403 or 404), the bridge
@@ -10,8 +9,8 @@ use tokio_util::bytes::Bytes;
 use url::Url;
 
 use super::host::{Host, below};
-use super::retry::{RetryPolicy, repeated};
-use super::send::Sent;
+use super::retry::{RetryPolicy, with_retries};
+use super::send::SendRequest;
 use super::service::Service;
 use super::wire::file::{DownloadUrl, TemporaryUrl, UploadUrl};
 use super::{Client, Consumer, Conversation, Error, answer};
@@ -55,20 +54,20 @@ impl Client {
                 file_size: &size,
                 file_type: kind.as_str(),
             };
-            let sent = conversation.request("cloud.upload_url", UPLOAD_URL, body);
-            self.locate(sent, trace).await
+            let request = conversation.request("cloud.upload_url", UPLOAD_URL, body);
+            self.request_location(request, trace).await
         };
-        let mut place = locate().await?;
-        let mut outcome = self.store(account, &place, content, trace).await;
+        let mut location = locate().await?;
+        let mut outcome = self.store(account, &location, content, trace).await;
         if is_expired(&outcome) {
-            place = locate().await?;
-            outcome = self.store(account, &place, content, trace).await;
+            location = locate().await?;
+            outcome = self.store(account, &location, content, trace).await;
         }
-        outcome.map(|()| place.relative_path)
+        outcome.map(|()| location.relative_path)
     }
 
     /// Checks if the account may share files: requests an upload URL for a small image of a
-    /// consumer, and does not use it.
+    /// consumer, and does not use the URL.
     ///
     /// # Errors
     ///
@@ -86,14 +85,14 @@ impl Client {
             file_type: ImageType::Png.as_str(),
         };
         let features = Features::default();
-        let sent = Sent::new(
+        let request = SendRequest::new(
             "cloud.check_file_sharing",
             consumer,
             &features,
             UPLOAD_URL,
             body,
         );
-        self.locate(sent, trace).await.map(drop)
+        self.request_location(request, trace).await.map(drop)
     }
 
     /// Fetches a file of the consumer's account. `features` are those of the consumer's
@@ -111,8 +110,10 @@ impl Client {
     ) -> Result<Download, Error> {
         let locate = async || {
             let body = DownloadUrl { relative_path };
-            let sent = Sent::new("cloud.download_url", consumer, features, DOWNLOAD_URL, body);
-            self.locate(sent, trace).await.map_err(gone)
+            let operation = "cloud.download_url";
+            let request = SendRequest::new(operation, consumer, features, DOWNLOAD_URL, body);
+            let location = self.request_location(request, trace).await;
+            location.map_err(missing_file)
         };
         let mut outcome = self.fetch(consumer.account, &locate().await?, trace).await;
         if is_expired(&outcome) {
@@ -122,27 +123,27 @@ impl Client {
     }
 
     /// Requests a temporary URL.
-    async fn locate(
+    async fn request_location(
         &self,
-        sent: Sent<'_, impl serde::Serialize>,
+        request: SendRequest<'_, impl serde::Serialize>,
         trace: &Trace,
     ) -> Result<TemporaryUrl, Error> {
-        let sent = sent.repeated(RetryPolicy::Freely);
-        self.send(sent, trace, |url, _| Some(url)).await
+        let request = request.with_retry(RetryPolicy::Freely);
+        self.send(request, trace, |url, _| Some(url)).await
     }
 
     async fn store(
         &self,
         account: &AccountId,
-        place: &TemporaryUrl,
+        location: &TemporaryUrl,
         content: &Bytes,
         trace: &Trace,
     ) -> Result<(), Error> {
-        let transport = &self.site(account)?.transport;
+        let transport = &self.client_of(account)?.transport;
         let limits = transport.limits;
-        repeated(RetryPolicy::Freely, limits.pause, || async {
+        with_retries(RetryPolicy::Freely, limits.pause, || async {
             let put = |host: &Host| {
-                let url = url_of(&host.base, place);
+                let url = url_of(&host.base, location);
                 let request = http::request_to(Method::PUT, &url, content.clone());
                 let http = &transport.http;
                 async move {
@@ -151,12 +152,12 @@ impl Client {
                 }
             };
             transport
-                .watch
-                .measured("cloud.upload", async || {
+                .observer
+                .measure("cloud.upload", async || {
                     let read = |answer: Answer| {
-                        answer::accepted(&answer, transport.clock.now()).map_err(of_storage)
+                        answer::check_status(&answer, transport.clock.now()).map_err(storage_error)
                     };
-                    transport.reach(Service::Storage, trace, put, read).await
+                    transport.send_to(Service::Storage, trace, put, read).await
                 })
                 .await
         })
@@ -166,36 +167,36 @@ impl Client {
     async fn fetch(
         &self,
         account: &AccountId,
-        place: &TemporaryUrl,
+        location: &TemporaryUrl,
         trace: &Trace,
     ) -> Result<Download, Error> {
-        let transport = &self.site(account)?.transport;
-        repeated(RetryPolicy::Freely, transport.limits.pause, || async {
+        let transport = &self.client_of(account)?.transport;
+        with_retries(RetryPolicy::Freely, transport.limits.pause, || async {
             let get = |host: &Host| {
-                let url = url_of(&host.base, place);
+                let url = url_of(&host.base, location);
                 let request = http::request_to(Method::GET, &url, Bytes::new());
                 let http = &transport.http;
                 async move { http.stream("cloud.download", trace, request?).await }
             };
             transport
-                .watch
-                .measured("cloud.download", async || {
+                .observer
+                .measure("cloud.download", async || {
                     let read = |streamed: Streamed| {
                         let length = length(&streamed.headers);
                         // The body of a refusal is not worth waiting for.
-                        let begun = Answer {
+                        let head = Answer {
                             status: streamed.status,
                             headers: streamed.headers,
                             body: Bytes::new(),
                         };
-                        let accepted = answer::accepted(&begun, transport.clock.now());
-                        accepted.map_err(|error| gone(of_storage(error)))?;
+                        let checked = answer::check_status(&head, transport.clock.now());
+                        checked.map_err(|error| missing_file(storage_error(error)))?;
                         Ok(Download {
                             length,
                             body: streamed.body,
                         })
                     };
-                    transport.reach(Service::Storage, trace, get, read).await
+                    transport.send_to(Service::Storage, trace, get, read).await
                 })
                 .await
         })
@@ -205,9 +206,9 @@ impl Client {
 
 /// Returns the URL below a base, with one slash between the two. The signature covers the path, and
 /// `//v1` is a different path.
-fn url_of(base: &Url, place: &TemporaryUrl) -> Url {
-    let path = format!("/{}", place.relative_path.trim_start_matches('/'));
-    below(base, &path, &place.query())
+fn url_of(base: &Url, location: &TemporaryUrl) -> Url {
+    let path = format!("/{}", location.relative_path.trim_start_matches('/'));
+    below(base, &path, &location.query())
 }
 
 /// True if a new temporary URL may resolve the error: the URL has expired, or was signed for a host
@@ -222,7 +223,7 @@ fn is_expired<T>(outcome: &Result<T, Error>) -> bool {
 /// Returns the error of a refused temporary URL that SEND has just returned. As documented, the
 /// storage answers 401 for a URL that it does not accept, and 413 for a file that is too large.
 /// Every other status says nothing about the file, which may be stored at another URL.
-fn of_storage(error: Error) -> Error {
+fn storage_error(error: Error) -> Error {
     match error {
         Error::Unauthorized { code, title, .. } => Error::Refused {
             status: 401,
@@ -236,7 +237,7 @@ fn of_storage(error: Error) -> Error {
 
 /// Returns the error of a file that no longer exists. A download requests only that file. So any
 /// 404 or 410 means that the file is gone, even if a gateway answers.
-fn gone(error: Error) -> Error {
+fn missing_file(error: Error) -> Error {
     match error {
         Error::Blocked {
             status: status @ (404 | 410),

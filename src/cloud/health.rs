@@ -9,17 +9,17 @@ impl Client {
     #[must_use]
     pub fn health(&self) -> Vec<Health> {
         let mut all: Vec<_> = self
-            .sites
+            .clients
             .iter()
-            .map(|(account_id, site)| Health {
+            .map(|(account_id, client)| Health {
                 account_id: account_id.clone(),
-                hosts: site.transport.domains.known(),
-                away: site.away_hosts(),
-                app_token: site.tokens.times(),
-                last_trouble: site.transport.watch.last_trouble(),
+                hosts: client.transport.domains.known_hosts(),
+                unavailable_hosts: client.unavailable_hosts(),
+                app_token: client.tokens.times(),
+                last_error: client.transport.observer.last_error(),
             })
             .collect();
-        all.sort_by(|one, other| one.account_id.cmp(&other.account_id));
+        all.sort_by(|a, b| a.account_id.cmp(&b.account_id));
         all
     }
 }

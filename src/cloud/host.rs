@@ -17,7 +17,7 @@ pub(super) enum Endpoint {
     AppToken,
     /// The request for a `ConsumerJWS`.
     Consumer,
-    /// The call that finds the conversation that a consumer is in.
+    /// The call that finds the conversation of a consumer.
     Engagement,
 }
 

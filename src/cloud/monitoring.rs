@@ -20,24 +20,25 @@ impl Client {
         external_id: &str,
         trace: &Trace,
     ) -> Result<Option<ConversationId>, Error> {
-        let site = self.site(account)?;
+        let client = self.client_of(account)?;
         let call = Call {
             operation: "cloud.find_open_conversation",
             endpoint: Endpoint::Engagement,
-            repeat: RetryPolicy::Freely,
-            limit: site.transport.limits.look_up,
+            retry: RetryPolicy::Freely,
+            limit: client.transport.limits.lookup,
             body: Body::json(&Engagement::of(external_id)),
             on_behalf: None,
             client_properties: None,
         };
         // Without a token, since the vendor's pages require none.
-        site.transport
+        client
+            .transport
             .call(&call, None, trace, |answer, now| {
                 // A refusal says nothing about the conversation, which a later call may find. So it
                 // counts as an outage.
-                let answered: Engagements =
+                let engagements: Engagements =
                     answer::decode(answer, now).map_err(Error::into_outage)?;
-                answered
+                engagements
                     .conversation()
                     .map(|id| id.parse().map_err(|_| answer::undecodable(answer)))
                     .transpose()

@@ -12,33 +12,36 @@ use crate::types::ids::AccountId;
 #[derive(Default)]
 pub(super) struct Recoveries {
     accounts: Mutex<BTreeSet<AccountId>>,
-    news: Notify,
+    notify: Notify,
 }
 
 /// The handle by which one account announces that a host serves it again.
 #[derive(Clone)]
 pub(super) struct Recovery {
     account: AccountId,
-    all: Arc<Recoveries>,
+    recoveries: Arc<Recoveries>,
 }
 
 impl Recovery {
-    pub(super) fn new(account: AccountId, all: Arc<Recoveries>) -> Self {
-        Self { account, all }
+    pub(super) fn new(account: AccountId, recoveries: Arc<Recoveries>) -> Self {
+        Self {
+            account,
+            recoveries,
+        }
     }
 
     /// Announces that a host serves the account again.
-    pub(super) fn tell(&self) {
-        let mut accounts = self.all.lock();
+    pub(super) fn announce(&self) {
+        let mut accounts = self.recoveries.lock();
         accounts.insert(self.account.clone());
         drop(accounts);
-        self.all.news.notify_one();
+        self.recoveries.notify.notify_one();
     }
 }
 
 impl Recoveries {
     /// Takes an account that no caller has received yet.
-    pub(super) fn next(&self) -> Option<AccountId> {
+    pub(super) fn take(&self) -> Option<AccountId> {
         self.lock().pop_first()
     }
 
@@ -52,10 +55,10 @@ impl Client {
     /// account. Each recovery is returned to one caller only.
     pub async fn recovered(&self) -> AccountId {
         loop {
-            if let Some(account) = self.recoveries.next() {
+            if let Some(account) = self.recoveries.take() {
                 return account;
             }
-            self.recoveries.news.notified().await;
+            self.recoveries.notify.notified().await;
         }
     }
 }

@@ -37,7 +37,7 @@ impl RetryPolicy {
     }
 
     /// True if a call of this kind is repeated after this error.
-    fn follows(self, error: &Error) -> bool {
+    fn allows(self, error: &Error) -> bool {
         match self {
             Self::Never => false,
             Self::Unsent => matches!(error, Error::Unreachable(_)),
@@ -46,9 +46,10 @@ impl RetryPolicy {
     }
 }
 
-/// Makes the call as often as `repeat` allows. The pauses begin with `pause` and grow, with jitter.
-pub(super) async fn repeated<T, F, Fut>(
-    repeat: RetryPolicy,
+/// Makes the call as often as the policy allows. The pauses begin with `pause` and grow, with
+/// jitter.
+pub(super) async fn with_retries<T, F, Fut>(
+    policy: RetryPolicy,
     pause: Duration,
     mut call: F,
 ) -> Result<T, Error>
@@ -63,17 +64,17 @@ where
         let Err(error) = &outcome else {
             return outcome;
         };
-        if !repeat.follows(error) {
+        if !policy.allows(error) {
             break outcome;
         }
-        let pauses = pauses.get_or_insert_with(|| Box::new(repeat.pauses(pause)));
+        let pauses = pauses.get_or_insert_with(|| Box::new(policy.pauses(pause)));
         match pauses.next() {
             Some(Duration::ZERO) => {}
             Some(pause) => Box::pin(sleep(pause)).await,
             None => break outcome,
         }
     };
-    if repeat == RetryPolicy::Unsent {
+    if policy == RetryPolicy::Unsent {
         return outcome;
     }
     // An unknown outcome of a call that can be repeated freely does not matter.
@@ -113,22 +114,22 @@ mod tests {
 
     /// Makes a call that always fails with `error`; returns the number of attempts and the final
     /// error.
-    async fn tries(repeat: RetryPolicy, error: Error) -> (u32, Error) {
-        let made = Cell::new(0);
-        let outcome = repeated(repeat, Duration::from_millis(100), || {
-            made.set(made.get() + 1);
+    async fn attempts(policy: RetryPolicy, error: Error) -> (u32, Error) {
+        let count = Cell::new(0);
+        let outcome = with_retries(policy, Duration::from_millis(100), || {
+            count.set(count.get() + 1);
             let error = error.clone();
             async { Err::<(), _>(error) }
         })
         .await;
-        (made.get(), outcome.unwrap_err())
+        (count.get(), outcome.unwrap_err())
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_repeatable_call_is_attempted_up_to_three_times() {
-        assert_eq!(tries(RetryPolicy::Freely, UNAVAILABLE).await.0, 3);
-        assert_eq!(tries(RetryPolicy::Unsent, UNAVAILABLE).await.0, 1);
-        assert_eq!(tries(RetryPolicy::Never, UNAVAILABLE).await.0, 1);
+        assert_eq!(attempts(RetryPolicy::Freely, UNAVAILABLE).await.0, 3);
+        assert_eq!(attempts(RetryPolicy::Unsent, UNAVAILABLE).await.0, 1);
+        assert_eq!(attempts(RetryPolicy::Never, UNAVAILABLE).await.0, 1);
     }
 
     #[tokio::test(start_paused = true)]
@@ -141,7 +142,7 @@ mod tests {
                 retry_after,
             },
         ] {
-            assert_eq!(tries(RetryPolicy::Freely, error).await.0, 1);
+            assert_eq!(attempts(RetryPolicy::Freely, error).await.0, 1);
         }
     }
 
@@ -152,14 +153,14 @@ mod tests {
             retry_after: None,
         };
         for error in [gateway_timeout, Error::Undecodable { status: 200 }] {
-            for (repeat, unknown) in [
+            for (policy, unknown) in [
                 (RetryPolicy::Unsent, true),
                 (RetryPolicy::Freely, false),
                 (RetryPolicy::Never, false),
             ] {
-                let (_, outcome) = tries(repeat, error.clone()).await;
-                assert_eq!(outcome.outcome_unknown(), unknown, "{repeat:?}");
-                assert!(outcome.is_transient(), "{repeat:?}");
+                let (_, outcome) = attempts(policy, error.clone()).await;
+                assert_eq!(outcome.outcome_unknown(), unknown, "{policy:?}");
+                assert!(outcome.is_transient(), "{policy:?}");
             }
         }
     }

@@ -39,12 +39,12 @@ pub struct Conversation<'a> {
     pub consumer: Consumer<'a>,
     /// The conversation's id.
     pub id: &'a ConversationId,
-    /// The dialog's id. The main dialog has the conversation's.
+    /// The dialog's id. That of the main dialog is the conversation's id.
     pub dialog_id: &'a str,
     /// The features that the conversation was opened with.
     pub features: &'a Features,
     /// The time limit of one attempt; `None` for the usual one.
-    pub patience: Option<Duration>,
+    pub time_limit: Option<Duration>,
 }
 
 /// The content of a message.
@@ -156,11 +156,11 @@ impl Client {
             content_type,
             message,
         });
-        let sent = conversation
-            .publishing(operation, event)
+        let request = conversation
+            .publish_request(operation, event)
             .with_metadata(metadata);
         let sequence = self
-            .send(sent, trace, |published: Published, _| {
+            .send(request, trace, |published: Published, _| {
                 Some(published.sequence())
             })
             .await?;
@@ -183,16 +183,16 @@ impl Client {
                 let event = conversation.event(Event::ChatState {
                     chat_state: chat_state(state),
                 });
-                let sent = conversation.publishing("cloud.publish_chat_state", event);
-                self.send(sent, trace, done).await
+                let request = conversation.publish_request("cloud.publish_chat_state", event);
+                self.send(request, trace, ignore_body).await
             }
             Signal::Receipts(status, sequences) => {
                 let event = conversation.event(Event::AcceptStatus {
                     status: receipt_status(status),
                     sequence_list: sequences,
                 });
-                let sent = conversation.publishing("cloud.publish_receipts", event);
-                self.send(sent, trace, done).await
+                let request = conversation.publish_request("cloud.publish_receipts", event);
+                self.send(request, trace, ignore_body).await
             }
             Signal::Choice(sequence, metadata) => {
                 let sequences = [sequence];
@@ -200,33 +200,33 @@ impl Client {
                     status: receipt_status(ReceiptStatus::Action),
                     sequence_list: &sequences,
                 });
-                let sent = conversation
-                    .publishing("cloud.publish_choice", event)
+                let request = conversation
+                    .publish_request("cloud.publish_choice", event)
                     .with_metadata(Some(metadata));
-                self.send(sent, trace, done).await
+                self.send(request, trace, ignore_body).await
             }
             Signal::Profile(profile) => {
                 let body = SetUserProfile::new(Some(profile));
-                let sent = conversation.request("cloud.set_profile", SET_PROFILE, body);
-                self.send(sent, trace, done).await
+                let request = conversation.request("cloud.set_profile", SET_PROFILE, body);
+                self.send(request, trace, ignore_body).await
             }
             Signal::Rating(rating) => {
-                let sent = conversation.update("cloud.rate", rating.into());
-                self.send(sent, trace, done).await
+                let request = conversation.update_request("cloud.rate", rating.into());
+                self.send(request, trace, ignore_body).await
             }
             Signal::Close => {
                 let field = Field::ConversationState {
                     conversation_state: CLOSE,
                 };
-                let sent = conversation.update("cloud.close", field);
-                self.send(sent, trace, done).await
+                let request = conversation.update_request("cloud.close", field);
+                self.send(request, trace, ignore_body).await
             }
             Signal::CloseEverything => {
                 let field = Field::Stage {
                     conversation_state: CLOSE,
                 };
-                let sent = conversation.update("cloud.close_everything", field);
-                self.send(sent, trace, done).await
+                let request = conversation.update_request("cloud.close_everything", field);
+                self.send(request, trace, ignore_body).await
             }
             Signal::CloseMainDialog => {
                 let field = Field::DialogChange {
@@ -238,8 +238,8 @@ impl Client {
                         closed_cause: "Closed by consumer",
                     },
                 };
-                let sent = conversation.update("cloud.close_main_dialog", field);
-                self.send(sent, trace, done).await
+                let request = conversation.update_request("cloud.close_main_dialog", field);
+                self.send(request, trace, ignore_body).await
             }
         }
     }
@@ -256,12 +256,12 @@ impl Client {
         trace: &Trace,
     ) -> Result<Value, Error> {
         let subject = conversation.subject_of(request);
-        let sent = conversation
+        let send_request = conversation
             .request("cloud.send_raw", request.name, request.body)
-            .about(subject)
+            .with_subject(subject)
             .with_metadata(request.metadata);
         // The whole answer, as the Cloud wrote it.
-        self.send(sent, trace, |_: IgnoredAny, answer| {
+        self.send(send_request, trace, |_: IgnoredAny, answer| {
             serde_json::from_slice(&answer.body).ok()
         })
         .await
@@ -270,68 +270,70 @@ impl Client {
     /// Sends one request. `read` extracts the result from the answer's body, its first argument.
     pub(super) fn send<B: DeserializeOwned, T>(
         &self,
-        sent: Sent<'_, impl Serialize>,
+        request: SendRequest<'_, impl Serialize>,
         trace: &Trace,
         read: impl Fn(B, &Answer) -> Option<T>,
     ) -> impl Future<Output = Result<T, Error>> {
         // Serialized before the first `await`, so that the future holds only the bytes.
-        let subject = sent.subject;
-        let prepared = self.prepare(sent);
+        let subject = request.subject;
+        let prepared = self.prepare(request);
         async move {
-            let (site, id, call) = prepared?;
-            site.call(&call, trace, |answer, now| {
-                let body = answer::outcome(answer, &id, None, subject, now)?;
-                read(body, answer).ok_or_else(|| answer::undecodable(answer))
-            })
-            .await
+            let (client, id, call) = prepared?;
+            client
+                .call(&call, trace, |answer, now| {
+                    let body = answer::outcome(answer, &id, None, subject, now)?;
+                    read(body, answer).ok_or_else(|| answer::undecodable(answer))
+                })
+                .await
         }
     }
 
-    /// Builds the call of a request; returns it with the request's id.
+    /// Builds the call of a request; returns it with the account's client and the request's id.
     fn prepare(
         &self,
-        sent: Sent<'_, impl Serialize>,
+        request: SendRequest<'_, impl Serialize>,
     ) -> Result<(&AccountClient, String, Call), Error> {
-        let Consumer { account, token } = sent.consumer;
-        let site = self.site(account)?;
-        let id = site.request_id();
-        let request = Request::new(&id, sent.name, sent.body).with_metadata(sent.metadata);
+        let Consumer { account, token } = request.consumer;
+        let client = self.client_of(account)?;
+        let id = client.request_id();
+        let envelope =
+            Request::new(&id, request.name, request.body).with_metadata(request.metadata);
         let call = Call {
-            operation: sent.operation,
+            operation: request.operation,
             endpoint: Endpoint::Send,
-            repeat: sent.repeat,
-            limit: sent.patience.unwrap_or(site.transport.limits.send),
-            body: Body::json(&request),
+            retry: request.retry,
+            limit: request.time_limit.unwrap_or(client.transport.limits.send),
+            body: Body::json(&envelope),
             on_behalf: Some(token.header()),
-            client_properties: client_properties(sent.features),
+            client_properties: client_properties(request.features),
         };
-        Ok((site, id, call))
+        Ok((client, id, call))
     }
 }
 
-/// Reads nothing from a successful answer.
+/// Ignores the body of a successful answer.
 #[expect(
     clippy::unnecessary_wraps,
     reason = "the signature is that of the other functions that read a body"
 )]
-fn done(_: IgnoredAny, _: &Answer) -> Option<()> {
+fn ignore_body(_: IgnoredAny, _: &Answer) -> Option<()> {
     Some(())
 }
 
-/// One request for a consumer.
-pub(super) struct Sent<'a, B> {
+/// One request to SEND for a consumer.
+pub(super) struct SendRequest<'a, B> {
     operation: &'static str,
     consumer: Consumer<'a>,
     features: &'a Features,
-    repeat: RetryPolicy,
+    retry: RetryPolicy,
     name: &'a str,
     body: B,
     metadata: Option<&'a Metadata>,
-    patience: Option<Duration>,
+    time_limit: Option<Duration>,
     subject: Subject,
 }
 
-impl<'a, B> Sent<'a, B> {
+impl<'a, B> SendRequest<'a, B> {
     pub(super) fn new(
         operation: &'static str,
         consumer: Consumer<'a>,
@@ -343,22 +345,22 @@ impl<'a, B> Sent<'a, B> {
             operation,
             consumer,
             features,
-            repeat: RetryPolicy::Unsent,
+            retry: RetryPolicy::Unsent,
             name,
             body,
             metadata: None,
-            patience: None,
+            time_limit: None,
             subject: Subject::Other,
         }
     }
 
     /// Sets the subject, if it is not [`Subject::Other`].
-    fn about(self, subject: Subject) -> Self {
+    fn with_subject(self, subject: Subject) -> Self {
         Self { subject, ..self }
     }
 
-    pub(super) fn repeated(self, repeat: RetryPolicy) -> Self {
-        Self { repeat, ..self }
+    pub(super) fn with_retry(self, retry: RetryPolicy) -> Self {
+        Self { retry, ..self }
     }
 
     fn with_metadata(self, metadata: Option<&'a Metadata>) -> Self {
@@ -372,20 +374,20 @@ impl Conversation<'_> {
         operation: &'static str,
         name: &'a str,
         body: B,
-    ) -> Sent<'a, B> {
-        Sent {
-            patience: self.patience,
-            ..Sent::new(operation, self.consumer, self.features, name, body)
+    ) -> SendRequest<'a, B> {
+        SendRequest {
+            time_limit: self.time_limit,
+            ..SendRequest::new(operation, self.consumer, self.features, name, body)
         }
     }
 
-    fn publishing<'a>(
+    fn publish_request<'a>(
         &'a self,
         operation: &'static str,
         event: PublishEvent<'a>,
-    ) -> Sent<'a, PublishEvent<'a>> {
+    ) -> SendRequest<'a, PublishEvent<'a>> {
         self.request(operation, PUBLISH, event)
-            .about(Subject::Conversation)
+            .with_subject(Subject::Conversation)
     }
 
     fn event<'a>(&'a self, event: Event<'a>) -> PublishEvent<'a> {
@@ -412,16 +414,16 @@ impl Conversation<'_> {
         }
     }
 
-    fn update<'a>(
+    fn update_request<'a>(
         &'a self,
         operation: &'static str,
         field: Field<'a>,
-    ) -> Sent<'a, UpdateConversationField<'a>> {
+    ) -> SendRequest<'a, UpdateConversationField<'a>> {
         let body = UpdateConversationField {
             conversation_id: self.id.as_str(),
             conversation_field: field,
         };
         self.request(operation, UPDATE, body)
-            .about(Subject::Conversation)
+            .with_subject(Subject::Conversation)
     }
 }

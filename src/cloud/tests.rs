@@ -56,10 +56,10 @@ fn account_at(server: &MockServer) -> Account {
 }
 
 impl Cloud {
-    /// Starts a Cloud that answers nothing.
+    /// Starts a Cloud that answers no request.
     async fn silent() -> Self {
         Self::with_limits(Limits {
-            look_up: Duration::from_secs(10),
+            lookup: Duration::from_secs(10),
             token: Duration::from_secs(10),
             conversation: Duration::from_secs(10),
             send: Duration::from_secs(10),
@@ -94,19 +94,19 @@ impl Cloud {
     /// Starts a Cloud that answers with its domains and with `AppJWT`s.
     async fn ready() -> Self {
         let cloud = Self::silent().await;
-        cloud.give_domains().await;
-        cloud.give_token(1).await;
+        cloud.mock_domains().await;
+        cloud.mock_token(1).await;
         cloud
     }
 
-    /// Puts every service on this server.
-    async fn give_domains(&self) {
+    /// Lets the domain API return this server for every service.
+    async fn mock_domains(&self) {
         for service in Service::ALL {
-            self.give_domain(service, &self.server.uri()).await;
+            self.mock_domain(service, &self.server.uri()).await;
         }
     }
 
-    async fn give_domain(&self, service: Service, base: &str) {
+    async fn mock_domain(&self, service: Service, base: &str) {
         domain_of(service)
             .respond_with(ok(
                 json!({"service": service.name(), "account": ACCOUNT, "baseURI": base}),
@@ -122,7 +122,7 @@ impl Cloud {
     }
 
     /// Lets Sentinel return the `AppJWT` with this number, once.
-    async fn give_token(&self, number: u32) {
+    async fn mock_token(&self, number: u32) {
         app_token()
             .respond_with(ok(
                 json!({"access_token": self.app_token(number), "token_type": "Bearer"}),
@@ -155,7 +155,7 @@ impl Cloud {
             id: &self.conversation,
             dialog_id: CONV,
             features: &self.features,
-            patience: None,
+            time_limit: None,
         }
     }
 
@@ -234,15 +234,15 @@ fn dead_base() -> String {
 #[tokio::test]
 async fn an_error_names_the_account_that_is_not_configured() {
     let cloud = Cloud::silent().await;
-    let stranger: AccountId = "stranger".parse().unwrap();
+    let unknown: AccountId = "unknown".parse().unwrap();
 
     let error = cloud
         .client
-        .consumer_token(&stranger, EXTERNAL_ID, &cloud.trace)
+        .consumer_token(&unknown, EXTERNAL_ID, &cloud.trace)
         .await
         .unwrap_err();
 
-    assert_eq!(error.to_string(), "account stranger is not configured");
+    assert_eq!(error.to_string(), "account unknown is not configured");
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The transport of an account: brings one call to the host of its service, as often as the call
-//! allows.
+//! The transport of an account: sends a call to the host of its service, with the retries that the
+//! call allows.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,11 +14,11 @@ use tokio_util::bytes::Bytes;
 use super::breaker::ServiceBreakers;
 use super::domains::Domains;
 use super::host::{Endpoint, Host};
-use super::retry::{RetryPolicy, repeated};
+use super::observer::Observer;
+use super::retry::{RetryPolicy, with_retries};
 use super::service::Service;
-use super::watch::Watch;
 use super::wire::request::ClientProperties;
-use super::{Error, Limits, probe};
+use super::{Error, Limits, capture};
 use crate::clock::SharedClock;
 use crate::http::header::{AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue};
 use crate::http::{self, Answer, Method};
@@ -43,7 +43,7 @@ pub(super) struct Call {
     /// The call's name in spans and metrics.
     pub(super) operation: &'static str,
     pub(super) endpoint: Endpoint,
-    pub(super) repeat: RetryPolicy,
+    pub(super) retry: RetryPolicy,
     /// The time limit of one attempt.
     pub(super) limit: Duration,
     pub(super) body: Body,
@@ -68,10 +68,10 @@ impl Body {
     /// Creates a form. It may hold a secret, so it is zeroed once it is sent.
     pub(super) fn form(members: &[(&str, &str)]) -> Self {
         // Allocated in full, since a string that grows leaves copies of its beginning behind.
-        let room = members
+        let capacity = members
             .iter()
             .map(|(name, value)| name.len() + 3 * value.len() + 2);
-        let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(room.sum()));
+        let mut form = url::form_urlencoded::Serializer::new(String::with_capacity(capacity.sum()));
         form.extend_pairs(members);
         Self {
             media_type: HeaderValue::from_static("application/x-www-form-urlencoded"),
@@ -114,13 +114,13 @@ pub(super) struct Transport {
     pub(super) http: http::Client,
     pub(super) clock: SharedClock,
     pub(super) metrics: Metrics,
-    pub(super) watch: Arc<Watch>,
+    pub(super) observer: Arc<Observer>,
     pub(super) limits: Limits,
     pub(super) domains: Domains,
     pub(super) breakers: ServiceBreakers,
-    /// The permits for requests in flight. They keep the waiting requests from reaching the Cloud
-    /// all at the same time when it recovers.
-    pub(super) places: Semaphore,
+    /// The permits for requests in flight. They keep waiting requests from reaching the Cloud all
+    /// at once when it recovers.
+    pub(super) in_flight: Semaphore,
 }
 
 impl Transport {
@@ -132,10 +132,10 @@ impl Transport {
         trace: &Trace,
         read: impl Fn(&Answer, DateTime<Utc>) -> Result<T, Error>,
     ) -> Result<T, Error> {
-        repeated(call.repeat, self.limits.pause, || {
-            self.watch.measured(call.operation, async || {
+        with_retries(call.retry, self.limits.pause, || {
+            self.observer.measure(call.operation, async || {
                 let read = |answer: Answer| {
-                    probe::note(call.operation, &answer);
+                    capture::record(call.operation, &answer);
                     read(&answer, self.clock.now())
                 };
                 self.attempt(call, authorization, trace, read).await
@@ -168,12 +168,13 @@ impl Transport {
             }
             self.http.send(call.operation, trace, call.limit, request)
         };
-        self.reach(call.endpoint.service(), trace, post, read).await
+        self.send_to(call.endpoint.service(), trace, post, read)
+            .await
     }
 
     /// Makes one request to the host of a service, and reads its answer. If the host refuses the
     /// connection, looks the service up again, so that the next attempt finds its new host.
-    pub(super) async fn reach<A, T, F>(
+    pub(super) async fn send_to<A, T, F>(
         &self,
         service: Service,
         trace: &Trace,
@@ -183,12 +184,12 @@ impl Transport {
     where
         F: Future<Output = Result<A, http::Error>>,
     {
-        let found = self.domains.find(service, trace).await;
-        let host = found.map_err(Error::into_not_attempted)?;
+        let host = self.domains.find(service, trace).await;
+        let host = host.map_err(Error::into_not_attempted)?;
         let breakers = self.breakers.of(service);
-        let pass = breakers.enter(host.value.base.authority())?;
-        let _place = match self.places.try_acquire() {
-            Ok(place) => place,
+        let permit = breakers.acquire(host.value.base.authority())?;
+        let _in_flight = match self.in_flight.try_acquire() {
+            Ok(in_flight) => in_flight,
             Err(_) => Box::pin(self.wait_for_permit()).await?,
         };
         let begun = Instant::now();
@@ -204,20 +205,20 @@ impl Transport {
                 return Err(error.into());
             }
             Err(error) => {
-                pass.fail(&error.clone().into());
+                permit.fail(&error.clone().into());
                 return Err(error.into());
             }
         };
         let outcome = read(answer);
-        pass.settle(outcome.as_ref().err());
+        permit.settle(outcome.as_ref().err());
         outcome
     }
 
     /// Waits for a permit if all are taken. The request's own time limit begins once it has a
     /// permit.
     async fn wait_for_permit(&self) -> Result<SemaphorePermit<'_>, Error> {
-        match timeout(self.limits.send, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+        match timeout(self.limits.send, self.in_flight.acquire()).await {
+            Ok(Ok(in_flight)) => Ok(in_flight),
             _ => Err(Error::Throttled { retry_after: None }.into_not_attempted()),
         }
     }

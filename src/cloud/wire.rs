@@ -1,7 +1,5 @@
-//! The Cloud's JSON: types for serde only, which borrow what is sent and are tolerant of what
-//! arrives.
-//!
-//! Requests never contain a `null` or an empty object. Unknown members of answers are ignored.
+//! The Cloud's JSON: types for serde only. Requests borrow their data, and never contain a `null`
+//! or an empty object. Answers may have unknown members, which are ignored.
 
 pub(super) mod conversation;
 pub(super) mod file;

@@ -8,11 +8,11 @@ use super::section::{AlreadyReported, Section};
 use crate::types::file::ImageType;
 use crate::types::ids::AccountId;
 
-/// 3,000,000 bytes: the smaller of the two meanings of the vendor's "3 MB", so that the Cloud
-/// accepts such a file in both cases.
+/// 3,000,000 bytes: the smaller meaning of the vendor's "3 MB", so that the Cloud accepts such a
+/// file in any case.
 const MAX_FILE_BYTES: &str = "3000000";
 
-/// 5000 characters, by the vendor's how-to for connectors, the only source that gives a number.
+/// 5000 characters. Source: vendor's how-to for connectors, the only page with a number.
 const MAX_REQUEST_CHARS: &str = "5000";
 
 /// An account ("brand") of the Conversational Cloud, with the app installation that the bridge uses
@@ -43,7 +43,7 @@ pub struct Account {
 impl Account {
     pub(super) fn read(
         section: &mut Section<'_>,
-        others: &[Self],
+        earlier: &[Self],
     ) -> Result<Self, AlreadyReported> {
         let account_id = section.required("account_id", &form::id());
         let client_id = section.required("client_id", &form::CLIENT_ID);
@@ -58,7 +58,7 @@ impl Account {
         let file_types = section.list("file_types", &form::FILE_TYPE);
 
         let account_id = account_id?;
-        if others.iter().any(|other| other.account_id == account_id) {
+        if earlier.iter().any(|other| other.account_id == account_id) {
             return Err(section.refuse("account_id", "an id that no other account has"));
         }
         Ok(Self {

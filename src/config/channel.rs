@@ -18,12 +18,12 @@ use crate::types::ids::{AccountId, ChannelId, Namespace};
 /// 72 h: long enough for a weekend in which a broken callback is not repaired.
 const MAX_AGE: TimeDelta = TimeDelta::hours(72);
 
-/// 1,000,000 requests: an outage of a day at ten requests a second, in about two gigabytes of the
-/// database.
-const QUEUED: &str = "1000000";
+/// 1,000,000 requests: an outage of a day at ten requests per second. They take about two gigabytes
+/// in the database.
+const MAX_QUEUED: &str = "1000000";
 
 /// 1000 requests: far more than a person writes in a day.
-const QUEUED_PER_USER: &str = "1000";
+const MAX_QUEUED_PER_USER: &str = "1000";
 
 /// A system that calls the bridge, such as an SMS gateway or an app of the brand.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub struct Channel {
     pub max_age: TimeDelta,
     /// The types of event that the channel receives: all but `message.echoed` if left out.
     pub events: Vec<EventType>,
-    /// The options for opening a conversation that apply if a request leaves them out.
+    /// The options for opening a conversation, for those that a request leaves out.
     pub defaults: Opening,
     /// The limits on its requests.
     pub limits: Limits,
@@ -90,16 +90,16 @@ impl Channel {
     /// Reads a channel. `accounts` and `retention` are `None` if they have problems of their own.
     pub(super) fn read(
         section: &mut Section<'_>,
-        others: &[Self],
+        earlier: &[Self],
         accounts: Option<&[Account]>,
         retention: Option<TimeDelta>,
     ) -> Result<Self, AlreadyReported> {
-        let id = read_id(section, others);
+        let id = read_id(section, earlier);
         let account_id = read_account_id(section, accounts);
         let namespace = section.optional("namespace", &form::id());
         let jwt_keys = section.section("jwt", read_jwt_keys);
         let has_tokens = jwt_keys.as_ref().is_ok_and(|keys| !keys.is_empty());
-        let api_keys = read_api_keys(section, others, has_tokens);
+        let api_keys = read_api_keys(section, earlier, has_tokens);
         let cors_origins = read_cors_origins(section, jwt_keys.is_err() || has_tokens);
         let callback = read_callback(section);
         let max_age = read_max_age(section, retention);
@@ -133,9 +133,9 @@ impl Channel {
     }
 }
 
-fn read_id(section: &mut Section<'_>, others: &[Channel]) -> Result<ChannelId, AlreadyReported> {
+fn read_id(section: &mut Section<'_>, earlier: &[Channel]) -> Result<ChannelId, AlreadyReported> {
     let id = section.required("id", &form::id())?;
-    if others.iter().any(|other| other.id == id) {
+    if earlier.iter().any(|other| other.id == id) {
         return Err(section.refuse("id", "an id that no other channel has"));
     }
     Ok(id)
@@ -154,7 +154,7 @@ fn read_account_id(
 
 fn read_api_keys(
     section: &mut Section<'_>,
-    others: &[Channel],
+    earlier: &[Channel],
     has_tokens: bool,
 ) -> Result<Vec<ApiKeyHash>, AlreadyReported> {
     let keys = section
@@ -163,8 +163,8 @@ fn read_api_keys(
     if keys.is_empty() && !has_tokens {
         return Err(section.refuse("api_keys", "at least one API key"));
     }
-    let mut taken = others.iter().flat_map(|other| &other.api_keys);
-    if taken.any(|other| keys.iter().any(|key| key.matches(other))) {
+    let mut used = earlier.iter().flat_map(|other| &other.api_keys);
+    if used.any(|other| keys.iter().any(|key| key.matches(other))) {
         return Err(section.refuse("api_keys", "keys that no other channel uses"));
     }
     Ok(keys)
@@ -282,11 +282,14 @@ fn read_routing(section: &mut Section<'_>) -> Result<Option<Routing>, AlreadyRep
 }
 
 fn read_limits(section: &mut Section<'_>) -> Result<Limits, AlreadyReported> {
-    let requests_per_second = section.optional("requests_per_second", &form::RATE);
-    let per_user = section.optional("per_user_requests_per_second", &form::RATE);
-    let queued = section.or_default("queued_requests", &form::RATE, QUEUED);
-    let queued_per_user =
-        section.or_default("per_user_queued_requests", &form::RATE, QUEUED_PER_USER);
+    let requests_per_second = section.optional("requests_per_second", &form::REQUEST_LIMIT);
+    let per_user = section.optional("per_user_requests_per_second", &form::REQUEST_LIMIT);
+    let queued = section.or_default("queued_requests", &form::REQUEST_LIMIT, MAX_QUEUED);
+    let queued_per_user = section.or_default(
+        "per_user_queued_requests",
+        &form::REQUEST_LIMIT,
+        MAX_QUEUED_PER_USER,
+    );
     Ok(Limits {
         requests_per_second: requests_per_second?,
         per_user_requests_per_second: per_user?,

@@ -75,15 +75,15 @@ impl<T> Form<T> {
         self.kind == Kind::Number
     }
 
-    /// Parses the value of a text.
+    /// Parses a text.
     ///
     /// Line breaks at the ends are not part of any value, and white space at the end is not part of
-    /// a secret. A secret with other white space is refused. Characters that show nothing, such as
-    /// a byte order mark, count as white space.
+    /// a secret. A secret with other white space is refused. Invisible characters, such as a byte
+    /// order mark, count as white space.
     ///
     /// # Errors
     ///
-    /// The description of the form, if the text does not have it.
+    /// The description of the expected text.
     pub(super) fn parse(&self, text: &str) -> Result<T, String> {
         let text = without_line_breaks(text);
         let text = match self.kind {
@@ -130,8 +130,8 @@ pub(super) const HOST: Form<String> = Form::text(
 pub(super) const NETWORK: Form<IpNet> =
     Form::text("an IP network such as 10.0.0.0/8", parse_from_str);
 
-/// A URL to which a path is appended to make other URLs. Its own path must be percent-encoded: the
-/// parser keeps characters that RFC 3986 forbids, and every link would contain them.
+/// A URL to which paths are appended. Its own path must be percent-encoded: the parser accepts
+/// characters that RFC 3986 forbids, and every link would contain them.
 pub(super) const BASE_URL: Form<Url> = Form::text(
     "a percent-encoded http or https URL without user, query and fragment",
     |text| {
@@ -174,8 +174,9 @@ pub(super) const PENDING_CONNECTIONS: Form<usize> =
         parse_from_str(text).filter(|number| (0..=16_384).contains(number))
     });
 
-/// A limit on requests, such as per second.
-pub(super) const RATE: Form<NonZeroU32> = Form::number("a whole number from 1", parse_from_str);
+/// A limit on a number of requests, for instance per second.
+pub(super) const REQUEST_LIMIT: Form<NonZeroU32> =
+    Form::number("a whole number from 1", parse_from_str);
 
 /// An encryption key.
 pub(super) const ENCRYPTION_KEY: Form<Key> =
@@ -217,8 +218,8 @@ pub(super) const REQUEST_CHARS: Form<usize> =
 /// The type of a file.
 pub(super) const FILE_TYPE: Form<ImageType> = Form::text("one of JPG, PNG, GIF", parse_from_str);
 
-/// The client id of an app installation. It is not secret, but it comes from the same places as a
-/// secret and gets the same treatment.
+/// The client id of an app installation. It is not secret, but it has the same sources as a secret,
+/// so the same rules apply.
 pub(super) const CLIENT_ID: Form<String> = Form::secret("a client id", |text| {
     (!text.is_empty()).then(|| text.to_owned())
 });
@@ -270,12 +271,12 @@ pub(super) const CALLBACK_SECRET: Form<SecretSlice<u8>> =
 pub(super) const EVENT_TYPE: Form<EventType> = Form::text(
     "one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, \
      conversation.updated, conversation.closed, message.sent, message.failed",
-    parse_word,
+    parse_variant,
 );
 
 /// The priority of a conversation.
 pub(super) const URGENCY: Form<Urgency> =
-    Form::text("one of normal, urgent, prioritized", parse_word);
+    Form::text("one of normal, urgent, prioritized", parse_variant);
 
 /// The id of a skill, a campaign or an engagement.
 pub(super) const ROUTE_ID: Form<RouteId> =
@@ -322,7 +323,7 @@ fn parse_http_url(text: &str) -> Option<Url> {
 }
 
 /// Parses the variant of an enum from its name in the API.
-fn parse_word<T: DeserializeOwned>(text: &str) -> Option<T> {
-    let word: StrDeserializer<'_, ValueError> = text.into_deserializer();
-    T::deserialize(word).ok()
+fn parse_variant<T: DeserializeOwned>(text: &str) -> Option<T> {
+    let deserializer: StrDeserializer<'_, ValueError> = text.into_deserializer();
+    T::deserialize(deserializer).ok()
 }

@@ -1,8 +1,7 @@
 //! The problems of a configuration, described without quoting any of its values, since any value
 //! may be a secret.
 //!
-//! This always holds, because a problem is made of names and of the expectations of the code, never
-//! of configured values.
+//! A problem is built only from names and from texts of the code, never from configured values.
 
 use std::fmt;
 
@@ -42,23 +41,23 @@ impl fmt::Display for Error {
 
 /// A problem of a configuration.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{origin}: {place}: {complaint}")]
+#[error("{origin}: {location}: {description}")]
 pub struct Problem {
     /// The file or the variable to be corrected.
     origin: String,
     /// The key, or the position in the file.
-    place: String,
+    location: String,
     /// The description of the problem.
-    complaint: String,
+    description: String,
 }
 
 impl Problem {
-    /// Creates the problem for a place that does not hold the expected value.
-    pub(super) fn expected(origin: &str, place: &str, expected: &str) -> Self {
+    /// Creates the problem for a key or position without the expected value.
+    pub(super) fn expected(origin: &str, location: &str, expected: &str) -> Self {
         Self {
             origin: origin.to_owned(),
-            place: place.to_owned(),
-            complaint: format!("expected {expected}"),
+            location: location.to_owned(),
+            description: format!("expected {expected}"),
         }
     }
 
@@ -66,8 +65,8 @@ impl Problem {
     pub(super) fn unknown_key(origin: &str, key: &str, known: &[&str]) -> Self {
         Self {
             origin: origin.to_owned(),
-            place: key.to_owned(),
-            complaint: format!("unknown key, expected one of {}", known.join(", ")),
+            location: key.to_owned(),
+            description: format!("unknown key, expected one of {}", known.join(", ")),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Sections of the configuration tree, which are read key by key.
 //!
-//! The known keys of a section are those that the code reads. When a section ends, all its other
-//! keys are reported as unknown. Reading goes on after a problem, so that an operator sees all
+//! The known keys of a section are those that the code reads. At the end of the section, all other
+//! keys are reported as unknown. Reading continues after a problem, so that an operator sees all
 //! problems at once.
 
 use std::borrow::Cow;
@@ -24,7 +24,7 @@ pub(super) struct Section<'a> {
     environment: &'a Environment,
     key: String,
     table: &'a Table,
-    known: Vec<&'static str>,
+    known_keys: Vec<&'static str>,
     problems: &'a mut Vec<Problem>,
 }
 
@@ -42,7 +42,7 @@ impl<'a> Section<'a> {
             environment,
             key: String::new(),
             table,
-            known: vec![],
+            known_keys: vec![],
             problems,
         };
         section.read(read)
@@ -102,7 +102,7 @@ impl<'a> Section<'a> {
         read.into_iter().collect::<Result<_, _>>().map(Some)
     }
 
-    /// Returns the items of a list. In the file, a single string may take the place of the list.
+    /// Returns the items of a list. In the file, a single string counts as a list of one item.
     pub(super) fn list_or_single<T>(
         &mut self,
         name: &'static str,
@@ -125,7 +125,7 @@ impl<'a> Section<'a> {
     ) -> Result<T, AlreadyReported> {
         let key = self.key_of(name);
         match self.node(name) {
-            Some(node) => self.enter(key, node, read),
+            Some(node) => self.read_table(key, node, read),
             None => self.child(key, &Table::default()).read(read),
         }
     }
@@ -146,16 +146,16 @@ impl<'a> Section<'a> {
             }
         };
         let key = self.key_of(name);
-        let mut done = Vec::with_capacity(items.len());
+        let mut values = Vec::with_capacity(items.len());
         let mut outcome = Ok(());
         for (index, item) in items.iter().enumerate() {
             let key = format!("{key}[{index}]");
-            match self.enter(key, item, |section| read(section, &done)) {
-                Ok(value) => done.push(value),
+            match self.read_table(key, item, |section| read(section, &values)) {
+                Ok(value) => values.push(value),
                 Err(reported) => outcome = Err(reported),
             }
         }
-        outcome.map(|()| done)
+        outcome.map(|()| values)
     }
 
     /// Reports that a key does not have the expected value, even if it is not set.
@@ -188,8 +188,8 @@ impl<'a> Section<'a> {
     }
 
     fn node(&mut self, name: &'static str) -> Option<&'a Node> {
-        if !self.known.contains(&name) {
-            self.known.push(name);
+        if !self.known_keys.contains(&name) {
+            self.known_keys.push(name);
         }
         self.table.get(name)
     }
@@ -229,7 +229,7 @@ impl<'a> Section<'a> {
         }
     }
 
-    fn enter<T>(
+    fn read_table<T>(
         &mut self,
         key: String,
         node: &Node,
@@ -250,7 +250,7 @@ impl<'a> Section<'a> {
             environment: self.environment,
             key,
             table,
-            known: vec![],
+            known_keys: vec![],
             problems: self.problems,
         }
     }
@@ -260,10 +260,10 @@ impl<'a> Section<'a> {
         read: impl FnOnce(&mut Section<'_>) -> Result<T, AlreadyReported>,
     ) -> Result<T, AlreadyReported> {
         let value = read(&mut self);
-        let unknown = self.table.iter();
-        for (name, node) in unknown.filter(|(name, _)| !self.known.contains(&name.as_str())) {
+        let is_unknown = |name: &str| !self.known_keys.contains(&name);
+        for (name, node) in self.table.iter().filter(|(name, _)| is_unknown(name)) {
             let origin = self.name_of(&node.origin);
-            let problem = Problem::unknown_key(origin, &self.key_of(name), &self.known);
+            let problem = Problem::unknown_key(origin, &self.key_of(name), &self.known_keys);
             self.problems.push(problem);
         }
         value

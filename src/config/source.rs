@@ -10,31 +10,31 @@ const DEFAULT_FILE: &str = "bridge.toml";
 const FILE_VARIABLE: &str = "BRIDGE_CONFIG";
 const PREFIX: &str = "BRIDGE_";
 
-/// Returns the name and text of the configuration file: that of the command line, else of
-/// `BRIDGE_CONFIG`, else `bridge.toml`.
+/// Returns the name and text of the configuration file: the file that the command line names, or
+/// else `BRIDGE_CONFIG`, or else `bridge.toml`.
 ///
 /// The file `bridge.toml` may be missing, since the environment can supply everything.
 pub(super) fn read_file(
     option: Option<&Path>,
     environment: &Environment,
 ) -> Result<(String, String), Problem> {
-    let (chosen_by, path) = if let Some(path) = option {
+    let (origin, path) = if let Some(path) = option {
         ("--config", path.to_owned())
     } else if let Some(path) = environment.get(FILE_VARIABLE) {
         (FILE_VARIABLE, PathBuf::from(path))
     } else {
         ("working directory", PathBuf::from(DEFAULT_FILE))
     };
-    let is_demanded = option.is_some() || environment.contains_key(FILE_VARIABLE);
+    let is_required = option.is_some() || environment.contains_key(FILE_VARIABLE);
     let name = path.display().to_string();
     match std::fs::read_to_string(&path) {
         Ok(text) => Ok((name, text)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_demanded => {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound && !is_required => {
             Ok((name, String::new()))
         }
         Err(error) => {
             let expected = format!("a readable file ({})", error.kind());
-            Err(Problem::expected(chosen_by, &name, &expected))
+            Err(Problem::expected(origin, &name, &expected))
         }
     }
 }
@@ -42,8 +42,8 @@ pub(super) fn read_file(
 /// Reads the settings of the file, and those of the environment on top of them. Variables that do
 /// not fit into the tree are added to `problems`.
 ///
-/// Fails at the first position where the text of the file is not TOML, since the rest would be
-/// guesswork.
+/// Fails at the first position at which the file is not TOML. The meaning of the text behind it is
+/// uncertain.
 pub(super) fn read_tree(
     file: &str,
     text: &str,
@@ -71,8 +71,8 @@ fn parse(file: &str, text: &str) -> Result<Table, Problem> {
                 .unwrap_or(text);
             let line = before.matches('\n').count() + 1;
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            let place = format!("line {line}, column {column}");
-            Problem::expected(file, &place, "TOML")
+            let location = format!("line {line}, column {column}");
+            Problem::expected(file, &location, "TOML")
         })
 }
 

@@ -385,11 +385,11 @@ fn deliveries_are_attempted_no_longer_than_events_are_retained() {
 
 #[test]
 fn a_callback_secret_has_24_to_64_bytes() {
-    for (length, is_taken) in [(23, false), (24, true), (64, true), (65, false)] {
+    for (length, is_accepted) in [(23, false), (24, true), (64, true), (65, false)] {
         let secret = STANDARD.encode(vec![3; length]);
         let text = edited("AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD", &secret);
 
-        assert_eq!(read(&text).is_ok(), is_taken, "{length}");
+        assert_eq!(read(&text).is_ok(), is_accepted, "{length}");
     }
 }
 
@@ -667,8 +667,8 @@ const BY_KEY: [(&str, &str); 10] = [
     ),
 ];
 
-/// Sets a secret of the full file to this text, in each possible way.
-fn set_in_each_way(key: &str, secret: &str, text: &str) -> [Result<Config, Error>; 3] {
+/// Sets a secret of the full file to this text: in the file, by a placeholder, and by a variable.
+fn set_in_each_source(key: &str, secret: &str, text: &str) -> [Result<Config, Error>; 3] {
     let quoted = format!("{secret:?}");
     let variable = source::variable_of(key);
     let in_file = toml::Value::from(text).to_string();
@@ -717,16 +717,16 @@ fn assert_secrets(config: &Config, case: &str) {
 #[test]
 fn line_breaks_around_every_secret_are_removed() {
     for (key, secret) in BY_KEY {
-        for (before, behind) in [
+        for (before, after) in [
             ("", "\n"),
             ("", "\r\n"),
             ("", " \n\n"),
             ("", " "),
             ("\n", "\n"),
         ] {
-            let text = format!("{before}{secret}{behind}");
+            let text = format!("{before}{secret}{after}");
 
-            for config in set_in_each_way(key, secret, &text) {
+            for config in set_in_each_source(key, secret, &text) {
                 assert_secrets(&config.unwrap(), &format!("{key}: {text:?}"));
             }
         }
@@ -747,13 +747,13 @@ fn white_space_before_or_within_a_secret_is_refused_without_quoting_it() {
             format!("{front}\n{back}"),
             format!("{secret}\n{secret}"),
         ] {
-            for refused in set_in_each_way(key, secret, &text) {
+            for refused in set_in_each_source(key, secret, &text) {
                 let complaint = refused.map(drop).expect_err(key).to_string();
 
                 let named = format!(": {key}");
                 assert!(complaint.contains(&named), "{complaint}");
-                let told = complaint.ends_with(", without white space before or within it");
-                assert!(told && complaint.lines().count() == 1, "{complaint}");
+                let is_clear = complaint.ends_with(", without white space before or within it");
+                assert!(is_clear && complaint.lines().count() == 1, "{complaint}");
                 let is_shown = complaint.contains(front) && complaint.contains(back);
                 assert!(!is_shown, "{complaint}");
             }
@@ -924,7 +924,7 @@ fn placeholders_in_any_string_are_filled_or_reported() {
 
 #[test]
 fn a_toml_error_shows_only_its_position() {
-    for (text, place) in [
+    for (text, location) in [
         ("listen = \"x\"\nsecret = \"s3cret", "line 2, column 17"),
         ("é = 1", "line 1, column 1"),
         ("a = s3cret", "line 1, column 5"),
@@ -932,7 +932,7 @@ fn a_toml_error_shows_only_its_position() {
     ] {
         assert_eq!(
             complaint(read(text)),
-            format!("bridge.toml: {place}: expected TOML"),
+            format!("bridge.toml: {location}: expected TOML"),
             "{text}"
         );
     }

@@ -1,7 +1,7 @@
 //! The JWTs by which a channel authenticates, in place of an API key.
 //!
-//! The algorithm is the configured one, not the one that a token claims. So a public key is never
-//! used as a shared secret. `none` is not an algorithm here.
+//! The algorithm is the configured one, not the one that a token names. So a public key is never
+//! used as a shared secret. The algorithm `none` is not supported.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,15 +21,15 @@ use serde_json::value::RawValue;
 /// 60 s: the tolerance for the clock of the token's issuer.
 const LEEWAY: TimeDelta = TimeDelta::seconds(60);
 
-/// 366 days, the longest year. A token lives for hours. One that ends far later was most likely
-/// written with milliseconds.
-const LONGEST_LIFE: TimeDelta = TimeDelta::days(366);
+/// 366 days, the longest year. A token lives for hours. If one ends far later, its times are most
+/// likely in milliseconds.
+const MAX_LIFETIME: TimeDelta = TimeDelta::days(366);
 
 /// 32 bytes: a shared secret is at least as long as the hash. Source: RFC 7518, section 3.2.
-const LEAST_SECRET: usize = 32;
+const MIN_SECRET_BYTES: usize = 32;
 
 /// 4096 bytes: far more than the claims that are read need.
-const LONGEST_TOKEN: usize = 4096;
+const MAX_TOKEN_BYTES: usize = 4096;
 
 /// The algorithm by which tokens are signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,7 +105,7 @@ pub struct Claims {
 
 /// The claims of a token before its signature is verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Unverified {
+pub struct UnverifiedClaims {
     /// The issuer.
     pub iss: String,
     /// True if the token is valid for one user only.
@@ -114,7 +114,7 @@ pub struct Unverified {
 
 /// The claims of a token as they were signed. A duplicate makes the whole token unreadable.
 #[derive(Deserialize)]
-struct Signed {
+struct SignedClaims {
     iss: String,
     #[serde(default, deserialize_with = "present")]
     user: Option<Value>,
@@ -129,10 +129,10 @@ fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Value>, 
     Value::deserialize(deserializer).map(Some)
 }
 
-/// The reasons to refuse a token. All but the first apply only to a token with a valid signature.
+/// The reason to refuse a token. All but the first apply only to a token with a valid signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// It is not a token, or was signed with another key or in another way.
+pub enum JwtError {
+    /// It is not a token, or was signed with another key or algorithm.
     #[error("the token is malformed or was not signed with the channel's key")]
     Untrusted,
     /// Its header has `crit`. That lists extensions that must be understood, and none is supported.
@@ -144,22 +144,22 @@ pub enum Refusal {
     Malformed,
     /// It has no `exp`.
     #[error("the token has no exp")]
-    Endless,
+    MissingExpiry,
     /// Its `exp` or `nbf` is not a number.
     #[error("the token's exp or nbf is not a number")]
-    NoTime,
+    InvalidTime,
     /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
     /// Its `exp` is more than a year ahead.
     #[error("the token's exp is more than a year ahead")]
-    TooLong,
+    ExpiryTooFar,
     /// Its `nbf` is still ahead.
     #[error("the token is not valid yet")]
-    Early,
+    NotYetValid,
     /// Its `user` is present and not a string.
     #[error("the token's user is not a string")]
-    NoUser,
+    InvalidUser,
 }
 
 impl JwtKey {
@@ -167,9 +167,8 @@ impl JwtKey {
     #[must_use]
     pub fn read(algorithm: JwtAlgorithm, text: &str) -> Option<Self> {
         let key = match algorithm {
-            JwtAlgorithm::Hs256 => {
-                (text.len() >= LEAST_SECRET).then(|| DecodingKey::from_secret(text.as_bytes()))?
-            }
+            JwtAlgorithm::Hs256 => (text.len() >= MIN_SECRET_BYTES)
+                .then(|| DecodingKey::from_secret(text.as_bytes()))?,
             JwtAlgorithm::Rs256 => DecodingKey::from_rsa_pem(text.as_bytes()).ok()?,
             JwtAlgorithm::Es256 => DecodingKey::from_ec_pem(text.as_bytes()).ok()?,
             JwtAlgorithm::EdDsa => DecodingKey::from_ed_pem(text.as_bytes()).ok()?,
@@ -184,42 +183,43 @@ impl JwtKey {
     ///
     /// # Errors
     ///
-    /// [`Refusal`]. Before the signature is verified, the reason is always [`Refusal::Untrusted`].
-    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Claims, Refusal> {
+    /// [`JwtError`]. If the signature is not valid, the error is always [`JwtError::Untrusted`].
+    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Claims, JwtError> {
         let mut validation = Validation::new(self.algorithm.algorithm());
         // The times are checked below, by the service's own clock. An audience is not required.
         validation.validate_exp = false;
         validation.validate_aud = false;
         validation.required_spec_claims.clear();
-        decode_header(token).map_err(|_| Refusal::Untrusted)?;
+        decode_header(token).map_err(|_| JwtError::Untrusted)?;
         decode::<IgnoredAny>(token, &self.key, &validation).map_err(|error| {
             match error.kind() {
                 // The header was read before, so this error is about the claims, which are read
-                // after the signature was verified.
-                ErrorKind::Json(_) => Refusal::Malformed,
-                _ => Refusal::Untrusted,
+                // after the signature is verified.
+                ErrorKind::Json(_) => JwtError::Malformed,
+                _ => JwtError::Untrusted,
             }
         })?;
 
         if has_critical_extensions(token) {
-            return Err(Refusal::Critical);
+            return Err(JwtError::Critical);
         }
-        let signed: Signed = insecure_decode_claims(token).map_err(|_| Refusal::Malformed)?;
-        let exp = time(&signed.exp.ok_or(Refusal::Endless)?)?;
+        let signed: SignedClaims =
+            insecure_decode_claims(token).map_err(|_| JwtError::Malformed)?;
+        let exp = parse_time(&signed.exp.ok_or(JwtError::MissingExpiry)?)?;
         if exp + LEEWAY <= now {
-            return Err(Refusal::Expired);
+            return Err(JwtError::Expired);
         }
-        if exp - LEEWAY > now + LONGEST_LIFE {
-            return Err(Refusal::TooLong);
+        if exp - LEEWAY > now + MAX_LIFETIME {
+            return Err(JwtError::ExpiryTooFar);
         }
-        let nbf = signed.nbf.as_ref().map(time).transpose()?;
+        let nbf = signed.nbf.as_ref().map(parse_time).transpose()?;
         if nbf.is_some_and(|nbf| nbf - LEEWAY > now) {
-            return Err(Refusal::Early);
+            return Err(JwtError::NotYetValid);
         }
         let user = match signed.user {
             None => None,
             Some(Value::String(user)) => Some(user),
-            Some(_) => return Err(Refusal::NoUser),
+            Some(_) => return Err(JwtError::InvalidUser),
         };
         Ok(Claims {
             iss: signed.iss,
@@ -230,15 +230,15 @@ impl JwtKey {
 
 /// Reads the unverified issuer of a token; `None` if it is not a token.
 #[must_use]
-pub fn unverified(token: &str) -> Option<Unverified> {
-    if token.len() > LONGEST_TOKEN || decode_header(token).is_err() {
+pub fn unverified_claims(token: &str) -> Option<UnverifiedClaims> {
+    if token.len() > MAX_TOKEN_BYTES || decode_header(token).is_err() {
         return None;
     }
-    // The claims are read as raw values, since errors in the others are reported only after the
-    // signature was verified.
+    // The claims are read as raw values, since errors in other claims are reported only after the
+    // signature is verified.
     let claims: HashMap<String, Box<RawValue>> = insecure_decode_claims(token).ok()?;
     let user = claims.get("user");
-    Some(Unverified {
+    Some(UnverifiedClaims {
         iss: serde_json::from_str(claims.get("iss")?.get()).ok()?,
         is_for_one_user: user.is_some_and(|user| user.get().starts_with('"')),
     })
@@ -258,12 +258,12 @@ fn has_critical_extensions(token: &str) -> bool {
     clippy::cast_possible_truncation,
     reason = "a time out of range saturates and is refused"
 )]
-fn time(seconds: &Value) -> Result<DateTime<Utc>, Refusal> {
-    let seconds = seconds.as_f64().ok_or(Refusal::NoTime)?;
+fn parse_time(seconds: &Value) -> Result<DateTime<Utc>, JwtError> {
+    let seconds = seconds.as_f64().ok_or(JwtError::InvalidTime)?;
     // The bound is in the year 8941: later than any real time, and with room for the leeway.
     let milliseconds = (seconds * 1000.0) as i64;
     DateTime::from_timestamp_millis(milliseconds.clamp(0, 220_000_000_000_000))
-        .ok_or(Refusal::NoTime)
+        .ok_or(JwtError::InvalidTime)
 }
 
 #[cfg(test)]

@@ -21,18 +21,18 @@ use crate::store::{DeliveryAttempt, DueEvent};
 use crate::types::ids::ChannelId;
 use crate::types::trace::{Trace, step};
 
-/// 10 s: the time that a channel has to answer.
-pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// 10 s: the time limit for the response of a channel.
+pub(super) const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// The error after that time.
-pub(super) const NO_ANSWER: &str = "no answer within 10 s";
+/// The error if no response arrives in that time.
+pub(super) const TIMED_OUT: &str = "no answer within 10 s";
 
 /// 4 KiB: the limit of a response body that is read, so that its connection can be reused. A longer
 /// one is cut off.
-const MAX_ANSWER_BYTES: usize = 4096;
+const MAX_RESPONSE_BYTES: usize = 4096;
 
 /// 1 s: the time limit for a body after its status has arrived.
-const ANSWER_LIMIT: Duration = Duration::from_secs(1);
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 
 const WEBHOOK_ID: HeaderName = HeaderName::from_static("webhook-id");
 const WEBHOOK_TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
@@ -75,7 +75,7 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// Returns the outcome as one word, for a metric's label.
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn as_str(self) -> &'static str {
         match self {
             Self::Delivered => "delivered",
             Self::Refused => "refused",
@@ -115,41 +115,42 @@ impl Callback {
             event.id = event.id,
             status = Empty,
         );
-        let (tried, outcome) = self.try_once(event, &trace).instrument(span.clone()).await;
-        span.record("status", tried.status);
-        (tried, outcome)
+        let attempt = self.attempt_once(event, &trace);
+        let (attempt, outcome) = attempt.instrument(span.clone()).await;
+        span.record("status", attempt.status);
+        (attempt, outcome)
     }
 
-    async fn try_once(&self, event: &DueEvent, trace: &Trace) -> (DeliveryAttempt, Outcome) {
+    async fn attempt_once(&self, event: &DueEvent, trace: &Trace) -> (DeliveryAttempt, Outcome) {
         let at = self.clock.now();
         let begun = Instant::now();
-        let answer = timeout(LIMIT, self.send(event, at, trace)).await;
-        let took = begun.elapsed();
-        let (status, error, outcome) = match answer {
-            Ok(Ok(answer)) => {
-                let status = answer.status.as_u16();
-                let wish = http::retry_after(&answer.headers, self.clock.now());
-                let left = LIMIT.saturating_sub(took).min(ANSWER_LIMIT);
-                answer.discard(MAX_ANSWER_BYTES, left).await;
-                (Some(status), None, judge(status, wish))
+        let response = timeout(ATTEMPT_TIMEOUT, self.send(event, at, trace)).await;
+        let elapsed = begun.elapsed();
+        let (status, error, outcome) = match response {
+            Ok(Ok(response)) => {
+                let status = response.status.as_u16();
+                let retry_after = http::retry_after(&response.headers, self.clock.now());
+                let remaining = ATTEMPT_TIMEOUT.saturating_sub(elapsed).min(BODY_TIMEOUT);
+                response.discard(MAX_RESPONSE_BYTES, remaining).await;
+                (Some(status), None, classify(status, retry_after))
             }
             Ok(Err(error)) => (None, Some(error), Outcome::Failed(None)),
             Err(_) => {
-                let error = NO_ANSWER.to_owned();
+                let error = TIMED_OUT.to_owned();
                 (None, Some(error), Outcome::Failed(None))
             }
         };
-        let tried = DeliveryAttempt {
+        let attempt = DeliveryAttempt {
             at,
-            duration_ms: u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
+            duration_ms: u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX),
             status,
             error,
         };
-        (tried, outcome)
+        (attempt, outcome)
     }
 
-    /// Sends an event. Returns the response while its body still arrives, or the reason why there
-    /// is none.
+    /// Sends an event. Returns the response before its body has arrived, or the reason why there is
+    /// none.
     async fn send(
         &self,
         event: &DueEvent,
@@ -171,22 +172,22 @@ impl Callback {
         headers.insert(WEBHOOK_TIMESTAMP, timestamp.into());
         headers.insert(WEBHOOK_SIGNATURE, text(&signatures)?);
         headers.insert(WEBHOOK_ATTEMPT, event.attempts.saturating_add(1).into());
-        let answer = self.http.stream("delivery.post", trace, request).await;
-        answer.map_err(|error| cause(&error))
+        let response = self.http.stream("delivery.post", trace, request).await;
+        response.map_err(|error| cause(&error))
     }
 }
 
 /// Maps a status to an outcome. Redirects are not followed.
-fn judge(status: u16, wish: Option<Duration>) -> Outcome {
+fn classify(status: u16, retry_after: Option<Duration>) -> Outcome {
     match status {
         200..300 => Outcome::Delivered,
         410 => Outcome::Gone,
         422 => Outcome::Refused,
-        _ => Outcome::Failed(wish),
+        _ => Outcome::Failed(retry_after),
     }
 }
 
-/// Describes briefly why there is no response: the step that failed, and its root cause.
+/// Describes the reason for a missing response: the step that failed, and its root cause.
 pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
     let mut last = error;
     while let Some(source) = last.source() {
@@ -206,17 +207,21 @@ mod tests {
 
     #[test]
     fn the_status_of_a_callback_response_decides_the_outcome() {
-        let wish = Some(Duration::from_secs(7));
+        let retry_after = Some(Duration::from_secs(7));
 
         for status in [200, 201, 202, 204, 299] {
-            assert_eq!(judge(status, None), Outcome::Delivered, "{status}");
+            assert_eq!(classify(status, None), Outcome::Delivered, "{status}");
         }
-        assert_eq!(judge(410, wish), Outcome::Gone);
-        assert_eq!(judge(422, wish), Outcome::Refused);
+        assert_eq!(classify(410, retry_after), Outcome::Gone);
+        assert_eq!(classify(422, retry_after), Outcome::Refused);
         for status in [
             199, 300, 302, 307, 308, 400, 401, 404, 408, 409, 429, 500, 503,
         ] {
-            assert_eq!(judge(status, wish), Outcome::Failed(wish), "{status}");
+            assert_eq!(
+                classify(status, retry_after),
+                Outcome::Failed(retry_after),
+                "{status}"
+            );
         }
     }
 }

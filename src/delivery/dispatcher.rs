@@ -1,9 +1,9 @@
 //! The dispatcher of a channel: claims delivery lanes that are due, and processes each one in a
 //! task of its own.
 //!
-//! It looks for work after a wake-up from the store, when a lane has ended, and when the next lane
-//! is due. It also looks at least once a second, since wake-ups can be lost. While the callback is
-//! unavailable it claims only single probes, and while the callback is paused it claims nothing.
+//! It polls after a wake-up from the store, when a lane has ended, and when the next lane is due.
+//! It also polls at least once a second, since wake-ups can be lost. While the callback is
+//! unavailable, it claims only single probes. While the callback is paused, it claims nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -23,20 +23,20 @@ use crate::types::delivery::{CallbackSchedule, PROBE_AFTER_FAILURES};
 use crate::types::ids::ChannelId;
 use crate::worker::{Claimed, Next, Pace, Source};
 
-/// 64: the lanes of one channel that one replica processes at once.
-const PLACES: u32 = 64;
+/// 64: the maximum of lanes of one channel that one replica processes at once.
+const MAX_LANES: u32 = 64;
 
-/// 1 s: the longest time between two looks of a dispatcher.
-const LOOK: Duration = Duration::from_secs(1);
+/// 1 s: the longest time between two polls of a dispatcher.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// 50 ms: the time until the next look after another replica was faster.
+/// 50 ms: the time until the next poll if another replica is claiming the same lanes.
 const RETRY_AFTER_CONFLICT: Duration = Duration::from_millis(50);
 
-/// 5 s: the interval at which a replica looks for events that have grown too old.
-const LOOK_FOR_OLD: Duration = Duration::from_secs(5);
+/// 5 s: the interval at which a replica gives up events that are too old.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// 500: the limit of events that are given up at once.
-const OLD_BATCH: u32 = 500;
+const EXPIRY_BATCH: u32 = 500;
 
 /// The background work for events that are due for a channel's callback.
 #[derive(Debug)]
@@ -53,10 +53,10 @@ impl Dispatcher {
                 parts,
                 channel_id,
                 callback,
-                troubled: AtomicBool::new(false),
-                away: AtomicBool::new(false),
-                paused: AtomicBool::new(false),
-                places: Arc::new(Semaphore::new(PLACES as usize)),
+                has_failures: AtomicBool::new(false),
+                is_unavailable: AtomicBool::new(false),
+                is_paused: AtomicBool::new(false),
+                permits: Arc::new(Semaphore::new(MAX_LANES as usize)),
             }),
         }
     }
@@ -67,9 +67,9 @@ impl Source for Dispatcher {
     type Error = store::Error;
 
     const PACE: Pace = Pace {
-        every: LOOK,
-        places: PLACES,
-        looks_always: true,
+        interval: POLL_INTERVAL,
+        slots: MAX_LANES,
+        polls_when_full: true,
     };
     const FAILED: &'static str = "due deliveries could not be read";
 
@@ -80,30 +80,30 @@ impl Source for Dispatcher {
     async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, store::Error> {
         let shared = &self.shared;
         let Parts { store, clock, .. } = &shared.parts;
-        let outlook = store.callback_schedule(&shared.channel_id).await?;
+        let schedule = store.callback_schedule(&shared.channel_id).await?;
         shared
-            .troubled
-            .store(outlook.failures > 0, Ordering::Relaxed);
-        shared.paused.store(outlook.paused, Ordering::Relaxed);
-        let Some(next) = next(&outlook).filter(|_| !clock.is_ahead()) else {
-            return Ok(Claimed::nothing());
+            .has_failures
+            .store(schedule.failures > 0, Ordering::Relaxed);
+        shared.is_paused.store(schedule.paused, Ordering::Relaxed);
+        let Some(next_at) = next_work_at(&schedule).filter(|_| !clock.is_ahead()) else {
+            return Ok(Claimed::none());
         };
         let now = clock.now();
-        if next > now {
-            let wait = (next - now).to_std().unwrap_or(LOOK);
+        if next_at > now {
+            let wait = (next_at - now).to_std().unwrap_or(POLL_INTERVAL);
             return Ok(Claimed {
                 items: Vec::new(),
-                next: Next::After(wait.min(LOOK)),
+                next: Next::After(wait.min(POLL_INTERVAL)),
             });
         }
         if limit == 0 {
-            return Ok(Claimed::nothing());
+            return Ok(Claimed::none());
         }
         let lease_id = clock.uuid().to_string();
         let until = now + LEASE;
-        if outlook.failures >= PROBE_AFTER_FAILURES {
-            // A single event shows if the callback works again, unless another replica is sending
-            // one.
+        if schedule.failures >= PROBE_AFTER_FAILURES {
+            // A single event shows whether the callback works again, unless another replica is
+            // sending one.
             let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
             let probe = lane.await?.map(|lane| (lane, Purpose::Probe));
             return Ok(Vec::from_iter(probe).into());
@@ -112,40 +112,40 @@ impl Source for Dispatcher {
             .claim_delivery_lanes(&shared.channel_id, &lease_id, now, until, limit)
             .await?;
         let next = match lanes.len() {
-            // Another replica is just claiming the lanes that are due.
+            // Another replica is claiming the lanes that are due.
             0 => Next::After(RETRY_AFTER_CONFLICT),
-            // The next free permit triggers the next look.
-            found if found == limit as usize => Next::Usual,
-            // Look again at once, to learn when the next lane is due.
+            // The next free slot triggers the next poll.
+            claimed if claimed == limit as usize => Next::Regular,
+            // Poll again at once, to learn when the next lane is due.
             _ => Next::After(Duration::ZERO),
         };
         let items = lanes
             .into_iter()
-            .map(|lane| (lane, Purpose::Usual))
+            .map(|lane| (lane, Purpose::Deliver))
             .collect();
         Ok(Claimed { items, next })
     }
 
-    fn handle(&self, (lane, turn): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+    fn handle(&self, (lane, purpose): Self::Item) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        let place = Arc::clone(&shared.places).try_acquire_owned().ok();
+        let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
         async move {
-            LaneRun::new(&shared, lane, turn).run_to_end().await;
-            drop(place);
+            LaneRun::new(&shared, lane, purpose).run_to_end().await;
+            drop(permit);
         }
     }
 }
 
 /// Returns the time of the next work for a callback; `None` if it is paused or has no event.
-fn next(outlook: &CallbackSchedule) -> Option<DateTime<Utc>> {
-    let due_at = outlook.due_at.filter(|_| !outlook.paused)?;
-    let probe_at = outlook
+fn next_work_at(schedule: &CallbackSchedule) -> Option<DateTime<Utc>> {
+    let due_at = schedule.due_at.filter(|_| !schedule.paused)?;
+    let probe_at = schedule
         .probe_at
-        .filter(|_| outlook.failures >= PROBE_AFTER_FAILURES);
+        .filter(|_| schedule.failures >= PROBE_AFTER_FAILURES);
     Some(probe_at.map_or(due_at, |probe_at| probe_at.max(due_at)))
 }
 
-/// The background work for events that have grown too old, even if their callbacks were removed.
+/// The background work that gives up events that are too old, even if their callbacks were removed.
 #[derive(Debug)]
 pub(super) struct OldEvents(pub(super) Parts);
 
@@ -153,7 +153,7 @@ impl Source for OldEvents {
     type Item = Infallible;
     type Error = store::Error;
 
-    const PACE: Pace = Pace::new(LOOK_FOR_OLD, 1);
+    const PACE: Pace = Pace::new(EXPIRY_INTERVAL, 1);
     const FAILED: &'static str = "events that are too old could not be given up; this is retried";
 
     fn is_paused(&self) -> bool {
@@ -170,10 +170,10 @@ impl Source for OldEvents {
         let now = clock.now();
         // An event that has just expired may have an attempt in flight, whose lease holder settles
         // it.
-        let given_up = store.give_up_old_events(now - LEASE, now, OLD_BATCH);
+        let given_up = store.give_up_old_events(now - LEASE, now, EXPIRY_BATCH);
         let count = given_up.await?;
         metrics.count(&EXPIRED, [], count);
-        Ok(Claimed::done(count >= u64::from(OLD_BATCH)))
+        Ok(Claimed::done(count >= u64::from(EXPIRY_BATCH)))
     }
 
     fn handle(&self, _: Infallible) -> impl Future<Output = ()> + Send + 'static {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::attempt::{LIMIT, Outcome};
-use super::schedule::{between_probes, delay, jitter};
+use super::attempt::{ATTEMPT_TIMEOUT, Outcome};
+use super::schedule::{delay, jitter, probe_delay};
 use super::shared::Shared;
 use crate::store::{self, DeliveryAttempt, DeliveryOutcome, DueEvent, LEASE, Lane, LaneUpdate};
 use crate::telemetry::metrics::{DELIVERY_ATTEMPTS, DELIVERY_LAG, EXPIRED};
@@ -23,7 +23,7 @@ const REFUSED: &str = "refused by the channel (422)";
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// Deliver its events.
-    Usual,
+    Deliver,
     /// Probe a callback that is unavailable.
     Probe,
 }
@@ -33,8 +33,8 @@ pub(super) enum Purpose {
 pub(super) struct LaneRun<'a> {
     shared: &'a Shared,
     lane: Lane,
-    turn: Purpose,
-    held_until: DateTime<Utc>,
+    purpose: Purpose,
+    leased_until: DateTime<Utc>,
     /// True if the lane is empty once the current event is settled.
     is_last: bool,
 }
@@ -48,20 +48,20 @@ enum Progress {
 
 impl<'a> LaneRun<'a> {
     /// Starts the processing of a lane that was just claimed.
-    pub(super) fn new(shared: &'a Shared, lane: Lane, turn: Purpose) -> Self {
+    pub(super) fn new(shared: &'a Shared, lane: Lane, purpose: Purpose) -> Self {
         Self {
             shared,
             lane,
-            turn,
-            held_until: shared.parts.clock.now() + LEASE,
+            purpose,
+            leased_until: shared.parts.clock.now() + LEASE,
             is_last: false,
         }
     }
 
     /// Delivers until no event is left, one has to wait, or the service stops.
     pub(super) async fn run_to_end(mut self) {
-        let mut outcome = self.work().await;
-        if outcome.is_ok() && self.turn == Purpose::Probe {
+        let mut outcome = self.deliver_events().await;
+        if outcome.is_ok() && self.purpose == Purpose::Probe {
             // Nothing was sent, so the state of the callback is still unknown.
             outcome = self.schedule_probe(self.now()).await;
         }
@@ -74,15 +74,15 @@ impl<'a> LaneRun<'a> {
         }
     }
 
-    async fn work(&mut self) -> Result<(), store::Error> {
+    async fn deliver_events(&mut self) -> Result<(), store::Error> {
         let store = &self.shared.parts.store;
         loop {
             let events = store.due_events(&self.lane, PREFETCH).await?;
             if events.is_empty() {
                 return store.release_emptied_lane(&self.lane, self.now()).await;
             }
-            let are_all = events.len() < PREFETCH as usize;
-            let mut left = events.len();
+            let is_last_batch = events.len() < PREFETCH as usize;
+            let mut remaining = events.len();
             if events.first().is_some_and(|first| first.attempts == 0) {
                 // The events that failed before this one were dropped or given up.
                 self.lane.failures = 0;
@@ -91,8 +91,8 @@ impl<'a> LaneRun<'a> {
                 if self.must_stop() {
                     return store.release_lane_due_now(&self.lane, self.now()).await;
                 }
-                left -= 1;
-                self.is_last = are_all && left == 0;
+                remaining -= 1;
+                self.is_last = is_last_batch && remaining == 0;
                 if self.deliver(&event).await? == Progress::Ended {
                     return Ok(());
                 }
@@ -104,71 +104,74 @@ impl<'a> LaneRun<'a> {
         }
     }
 
-    /// True if the next event must not begin, since it might not be settled before the lease
-    /// expires.
+    /// True if no further delivery may begin: the service is stopping, the callback is paused, or
+    /// the lease might expire before the event is settled.
     fn must_stop(&self) -> bool {
-        let limit = TimeDelta::from_std(LIMIT).unwrap_or(LEASE);
+        let limit = TimeDelta::from_std(ATTEMPT_TIMEOUT).unwrap_or(LEASE);
         self.shared.parts.stopping.is_cancelled()
-            || self.shared.paused.load(Ordering::Relaxed)
-            || self.now() + limit > self.held_until
+            || self.shared.is_paused.load(Ordering::Relaxed)
+            || self.now() + limit > self.leased_until
     }
 
     async fn deliver(&mut self, event: &DueEvent) -> Result<Progress, store::Error> {
         if event.deliver_until <= self.now() {
             let too_old = DeliveryOutcome::too_old(&event.kind);
-            self.tell_failure(event, too_old);
+            self.log_failure(event, too_old);
             self.shared.parts.metrics.count(&EXPIRED, [], 1);
-            return self.go_on(event, None, too_old).await;
+            return self.settle_and_continue(event, None, too_old).await;
         }
         let channel_id = &self.shared.channel_id;
-        let (tried, outcome) = self.shared.callback.attempt(channel_id, event).await;
+        let (attempt, outcome) = self.shared.callback.attempt(channel_id, event).await;
         tracing::debug!(
             channel.id = %self.shared.channel_id,
             event.id = event.id,
             attempt = event.attempts + 1,
-            status = tried.status,
-            cause = tried.error,
-            duration_ms = tried.duration_ms,
+            status = attempt.status,
+            cause = attempt.error,
+            duration_ms = attempt.duration_ms,
             "delivery attempted"
         );
-        self.count(event, &tried, outcome);
+        self.count(event, &attempt, outcome);
         match outcome {
             Outcome::Delivered => {
                 let progress = self
-                    .go_on(event, Some(&tried), DeliveryOutcome::Delivered)
+                    .settle_and_continue(event, Some(&attempt), DeliveryOutcome::Delivered)
                     .await?;
                 self.record_success().await?;
                 Ok(progress)
             }
             Outcome::Refused => {
                 let refused = DeliveryOutcome::Failed(REFUSED);
-                self.tell_failure(event, refused);
-                let progress = self.go_on(event, Some(&tried), refused).await?;
+                self.log_failure(event, refused);
+                let progress = self
+                    .settle_and_continue(event, Some(&attempt), refused)
+                    .await?;
                 self.record_success().await?;
                 Ok(progress)
             }
-            Outcome::Gone => self.pause(event, &tried).await,
-            Outcome::Failed(wish) => {
+            Outcome::Gone => self.pause(event, &attempt).await,
+            Outcome::Failed(retry_after) => {
                 self.lane.failures = self.lane.failures.saturating_add(1);
-                let wait = delay(self.lane.failures, jitter(), wish);
+                let wait = delay(self.lane.failures, jitter(), retry_after);
                 let wait = TimeDelta::from_std(wait).unwrap_or(LEASE);
                 let settlement = if event.kind == EventType::TypingChanged.as_str() {
                     DeliveryOutcome::Dropped
                 } else {
                     DeliveryOutcome::Pending
                 };
-                let fate = LaneUpdate::Waiting(self.now() + wait, self.lane.failures);
-                self.settle(event, Some(&tried), settlement, fate).await?;
-                self.note_failure(wish).await?;
+                let update = LaneUpdate::Waiting(self.now() + wait, self.lane.failures);
+                self.settle(event, Some(&attempt), settlement, update)
+                    .await?;
+                self.record_failure(retry_after).await?;
                 Ok(Progress::Ended)
             }
         }
     }
 
-    fn count(&self, event: &DueEvent, tried: &DeliveryAttempt, outcome: Outcome) {
+    fn count(&self, event: &DueEvent, attempt: &DeliveryAttempt, outcome: Outcome) {
         let (metrics, channel) = (&self.shared.parts.metrics, self.shared.channel_id.as_str());
-        let took = Duration::from_millis(tried.duration_ms).as_secs_f64();
-        metrics.observe(&DELIVERY_ATTEMPTS, [channel, outcome.word()], took);
+        let seconds = Duration::from_millis(attempt.duration_ms).as_secs_f64();
+        metrics.observe(&DELIVERY_ATTEMPTS, [channel, outcome.as_str()], seconds);
         if outcome == Outcome::Delivered {
             let lag = (self.now() - event.created_at).to_std();
             let lag = lag.unwrap_or_default().as_secs_f64();
@@ -177,22 +180,22 @@ impl<'a> LaneRun<'a> {
     }
 
     /// Settles an event after which the lane continues with the next one.
-    async fn go_on(
+    async fn settle_and_continue(
         &mut self,
         event: &DueEvent,
-        tried: Option<&DeliveryAttempt>,
+        attempt: Option<&DeliveryAttempt>,
         settlement: DeliveryOutcome<'_>,
     ) -> Result<Progress, store::Error> {
         self.lane.failures = 0;
         let until = self.now() + LEASE;
-        let fate = if self.is_last {
+        let update = if self.is_last {
             LaneUpdate::Emptied
         } else {
-            LaneUpdate::Held(until)
+            LaneUpdate::Renewed(until)
         };
-        let held = self.settle(event, tried, settlement, fate).await?;
-        self.held_until = until;
-        Ok(if held && !self.is_last {
+        let is_held = self.settle(event, attempt, settlement, update).await?;
+        self.leased_until = until;
+        Ok(if is_held && !self.is_last {
             Progress::Next
         } else {
             Progress::Ended
@@ -202,29 +205,29 @@ impl<'a> LaneRun<'a> {
     async fn settle(
         &self,
         event: &DueEvent,
-        tried: Option<&DeliveryAttempt>,
+        attempt: Option<&DeliveryAttempt>,
         settlement: DeliveryOutcome<'_>,
-        fate: LaneUpdate,
+        update: LaneUpdate,
     ) -> Result<bool, store::Error> {
         let store = &self.shared.parts.store;
-        let held = store
-            .settle_delivery(&self.lane, event, tried, settlement, fate, self.now())
+        let is_held = store
+            .settle_delivery(&self.lane, event, attempt, settlement, update, self.now())
             .await?;
-        if !held {
+        if !is_held {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
                 event.id = event.id,
                 "the outcome of a delivery is discarded: the user was erased meanwhile, or another replica took over the lane"
             );
         }
-        Ok(held)
+        Ok(is_held)
     }
 
     /// Pauses the callback. The event stays pending like all others.
     async fn pause(
         &mut self,
         event: &DueEvent,
-        tried: &DeliveryAttempt,
+        attempt: &DeliveryAttempt,
     ) -> Result<Progress, store::Error> {
         let now = self.now();
         tracing::warn!(
@@ -237,20 +240,20 @@ impl<'a> LaneRun<'a> {
             .store
             .pause_callback(&self.shared.channel_id, now)
             .await?;
-        self.shared.paused.store(true, Ordering::Relaxed);
-        let fate = LaneUpdate::Waiting(now, self.lane.failures);
-        self.settle(event, Some(tried), DeliveryOutcome::Pending, fate)
+        self.shared.is_paused.store(true, Ordering::Relaxed);
+        let update = LaneUpdate::Waiting(now, self.lane.failures);
+        self.settle(event, Some(attempt), DeliveryOutcome::Pending, update)
             .await?;
         Ok(Progress::Ended)
     }
 
-    /// Ends a row of failures, if there is one.
+    /// Resets the count of consecutive failures, if there are any.
     async fn record_success(&mut self) -> Result<(), store::Error> {
-        self.turn = Purpose::Usual;
-        if !self.shared.troubled.swap(false, Ordering::Relaxed) {
+        self.purpose = Purpose::Deliver;
+        if !self.shared.has_failures.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
-        if self.shared.away.swap(false, Ordering::Relaxed) {
+        if self.shared.is_unavailable.swap(false, Ordering::Relaxed) {
             tracing::info!(channel.id = %self.shared.channel_id, "the callback is available again; all pending events are sent");
         }
         let store = &self.shared.parts.store;
@@ -259,19 +262,21 @@ impl<'a> LaneRun<'a> {
             .await
     }
 
-    async fn note_failure(&mut self, wish: Option<Duration>) -> Result<(), store::Error> {
-        let probing = self.turn == Purpose::Probe;
-        self.turn = Purpose::Usual;
-        self.shared.troubled.store(true, Ordering::Relaxed);
-        let probe_in = |probes| {
-            let wait = between_probes(probes, jitter(), wish);
+    async fn record_failure(&mut self, retry_after: Option<Duration>) -> Result<(), store::Error> {
+        let probing = self.purpose == Purpose::Probe;
+        self.purpose = Purpose::Deliver;
+        self.shared.has_failures.store(true, Ordering::Relaxed);
+        let probe_at = |probes| {
+            let wait = probe_delay(probes, jitter(), retry_after);
             self.now() + TimeDelta::from_std(wait).unwrap_or(LEASE)
         };
         let store = &self.shared.parts.store;
         let failures = store
-            .callback_failed(&self.shared.channel_id, probing, probe_in(0))
+            .callback_failed(&self.shared.channel_id, probing, probe_at(0))
             .await?;
-        if failures >= PROBE_AFTER_FAILURES && !self.shared.away.swap(true, Ordering::Relaxed) {
+        if failures >= PROBE_AFTER_FAILURES
+            && !self.shared.is_unavailable.swap(true, Ordering::Relaxed)
+        {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,
                 "the callback failed {PROBE_AFTER_FAILURES} times in a row; only single probes are sent until one succeeds"
@@ -279,7 +284,7 @@ impl<'a> LaneRun<'a> {
         }
         if probing {
             let probes = failures.saturating_sub(PROBE_AFTER_FAILURES);
-            self.schedule_probe(probe_in(probes)).await?;
+            self.schedule_probe(probe_at(probes)).await?;
         }
         Ok(())
     }
@@ -289,8 +294,8 @@ impl<'a> LaneRun<'a> {
         store.schedule_probe(&self.shared.channel_id, at).await
     }
 
-    /// Logs that an event is given up.
-    fn tell_failure(&self, event: &DueEvent, settlement: DeliveryOutcome<'_>) {
+    /// Logs that an event is given up; a dropped event is not logged.
+    fn log_failure(&self, event: &DueEvent, settlement: DeliveryOutcome<'_>) {
         if let DeliveryOutcome::Failed(reason) = settlement {
             tracing::warn!(
                 channel.id = %self.shared.channel_id,

@@ -14,19 +14,19 @@ pub(super) struct Shared {
     pub(super) parts: Parts,
     pub(super) channel_id: ChannelId,
     pub(super) callback: Callback,
-    /// True if the callback has failures that a success must end. Cached here, since there are
-    /// rarely any.
-    pub(super) troubled: AtomicBool,
+    /// True if the callback has failures that a success must reset. Cached here, since failures are
+    /// rare.
+    pub(super) has_failures: AtomicBool,
     /// True if the callback counts as unavailable; only for the log.
-    pub(super) away: AtomicBool,
+    pub(super) is_unavailable: AtomicBool,
     /// True if the callback is paused, for lanes that are being processed.
-    pub(super) paused: AtomicBool,
-    pub(super) places: Arc<Semaphore>,
+    pub(super) is_paused: AtomicBool,
+    pub(super) permits: Arc<Semaphore>,
 }
 
 impl Shared {
     /// True if every permit is taken.
     pub(super) fn is_full(&self) -> bool {
-        self.places.available_permits() == 0
+        self.permits.available_permits() == 0
     }
 }

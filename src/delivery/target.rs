@@ -1,10 +1,10 @@
 //! The addresses to which callbacks may be sent.
 //!
 //! A callback's URL is not under the operator's control. The channel's owner may have chosen it,
-//! and its name may resolve to another machine at any time. So addresses inside the network of the
-//! bridge are refused unless the configuration lists them. The check covers the very address that
-//! the client connects to: [`Resolver`] gives the client no other one. An IP address in the URL
-//! itself is never resolved, so [`Rules::check`] checks it.
+//! and its name may resolve to another machine at any time. So addresses that are not public are
+//! refused unless the configuration lists them. The check covers the very address that the client
+//! connects to: [`Resolver`] gives the client no other one. An IP address in the URL itself is not
+//! resolved, so [`Rules::check`] checks it.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -20,7 +20,7 @@ use crate::http::Resolve;
 #[error("the address is private, local or reserved, and in no network of allow_private_callbacks")]
 pub struct Refused;
 
-/// The reason why a name gives no address.
+/// The reason why a host name yields no usable address.
 #[derive(Debug, thiserror::Error)]
 pub enum Unresolved {
     /// The name does not resolve.
@@ -44,7 +44,7 @@ pub struct Resolver(Rules);
 /// IPv4 addresses that are not on the public Internet.
 ///
 /// Source: IANA's IPv4 Special-Purpose Address Registry; also multicast and class E.
-const INNER_V4: [Ipv4Net; 16] = [
+const NON_PUBLIC_V4: [Ipv4Net; 16] = [
     v4([0, 0, 0, 0], 8),       // this network
     v4([10, 0, 0, 0], 8),      // private
     v4([100, 64, 0, 0], 10),   // carrier-grade NAT
@@ -66,7 +66,7 @@ const INNER_V4: [Ipv4Net; 16] = [
 /// IPv6 addresses that are not on the public Internet, except those that embed an IPv4 address.
 ///
 /// Source: IANA's IPv6 Special-Purpose Address Registry; also multicast and deprecated ranges.
-const INNER_V6: [Ipv6Net; 11] = [
+const NON_PUBLIC_V6: [Ipv6Net; 11] = [
     v6([0, 0, 0, 0], 96), // unspecified, loopback, and IPv4-compatible (deprecated)
     v6([0x64, 0xff9b, 1, 0], 48), // local NAT64 translation
     v6([0x100, 0, 0, 0], 64), // discard-only
@@ -89,7 +89,7 @@ const fn v6([a, b, c, d]: [u16; 4], length: u8) -> Ipv6Net {
 }
 
 impl Rules {
-    /// Creates rules that refuse all inner networks except these.
+    /// Creates rules that refuse all addresses that are not public, except those in these networks.
     #[must_use]
     pub fn new(allowed: &[IpNet]) -> Self {
         Self {
@@ -101,14 +101,14 @@ impl Rules {
     ///
     /// # Errors
     ///
-    /// [`Refused`] if the URL has the address of an inner network.
+    /// [`Refused`] if the address may not be called.
     pub fn check(&self, url: &Url) -> Result<(), Refused> {
         let address: IpAddr = match url.host() {
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
             Some(Host::Domain(_)) | None => return Ok(()),
         };
-        if self.allow(address) {
+        if self.allows(address) {
             Ok(())
         } else {
             Err(Refused)
@@ -117,18 +117,18 @@ impl Rules {
 
     /// True if an address may be called.
     #[must_use]
-    pub fn allow(&self, address: IpAddr) -> bool {
+    pub fn allows(&self, address: IpAddr) -> bool {
         let listed =
             |address: &IpAddr| self.allowed.iter().any(|network| network.contains(address));
         if listed(&address) {
             return true;
         }
         match address {
-            IpAddr::V4(address) => INNER_V4.iter().all(|inner| !inner.contains(&address)),
+            IpAddr::V4(address) => NON_PUBLIC_V4.iter().all(|net| !net.contains(&address)),
             IpAddr::V6(address) => match embedded(address) {
-                // It leads to the same machine as the embedded IPv4 address.
-                Some(embedded) => self.allow(embedded.into()),
-                None => INNER_V6.iter().all(|inner| !inner.contains(&address)),
+                // It reaches the same machine as the embedded IPv4 address.
+                Some(embedded) => self.allows(embedded.into()),
+                None => NON_PUBLIC_V6.iter().all(|net| !net.contains(&address)),
             },
         }
     }
@@ -159,8 +159,9 @@ impl Resolve for Resolver {
     type Error = Unresolved;
 
     async fn resolve(&self, name: &str) -> Result<Vec<SocketAddr>, Unresolved> {
-        let found = tokio::net::lookup_host((name, 0)).await?;
-        let allowed: Vec<_> = found.filter(|found| self.0.allow(found.ip())).collect();
+        let addresses = tokio::net::lookup_host((name, 0)).await?;
+        let allowed = addresses.filter(|address| self.0.allows(address.ip()));
+        let allowed: Vec<_> = allowed.collect();
         if allowed.is_empty() {
             return Err(Refused.into());
         }

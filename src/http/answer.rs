@@ -13,7 +13,7 @@ use hyper::{Response, StatusCode};
 use tokio::time::{Sleep, sleep, timeout};
 use tokio_util::bytes::{Bytes, BytesMut};
 
-use super::{Error, Loss, MAX_BODY_BYTES, TimedOut};
+use super::{Error, MAX_BODY_BYTES, NoAnswerReason, TimedOut};
 
 /// A complete answer.
 pub struct Answer {
@@ -38,15 +38,15 @@ impl fmt::Debug for Answer {
 impl Answer {
     pub(super) async fn read(response: Response<Incoming>) -> Result<Self, Error> {
         let (head, mut incoming) = response.into_parts();
-        // A short body arrives as one piece, which is used without a copy.
+        // A short body arrives as one piece, which needs no copy.
         let (mut first, mut joined) = (Bytes::new(), BytesMut::new());
         while let Some(frame) = incoming.frame().await {
-            let frame = frame.map_err(Loss::Reading)?;
+            let frame = frame.map_err(NoAnswerReason::Reading)?;
             let Ok(piece) = frame.into_data() else {
                 continue;
             };
             if first.len().max(joined.len()) + piece.len() > MAX_BODY_BYTES {
-                return Err(Loss::Overlong.into());
+                return Err(NoAnswerReason::TooLong.into());
             }
             if first.is_empty() {
                 first = piece;
@@ -85,8 +85,8 @@ pub struct Streamed {
 pub struct Body {
     incoming: Incoming,
     limit: Option<Duration>,
-    /// The timer of the current silence.
-    silence: Option<Pin<Box<Sleep>>>,
+    /// The timer of the time since the last frame.
+    idle_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Streamed {
@@ -99,13 +99,13 @@ impl Streamed {
             body: Body {
                 incoming,
                 limit,
-                silence: None,
+                idle_timer: None,
             },
         }
     }
 
-    /// Reads and discards the rest of a body, so that its connection can be used again. Gives up if
-    /// the body is longer or slower than the limits.
+    /// Reads and discards the rest of a body, so that its connection can be reused. Gives up if the
+    /// body exceeds one of the limits.
     pub async fn discard(mut self, max_bytes: usize, limit: Duration) {
         let reading = async {
             let mut read = 0;
@@ -123,22 +123,24 @@ impl Streamed {
 
 impl http_body::Body for Body {
     type Data = Bytes;
-    type Error = Loss;
+    type Error = NoAnswerReason;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Loss>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, NoAnswerReason>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.incoming).poll_frame(context) {
-            self.silence = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Loss::Reading)));
+            self.idle_timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(NoAnswerReason::Reading)));
         }
         let Some(limit) = self.limit else {
             return Poll::Pending;
         };
-        let silence = self.silence.get_or_insert_with(|| Box::pin(sleep(limit)));
-        ready!(silence.as_mut().poll(context));
-        Poll::Ready(Some(Err(Loss::TimedOut(TimedOut))))
+        let timer = self
+            .idle_timer
+            .get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Some(Err(NoAnswerReason::TimedOut(TimedOut))))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -1,8 +1,8 @@
-//! Outgoing connections: direct or through a proxy, with TLS if the URL asks for it, and within a
+//! Outgoing connections: direct or through a proxy, with TLS if the URL requires it, and within a
 //! time limit.
 //!
-//! The client's resolver resolves the names. The environment determines which requests go through a
-//! proxy. A request over TLS goes through a tunnel, so that the proxy sees only its host.
+//! Each client has its own resolver. The environment determines which requests go through a proxy.
+//! A request over TLS goes through a tunnel, so that the proxy sees only its host.
 
 use std::error::Error as StdError;
 use std::io::{self, IoSlice};
@@ -33,21 +33,21 @@ use super::{TimedOut, USER_AGENT_VALUE};
 
 /// 15 s: the idle time before the first keep-alive probe of a connection, and the interval of
 /// further probes.
-const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 
 /// The number of unanswered probes after which a connection is closed.
-const KEEPALIVE_TRIES: u32 = 3;
+const KEEPALIVE_PROBES: u32 = 3;
 
 /// 30 s: the time after which a connection is closed if sent data is not acknowledged.
 #[cfg(target_os = "linux")]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(30);
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The error type that the library requires.
 type BoxError = Box<dyn StdError + Send + Sync>;
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = Result<T, BoxError>> + Send>>;
 
-/// A resolver, which finds the addresses that may be connected to.
+/// A resolver, which returns the addresses that may be connected to.
 pub trait Resolve: Send + Sync + 'static {
     /// The reason that there are no addresses.
     type Error: StdError + Send + Sync + 'static;
@@ -77,10 +77,10 @@ pub struct TlsSetupError(#[from] rustls::Error);
 
 /// A connector. It is cloned for each request, so all of it is shared.
 #[derive(Clone)]
-pub(super) struct Connector(Arc<Limited>);
+pub(super) struct Connector(Arc<Inner>);
 
-struct Limited {
-    ways: HttpsConnector<Routes>,
+struct Inner {
+    connector: HttpsConnector<Routes>,
     limit: Duration,
 }
 
@@ -98,18 +98,18 @@ impl Connector {
         let proxies = proxies.map(|matcher| Proxies {
             matcher,
             // HTTP/1.1 only, since the client requests a tunnel in that version.
-            way: HttpsConnector::<()>::builder()
+            connector: HttpsConnector::<()>::builder()
                 .with_tls_config(tls.clone())
                 .https_or_http()
                 .enable_http1()
                 .wrap_connector(tcp.clone()),
         });
-        let ways = HttpsConnector::<()>::builder()
+        let connector = HttpsConnector::<()>::builder()
             .with_tls_config(tls)
             .https_or_http()
             .enable_all_versions()
             .wrap_connector(Routes { tcp, proxies });
-        Ok(Self(Arc::new(Limited { ways, limit })))
+        Ok(Self(Arc::new(Inner { connector, limit })))
     }
 }
 
@@ -120,11 +120,11 @@ fn tcp(names: ResolverService, limit: Duration) -> HttpConnector<ResolverService
     // The limit is divided among the addresses of a name, so that an unreachable first address does
     // not use up all of it.
     tcp.set_connect_timeout(Some(limit));
-    tcp.set_keepalive(Some(KEEPALIVE));
-    tcp.set_keepalive_interval(Some(KEEPALIVE));
-    tcp.set_keepalive_retries(Some(KEEPALIVE_TRIES));
+    tcp.set_keepalive(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_interval(Some(KEEPALIVE_INTERVAL));
+    tcp.set_keepalive_retries(Some(KEEPALIVE_PROBES));
     #[cfg(target_os = "linux")]
-    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED));
+    tcp.set_tcp_user_timeout(Some(UNACKNOWLEDGED_TIMEOUT));
     tcp
 }
 
@@ -138,11 +138,11 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let Limited { ways, limit } = &*self.0;
-        let (mut ways, limit) = (ways.clone(), *limit);
+        let Inner { connector, limit } = &*self.0;
+        let (mut connector, limit) = (connector.clone(), *limit);
         Box::pin(async move {
-            let made = timeout(limit, ways.call(to)).await;
-            made.unwrap_or_else(|_| Err(TimedOut.into()))
+            let connection = timeout(limit, connector.call(to)).await;
+            connection.unwrap_or_else(|_| Err(TimedOut.into()))
         })
     }
 }
@@ -158,7 +158,7 @@ struct Routes {
 struct Proxies {
     matcher: Arc<Matcher>,
     /// The connector to a proxy, which may itself require TLS.
-    way: HttpsConnector<HttpConnector<ResolverService>>,
+    connector: HttpsConnector<HttpConnector<ResolverService>>,
 }
 
 impl Service<Uri> for Routes {
@@ -173,9 +173,9 @@ impl Service<Uri> for Routes {
     fn call(&mut self, to: Uri) -> Self::Future {
         let proxied = self.proxies.as_ref().and_then(|proxies| {
             let proxy = proxies.matcher.intercept(&to)?;
-            Some((proxy, proxies.way.clone()))
+            Some((proxy, proxies.connector.clone()))
         });
-        let Some((proxy, mut way)) = proxied else {
+        let Some((proxy, mut connector)) = proxied else {
             let connecting = self.tcp.call(to);
             return Box::pin(async move {
                 let stream = MaybeHttpsStream::Http(connecting.await?);
@@ -185,7 +185,7 @@ impl Service<Uri> for Routes {
         };
         if to.scheme() == Some(&Scheme::HTTPS) {
             let headers = HeaderMap::from_iter([(USER_AGENT, USER_AGENT_VALUE)]);
-            let mut tunnel = Tunnel::new(proxy.uri().clone(), way).with_headers(headers);
+            let mut tunnel = Tunnel::new(proxy.uri().clone(), connector).with_headers(headers);
             if let Some(authorization) = proxy.basic_auth() {
                 tunnel = tunnel.with_auth(authorization.clone());
             }
@@ -196,7 +196,7 @@ impl Service<Uri> for Routes {
                 Ok(ClientConnection { stream, is_proxied })
             });
         }
-        let connecting = way.call(proxy.uri().clone());
+        let connecting = connector.call(proxy.uri().clone());
         Box::pin(async move {
             let stream = connecting.await?;
             let is_proxied = true;

@@ -9,7 +9,7 @@ use wiremock::{Mock, MockServer, ResponseTemplate};
 
 use super::*;
 
-const PATIENCE: Duration = Duration::from_secs(10);
+const MAX_WAIT: Duration = Duration::from_secs(10);
 
 fn trace() -> Trace {
     Trace::continue_from(Some("req-1"), None, Uuid::nil())
@@ -46,7 +46,7 @@ async fn a_request_carries_its_request_id_trace_context_and_user_agent() {
         .mount(&server)
         .await;
 
-    let answer = send(PATIENCE, get(server.address())).await.unwrap();
+    let answer = send(MAX_WAIT, get(server.address())).await.unwrap();
 
     assert_eq!(answer.status, StatusCode::OK);
     assert_eq!(answer.body, "hello");
@@ -61,7 +61,7 @@ async fn a_redirect_is_returned_and_not_followed() {
         .mount(&server)
         .await;
 
-    let answer = send(PATIENCE, get(server.address())).await.unwrap();
+    let answer = send(MAX_WAIT, get(server.address())).await.unwrap();
 
     assert_eq!(answer.status, StatusCode::FOUND);
 }
@@ -72,7 +72,7 @@ async fn a_refused_connection_means_that_nothing_was_sent() {
     let address = listener.local_addr().unwrap();
     drop(listener);
 
-    let error = send(PATIENCE, get(address)).await.unwrap_err();
+    let error = send(MAX_WAIT, get(address)).await.unwrap_err();
 
     assert!(matches!(error, Error::NotSent(_)), "{error:?}");
 }
@@ -84,7 +84,7 @@ async fn a_cut_connection_leaves_the_outcome_unknown() {
         let address = listener.local_addr().unwrap();
 
         let (answer, ()) = tokio::join!(
-            send(PATIENCE, get(address)),
+            send(MAX_WAIT, get(address)),
             answering(listener, bytes.as_bytes())
         );
 
@@ -97,7 +97,7 @@ async fn a_cut_connection_leaves_the_outcome_unknown() {
 async fn an_answer_that_takes_longer_than_the_limit_leaves_the_outcome_unknown() {
     let server = MockServer::start().await;
     Mock::given(wiremock::matchers::any())
-        .respond_with(ResponseTemplate::new(200).set_delay(PATIENCE))
+        .respond_with(ResponseTemplate::new(200).set_delay(MAX_WAIT))
         .mount(&server)
         .await;
 
@@ -117,7 +117,7 @@ async fn a_body_is_read_up_to_the_bound_and_no_further() {
             .mount(&server)
             .await;
 
-        let answer = send(PATIENCE, get(server.address())).await;
+        let answer = send(MAX_WAIT, get(server.address())).await;
 
         assert_eq!(answer.is_ok(), fits, "{size}");
     }
@@ -127,7 +127,7 @@ async fn a_body_is_read_up_to_the_bound_and_no_further() {
 async fn a_streamed_answer_is_passed_on_while_it_arrives() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (goes_on, wait) = tokio::sync::oneshot::channel::<()>();
+    let (resume, resumed) = tokio::sync::oneshot::channel::<()>();
     let serving = async {
         let (mut connection, _) = listener.accept().await.unwrap();
         let mut request = [0; 1024];
@@ -136,7 +136,7 @@ async fn a_streamed_answer_is_passed_on_while_it_arrives() {
             .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nfirst")
             .await
             .unwrap();
-        wait.await.unwrap();
+        resumed.await.unwrap();
         connection.write_all(b" last").await.unwrap();
     };
     let reading = async {
@@ -145,7 +145,7 @@ async fn a_streamed_answer_is_passed_on_while_it_arrives() {
         let mut begun = begun.unwrap();
         assert_eq!(begun.status, StatusCode::OK);
         assert_eq!(next(&mut begun.body).await.unwrap().unwrap(), "first");
-        goes_on.send(()).unwrap();
+        resume.send(()).unwrap();
         assert_eq!(next(&mut begun.body).await.unwrap().unwrap(), " last");
         assert!(next(&mut begun.body).await.is_none());
     };
@@ -176,7 +176,7 @@ async fn a_streamed_answer_that_breaks_off_fails_and_does_not_show_the_url() {
 }
 
 /// Reads the next bytes of a body.
-async fn next(body: &mut Body) -> Option<Result<Bytes, Loss>> {
+async fn next(body: &mut Body) -> Option<Result<Bytes, NoAnswerReason>> {
     let frame = body.frame().await?;
     Some(frame.map(|frame| frame.into_data().unwrap()))
 }
@@ -185,8 +185,8 @@ async fn next(body: &mut Body) -> Option<Result<Bytes, Loss>> {
 async fn no_error_shows_the_url() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (cut, ()) = tokio::join!(send(PATIENCE, get(address)), answering(listener, b""));
-    let refused = send(PATIENCE, get(address)).await;
+    let (cut, ()) = tokio::join!(send(MAX_WAIT, get(address)), answering(listener, b""));
+    let refused = send(MAX_WAIT, get(address)).await;
 
     for error in [cut.unwrap_err(), refused.unwrap_err()] {
         let first: &dyn std::error::Error = &error;
@@ -198,11 +198,11 @@ async fn no_error_shows_the_url() {
 }
 
 /// Returns the messages of an error and of its causes.
-fn words(error: &Error) -> String {
+fn messages(error: &Error) -> String {
     let first: &dyn StdError = error;
     let chain = iter::successors(Some(first), |error| (*error).source());
-    let words: Vec<_> = chain.map(ToString::to_string).collect();
-    words.join(": ")
+    let messages: Vec<_> = chain.map(ToString::to_string).collect();
+    messages.join(": ")
 }
 
 /// Reads a client's request up to the end of its headers.
@@ -220,16 +220,16 @@ async fn proxied(url: &str, answer: &[u8]) -> (String, Result<Answer, Error>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://us%20er:pa55@{}", listener.local_addr().unwrap());
     let proxies = Matcher::builder().all(proxy).no("direct.example").build();
-    let client = Client::through(Some(proxies)).unwrap();
+    let client = Client::with_proxies(Some(proxies)).unwrap();
     let serving = async {
         let (mut connection, _) = listener.accept().await.unwrap();
-        let asked = head(&mut connection).await;
+        let sent = head(&mut connection).await;
         connection.write_all(answer).await.unwrap();
-        asked
+        sent
     };
     let trace = trace();
     let request = request(Method::GET, url.parse().unwrap(), Bytes::new());
-    tokio::join!(serving, client.send("test.get", &trace, PATIENCE, request))
+    tokio::join!(serving, client.send("test.get", &trace, MAX_WAIT, request))
 }
 
 const PROXY_AUTHORIZATION_LINE: &str = "authorization: Basic dXMgZXI6cGE1NQ==\r\n";
@@ -238,13 +238,13 @@ const PROXY_AUTHORIZATION_LINE: &str = "authorization: Basic dXMgZXI6cGE1NQ==\r\
 async fn a_proxy_receives_the_full_url_and_the_proxy_credentials() {
     let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
 
-    let (asked, answer) = proxied("http://cloud.example/path?v=1", answer).await;
+    let (sent, answer) = proxied("http://cloud.example/path?v=1", answer).await;
 
     let line = "GET http://cloud.example/path?v=1 HTTP/1.1\r\n";
-    assert!(asked.starts_with(line), "{asked}");
-    assert!(asked.contains("\r\nhost: cloud.example\r\n"), "{asked}");
+    assert!(sent.starts_with(line), "{sent}");
+    assert!(sent.contains("\r\nhost: cloud.example\r\n"), "{sent}");
     let authorization = format!("\r\nproxy-{PROXY_AUTHORIZATION_LINE}");
-    assert!(asked.contains(&authorization), "{asked}");
+    assert!(sent.contains(&authorization), "{sent}");
     assert_eq!(answer.unwrap().body, "hello");
 }
 
@@ -252,24 +252,24 @@ async fn a_proxy_receives_the_full_url_and_the_proxy_credentials() {
 async fn a_tls_request_is_sent_only_through_a_proxy_tunnel() {
     let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
 
-    let (asked, answer) = proxied("https://cloud.example/secret?v=secret", answer).await;
+    let (sent, answer) = proxied("https://cloud.example/secret?v=secret", answer).await;
 
     let line = "CONNECT cloud.example:443 HTTP/1.1\r\n";
-    assert!(asked.starts_with(line), "{asked}");
-    let asked = asked.to_lowercase();
+    assert!(sent.starts_with(line), "{sent}");
+    let sent = sent.to_lowercase();
     let authorization = format!("\r\nproxy-{PROXY_AUTHORIZATION_LINE}").to_lowercase();
-    assert!(asked.contains(&authorization), "{asked}");
+    assert!(sent.contains(&authorization), "{sent}");
     assert!(
-        asked.contains("\r\nuser-agent: liveperson-bridge/"),
-        "{asked}"
+        sent.contains("\r\nuser-agent: liveperson-bridge/"),
+        "{sent}"
     );
-    assert!(!asked.contains("secret"), "{asked}");
+    assert!(!sent.contains("secret"), "{sent}");
     let error = answer.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error:?}");
     assert!(
-        words(&error).ends_with("proxy authorization required"),
+        messages(&error).ends_with("proxy authorization required"),
         "{}",
-        words(&error)
+        messages(&error)
     );
 }
 
@@ -283,10 +283,10 @@ async fn an_exempt_host_is_reached_without_the_proxy() {
     let proxies = Matcher::builder()
         .all("http://127.0.0.1:1")
         .no("127.0.0.0/8");
-    let client = Client::through(Some(proxies.build())).unwrap();
+    let client = Client::with_proxies(Some(proxies.build())).unwrap();
 
     let trace = trace();
-    let answer = client.send("test.get", &trace, PATIENCE, get(server.address()));
+    let answer = client.send("test.get", &trace, MAX_WAIT, get(server.address()));
 
     assert_eq!(answer.await.unwrap().status, StatusCode::OK);
 }
@@ -299,20 +299,20 @@ async fn a_connection_timeout_means_that_nothing_was_sent() {
     let client = Client {
         pool: pool().build(Connector::new(SystemResolver, None, limit).unwrap()),
         proxies: None,
-        stream_limit: None,
+        stream_timeout: None,
     };
     let url = format!("https://{}/", listener.local_addr().unwrap());
 
     let request = request(Method::POST, url.parse().unwrap(), Bytes::from("body"));
     let trace = trace();
-    let answer = client.send("test.post", &trace, PATIENCE, request);
+    let answer = client.send("test.post", &trace, MAX_WAIT, request);
 
     let error = answer.await.unwrap_err();
     assert!(matches!(error, Error::NotSent(_)), "{error:?}");
     assert!(
-        words(&error).ends_with("operation timed out"),
+        messages(&error).ends_with("operation timed out"),
         "{}",
-        words(&error)
+        messages(&error)
     );
 }
 
@@ -339,21 +339,21 @@ async fn a_connection_is_used_again_until_the_other_side_closes_it() {
         head(&mut second).await;
         second.write_all(ANSWER).await.unwrap();
     };
-    let asking = async {
+    let calling = async {
         let trace = trace();
-        let ask = async || {
+        let call = async || {
             client
-                .send("test.get", &trace, PATIENCE, get(address))
+                .send("test.get", &trace, MAX_WAIT, get(address))
                 .await
         };
-        assert_eq!(ask().await.unwrap().body, "ok");
-        assert_eq!(ask().await.unwrap().body, "ok");
+        assert_eq!(call().await.unwrap().body, "ok");
+        assert_eq!(call().await.unwrap().body, "ok");
         close.send(()).unwrap();
         is_closed.await.unwrap();
-        assert_eq!(ask().await.unwrap().body, "ok");
+        assert_eq!(call().await.unwrap().body, "ok");
     };
 
-    tokio::join!(serving, asking);
+    tokio::join!(serving, calling);
 }
 
 #[tokio::test]
@@ -361,7 +361,7 @@ async fn a_streamed_response_that_stalls_fails() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let client = Client {
-        stream_limit: Some(Duration::from_millis(200)),
+        stream_timeout: Some(Duration::from_millis(200)),
         ..Client::new(Proxy::None).unwrap()
     };
     let serving = async {
@@ -378,7 +378,7 @@ async fn a_streamed_response_that_stalls_fails() {
     assert_eq!(next(&mut body).await.unwrap().unwrap(), "half");
     let error = next(&mut body).await.unwrap().unwrap_err();
 
-    assert!(matches!(error, Loss::TimedOut(_)), "{error:?}");
+    assert!(matches!(error, NoAnswerReason::TimedOut(_)), "{error:?}");
 }
 
 #[tokio::test]
@@ -386,7 +386,7 @@ async fn only_a_refused_http_2_stream_counts_as_declined() {
     for (reason, declined) in [(Reason::REFUSED_STREAM, true), (Reason::CANCEL, false)] {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let connector = Connector::new(SystemResolver, None, PATIENCE).unwrap();
+        let connector = Connector::new(SystemResolver, None, MAX_WAIT).unwrap();
         let pool: legacy::Client<_, Full<Bytes>> = legacy::Client::builder(TokioExecutor::new())
             .http2_only(true)
             .build(connector);
@@ -432,11 +432,11 @@ fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
 
 #[tokio::test]
 async fn callback_response_heads_have_a_limit_in_both_http_versions() {
-    let connector = || Connector::new(SystemResolver, None, PATIENCE).unwrap();
+    let connector = || Connector::new(SystemResolver, None, MAX_WAIT).unwrap();
     let client = |pool: &legacy::Builder| Client {
         pool: pool.build(connector()),
         proxies: None,
-        stream_limit: None,
+        stream_timeout: None,
     };
     let first = client(&callback_pool());
     let second = client(callback_pool().http2_only(true));

@@ -1,7 +1,7 @@
 //! The permits for decoding, shared fairly between channels.
 //!
 //! If a channel sends many pictures, one of them waits for a permit, and the others wait behind it.
-//! So each picture that waits for a permit has at most one picture of each other channel before it.
+//! So a picture that waits for a permit has at most one picture of each other channel ahead of it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,9 +15,9 @@ use crate::types::ids::ChannelId;
 /// The permits for one kind of picture.
 #[derive(Debug)]
 pub(super) struct DecodingPermits {
-    places: Arc<Semaphore>,
-    /// A semaphore for each channel that had to wait. Its holder is the channel's one picture that
-    /// waits for a permit. The map is bounded by the number of channels.
+    permits: Arc<Semaphore>,
+    /// A semaphore of one permit for each channel that had to wait. Its holder is the only picture
+    /// of the channel that waits in `permits`. The map is bounded by the number of channels.
     queues: Mutex<HashMap<ChannelId, Arc<Semaphore>>>,
 }
 
@@ -26,24 +26,24 @@ pub(super) type Permit = OwnedSemaphorePermit;
 
 impl DecodingPermits {
     /// Creates this number of permits.
-    pub(super) fn new(places: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(places)),
+            permits: Arc::new(Semaphore::new(count)),
             queues: Mutex::default(),
         }
     }
 
-    /// Waits for a permit, at most 5 s; `None` if there was none by then.
-    pub(super) async fn place(&self, channel: &ChannelId) -> Option<Permit> {
+    /// Acquires a permit; `None` if none is free within 5 s.
+    pub(super) async fn acquire(&self, channel: &ChannelId) -> Option<Permit> {
         // The semaphores are never closed. A free permit means that no picture waits, since a
         // waiting one would get it.
-        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
-            return Some(place);
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
         }
         let queue = self.queue(channel);
         let waiting = async {
             let _first = queue.acquire().await.ok()?;
-            Arc::clone(&self.places).acquire_owned().await.ok()
+            Arc::clone(&self.permits).acquire_owned().await.ok()
         };
         timeout(MAX_WAIT, waiting).await.ok().flatten()
     }
@@ -65,18 +65,18 @@ mod tests {
 
     #[tokio::test]
     async fn channels_take_turns_regardless_of_the_length_of_their_queues() {
-        let decoders = Arc::new(DecodingPermits::new(1));
+        let permits = Arc::new(DecodingPermits::new(1));
         let order = Arc::new(Mutex::new(Vec::new()));
-        let busy = decoders.place(&"a".parse().unwrap()).await.unwrap();
+        let busy = permits.acquire(&"a".parse().unwrap()).await.unwrap();
         let mut waiting = JoinSet::new();
         for name in ["a", "a", "a", "a", "b", "c", "b"] {
-            let (decoders, order) = (Arc::clone(&decoders), Arc::clone(&order));
+            let (permits, order) = (Arc::clone(&permits), Arc::clone(&order));
             waiting.spawn(async move {
-                let place = decoders.place(&name.parse().unwrap()).await.unwrap();
+                let permit = permits.acquire(&name.parse().unwrap()).await.unwrap();
                 order.lock().unwrap().push(name);
                 // Lets the other tasks run while this one decodes.
                 yield_now().await;
-                drop(place);
+                drop(permit);
             });
             yield_now().await;
         }
@@ -90,12 +90,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn waiting_for_a_decoder_permit_has_a_time_limit() {
-        let decoders = DecodingPermits::new(2);
+        let permits = DecodingPermits::new(2);
         let (a, b) = ("a".parse().unwrap(), "b".parse().unwrap());
         // One channel may have all permits as long as no other channel wants one.
-        let busy = (decoders.place(&a).await, decoders.place(&a).await);
+        let busy = (permits.acquire(&a).await, permits.acquire(&a).await);
 
         assert!(busy.0.is_some() && busy.1.is_some());
-        assert!(decoders.place(&b).await.is_none());
+        assert!(permits.acquire(&b).await.is_none());
     }
 }

@@ -7,8 +7,8 @@
 //!
 //! The decoder of the means is our own, because no maintained crate decodes a JPEG at a reduced
 //! size in bounded memory. zune-jpeg decodes the whole picture. jpeg-decoder is in maintenance
-//! mode. It keeps all details of a progressive JPEG (280 MiB for 48 megapixels), and passes those
-//! of others to threads through unbounded queues.
+//! mode. It holds all details of a progressive JPEG in memory (280 MiB for 48 megapixels). Those of
+//! other JPEGs it passes to threads through unbounded queues.
 
 mod huffman;
 mod means;
@@ -78,13 +78,13 @@ impl<'a> Jpeg<'a> {
             .segments
             .filter(|segment| segment.marker == marker::SCAN);
         let scans = scans.count();
-        // Each scan goes over the whole picture.
-        let passed_over = u64::from(self.width) * u64::from(self.height) * scans as u64;
-        if scans > MAX_SCANS || passed_over > MAX_PIXELS {
-            return Err(Error::Slow { scans });
+        // Each scan covers the whole picture.
+        let decoded_pixels = u64::from(self.width) * u64::from(self.height) * scans as u64;
+        if scans > MAX_SCANS || decoded_pixels > MAX_PIXELS {
+            return Err(Error::TooManyScans { scans });
         }
         let mut limits = Limits::default();
-        // Limited to the size that was checked, even if this decoder reads a different one.
+        // The size that was checked is the limit, even if this decoder reads a different one.
         limits.max_image_width = Some(self.width);
         limits.max_image_height = Some(self.height);
         let mut reader = ImageReader::with_format(Cursor::new(self.content), ImageFormat::Jpeg);

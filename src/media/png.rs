@@ -8,8 +8,8 @@ use image::DynamicImage;
 use super::reduction::{Reduction, Rgba, Stride};
 use super::{Error, upright};
 
-/// 16 MiB: more than the largest file that can be configured. The metadata that is kept from a file
-/// takes at most as many bytes as the file.
+/// 16 MiB: more than the largest file that can be configured. The metadata of a file takes at most
+/// as many bytes as the file.
 const METADATA_BYTES: usize = 16 * 1024 * 1024;
 
 /// The columns and rows of each pass over an interlaced picture. Source: the specification of PNG,

@@ -43,7 +43,7 @@ fn halves(width: u16, height: u16, is_progressive: bool, colours: Colours) -> Ve
     jpeg.write()
 }
 
-/// Makes the preview of a picture without waiting for a permit.
+/// Creates the preview of a picture without waiting for a permit.
 fn preview(kind: ImageType, content: &[u8]) -> Result<String, Error> {
     Picture::open(kind, content)?.preview()
 }
@@ -195,7 +195,7 @@ fn a_very_tall_screenshot_is_shown_completely() {
     assert_pixel(&shown, 7, 150, [230; 3]);
 }
 
-/// Returns a picture with content in every part. Other decoders and encoders support its kind, too.
+/// Returns a picture with content in every part, of a kind that all decoders support.
 fn colourful(width: u32, height: u32) -> RgbImage {
     let part = |at: u32, side: u32| u8::try_from(at * 255 / side).unwrap();
     // Sharp edges, but only if they can lie between pixels of both small pictures.
@@ -500,19 +500,28 @@ fn an_image_of_too_many_pixels_is_refused_by_its_header() {
             opened(gif, &hollow_gif(width, height)),
             opened(jpg, &jpeg_head(0xc0, width, height, &[0x11])),
         ] {
-            assert!(matches!(refused, Err(Error::Huge { .. })), "{refused:?}");
+            assert!(
+                matches!(refused, Err(Error::TooLarge { .. })),
+                "{refused:?}"
+            );
         }
     }
     for (width, height) in [(65_536, 1), (1, 65_536), (60_000, 60_000)] {
         let refused = opened(png, &hollow_png(width, height, 16, 6));
-        assert!(matches!(refused, Err(Error::Huge { .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::TooLarge { .. })),
+            "{refused:?}"
+        );
     }
     opened(png, &hollow_png(0x7fff_ffff, 0x7fff_ffff, 16, 6)).unwrap_err();
     // The same for a picture that is larger than its canvas.
     let mut beyond = hollow_gif(65_535, 65_535);
     beyond[6..10].copy_from_slice(&[1, 0, 1, 0]);
     let refused = opened(gif, &beyond);
-    assert!(matches!(refused, Err(Error::Huge { .. })), "{refused:?}");
+    assert!(
+        matches!(refused, Err(Error::TooLarge { .. })),
+        "{refused:?}"
+    );
 }
 
 #[test]
@@ -535,12 +544,12 @@ fn a_small_jpeg_of_too_many_scans_is_refused() {
     with_scans(1592, 26).unwrap();
     let refused = with_scans(1592, 27);
     assert!(
-        matches!(refused, Err(Error::Slow { scans: 27 })),
+        matches!(refused, Err(Error::TooManyScans { scans: 27 })),
         "{refused:?}"
     );
     let refused = with_scans(300, 101);
     assert!(
-        matches!(refused, Err(Error::Slow { scans: 101 })),
+        matches!(refused, Err(Error::TooManyScans { scans: 101 })),
         "{refused:?}"
     );
 }
@@ -583,7 +592,7 @@ fn a_jpeg_with_missing_data_resumes_at_the_next_restart() {
         let restarts = jpeg.windows(2).enumerate().skip(scan);
         let restarts = restarts
             .filter(|(_, pair)| is_restart(pair))
-            .map(|(place, _)| place + 2);
+            .map(|(position, _)| position + 2);
         let restarts: Vec<_> = restarts.take(64).collect();
         jpeg.drain(restarts[62] + 3..restarts[63] - 2);
 
@@ -670,9 +679,9 @@ proptest! {
             ImageType::Png => plain(ImageFormat::Png, 60, 40, [1, 2, 3]),
             ImageType::Gif => plain(ImageFormat::Gif, 60, 40, [1, 2, 3]),
         };
-        for (place, byte) in changes {
-            let place = place.index(content.len());
-            content[place] = byte;
+        for (index, byte) in changes {
+            let index = index.index(content.len());
+            content[index] = byte;
         }
         // The result is neither a panic nor a preview that is too large.
         if let Ok(preview) = preview(kind, &content) {
@@ -692,19 +701,21 @@ async fn all_concurrent_requests_get_their_previews() {
     let small = Bytes::from(plain(ImageFormat::Png, 200, 200, [1; 3]));
     let large = Bytes::from(halves(8064, 6048, true, Colours::Grey));
     let mut tasks = tokio::task::JoinSet::new();
-    for _ in 0..3 * AT_ONCE {
+    for _ in 0..3 * SMALL_AT_ONCE {
         for (kind, image) in [(ImageType::Png, &small), (ImageType::Jpg, &large)] {
             let (previews, image) = (previews.clone(), image.clone());
-            tasks.spawn(async move { previews.make(&channel(), kind, image, ()).await });
+            tasks.spawn(async move { previews.create(&channel(), kind, image, ()).await });
         }
     }
 
-    let made = tasks.join_all().await;
+    let results = tasks.join_all().await;
 
-    assert!(made.iter().all(Option::is_some));
+    assert!(results.iter().all(Option::is_some));
     let broken = Bytes::from_static(b"GIF89a");
     assert_eq!(
-        previews.make(&channel(), ImageType::Gif, broken, ()).await,
+        previews
+            .create(&channel(), ImageType::Gif, broken, ())
+            .await,
         None
     );
 }
@@ -713,15 +724,15 @@ async fn all_concurrent_requests_get_their_previews() {
 async fn a_small_picture_does_not_wait_for_large_ones() {
     let previews = Previews::default();
     let small = Bytes::from(plain(ImageFormat::Png, 200, 200, [1; 3]));
-    let _large_ones = previews.large.place(&channel()).await.unwrap();
+    let _permit = previews.large.acquire(&channel()).await.unwrap();
     let large = Bytes::from(halves(8064, 6048, false, Colours::Grey));
     let mut waiting = tokio::task::JoinSet::new();
-    for _ in 0..3 * AT_ONCE {
+    for _ in 0..3 * SMALL_AT_ONCE {
         let (previews, large) = (previews.clone(), large.clone());
-        waiting.spawn(async move { previews.make(&channel(), ImageType::Jpg, large, ()).await });
+        waiting.spawn(async move { previews.create(&channel(), ImageType::Jpg, large, ()).await });
     }
 
-    let made = previews.make(&channel(), ImageType::Png, small, ()).await;
-    assert!(made.is_some());
+    let preview = previews.create(&channel(), ImageType::Png, small, ()).await;
+    assert!(preview.is_some());
     assert!(waiting.try_join_next().is_none());
 }

@@ -8,7 +8,7 @@ use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::MessageId;
 
 /// 5 s: the time that a channel waits for the Cloud by default.
-const USUAL_WAIT: Duration = Duration::from_secs(5);
+const DEFAULT_WAIT: Duration = Duration::from_secs(5);
 
 /// The time that a channel waits for the Cloud.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub struct WaitPreference {
 impl Default for WaitPreference {
     fn default() -> Self {
         Self {
-            wait: USUAL_WAIT,
+            wait: DEFAULT_WAIT,
             at_once: false,
         }
     }
@@ -33,15 +33,15 @@ impl Default for WaitPreference {
 pub enum Accepted<T> {
     /// The result of a request that the Cloud has carried out.
     Done(T),
-    /// A request that is queued, and done as soon as possible.
+    /// A request that is queued, and sent as soon as possible.
     Queued(Queued),
 }
 
 impl<T> Accepted<T> {
-    /// Converts the result of a request that is done.
-    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> Accepted<U> {
+    /// Converts the result of a completed request.
+    pub fn map<U>(self, convert: impl FnOnce(T) -> U) -> Accepted<U> {
         match self {
-            Self::Done(done) => Accepted::Done(change(done)),
+            Self::Done(done) => Accepted::Done(convert(done)),
             Self::Queued(queued) => Accepted::Queued(queued),
         }
     }

@@ -7,17 +7,17 @@ use crate::store::{Lease, UserRef};
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
-/// The context of an attempt: its caller, its user, its time and its mode.
+/// The context of an attempt: its caller, its user, its deadline and its mode.
 pub(super) struct Attempt<'a> {
     pub(super) caller: &'a Caller,
     pub(super) key: &'a UserKey,
     /// The time at which it must end.
-    pub(super) until: Instant,
+    pub(super) deadline: Instant,
     pub(super) mode: SendMode<'a>,
 }
 
-/// The way in which a request is done. It decides where messages are recorded, and if a caller
-/// waits for them.
+/// The mode of an attempt. It decides where messages are recorded, and whether a caller waits for
+/// them.
 #[derive(Clone, Copy)]
 pub(super) enum SendMode<'a> {
     /// At once, while its caller waits, without a write-ahead record.

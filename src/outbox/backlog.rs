@@ -17,10 +17,10 @@ use crate::bridge::{Channel, Error};
 use crate::types::ids::ChannelId;
 
 /// 5 s: the time for which a count is used.
-const COUNTED: Duration = Duration::from_secs(5);
+const COUNT_LIFETIME: Duration = Duration::from_secs(5);
 
 /// 1 s: the same for a count that has reached the bound.
-const COUNTED_FULL: Duration = Duration::from_secs(1);
+const FULL_COUNT_LIFETIME: Duration = Duration::from_secs(1);
 
 /// The latest counts, by channel.
 #[derive(Debug, Default)]
@@ -38,8 +38,12 @@ impl Backlogs {
         let backlogs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let backlog = backlogs.get(&channel.id)?;
         let has_room = backlog.waiting < channel.max_queued;
-        let good_for = if has_room { COUNTED } else { COUNTED_FULL };
-        (backlog.counted_at.elapsed() < good_for).then_some(has_room)
+        let lifetime = if has_room {
+            COUNT_LIFETIME
+        } else {
+            FULL_COUNT_LIFETIME
+        };
+        (backlog.counted_at.elapsed() < lifetime).then_some(has_room)
     }
 
     fn set(&self, channel: &Channel, waiting: u32) {
@@ -62,8 +66,8 @@ impl Backlogs {
 impl Outbox {
     /// True if another request of the channel may be queued.
     pub(super) async fn has_room(&self, channel: &Channel) -> Result<bool, Error> {
-        if let Some(known) = self.backlogs.has_room(channel) {
-            return Ok(known);
+        if let Some(has_room) = self.backlogs.has_room(channel) {
+            return Ok(has_room);
         }
         let store = &self.bridge.parts.store;
         let waiting = store

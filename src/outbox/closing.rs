@@ -20,7 +20,7 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         survey: bool,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<Conversation>, Error> {
         let key = caller.key(user_id.clone());
         let user_state = self.bridge.parts.store.user_state(&key).await?;
@@ -34,7 +34,7 @@ impl Outbox {
         let work = Work::Close { survey };
         Ok(
             match self
-                .submit(caller, &key, user_state, work, patience)
+                .submit(caller, &key, user_state, work, preference)
                 .await?
             {
                 Accepted::Done(_) => {

@@ -15,9 +15,13 @@ use recognise::{FoundEcho, recognise};
 
 impl Outbox {
     /// True if the echo of an attempt has come and proves that the message arrived.
-    pub(super) async fn has_come(&self, due: &DueLane, awaited: &Awaited) -> Result<bool, Error> {
+    pub(super) async fn is_confirmed(
+        &self,
+        due: &DueLane,
+        awaited: &Awaited,
+    ) -> Result<bool, Error> {
         let found = self.find_echo(due, awaited).await?;
-        Ok(found.is_some_and(|echo| self.counts(echo, awaited)))
+        Ok(found.is_some_and(|echo| self.proves_arrival(echo, awaited)))
     }
 
     /// Finds the echo of a message that may have been sent.
@@ -31,14 +35,19 @@ impl Outbox {
         let found = store.find_echoes(due.user, in_flight).await?;
         // These messages were in flight when this one was queued, so they could not be excluded
         // then.
-        let others = self.recent.of(due.user, &in_flight.dialog_id);
-        Ok(recognise(in_flight, text.as_deref(), &found, &others))
+        let other_sequences = self.recent.sequences(due.user, &in_flight.dialog_id);
+        Ok(recognise(
+            in_flight,
+            text.as_deref(),
+            &found,
+            &other_sequences,
+        ))
     }
 
     /// True if an echo proves by now that a message has arrived.
-    fn counts(&self, sighting: FoundEcho, awaited: &Awaited) -> bool {
+    fn proves_arrival(&self, echo: FoundEcho, awaited: &Awaited) -> bool {
         let counts_at = timing::likely_counts_at(awaited.in_flight.begun_at);
-        sighting.is_certain || self.bridge.parts.clock.now() >= counts_at
+        echo.is_certain || self.bridge.parts.clock.now() >= counts_at
     }
 
     /// Finds the echo of an earlier attempt of unknown outcome, if it has come after all.
@@ -54,16 +63,16 @@ impl Outbox {
             return Ok(None);
         }
         let store = &self.bridge.parts.store;
-        let unknown = store.count_reason(job.progress.id, OUTCOME_UNKNOWN);
-        if unknown.await? == 0 {
+        let unknown_count = store.count_reason(job.progress.id, OUTCOME_UNKNOWN);
+        if unknown_count.await? == 0 {
             return Ok(None);
         }
         let awaited = Awaited::new(job, in_flight);
         self.find_echo(lane.due, &awaited).await
     }
 
-    /// Looks for the echo of a message that may have been sent. Settles the request, or returns the
-    /// time of the next look.
+    /// Checks for the echo of a message that may have been sent. Settles the request, or returns
+    /// the time of the next check.
     pub(super) async fn await_echo(
         &self,
         lane: &Lane<'_>,
@@ -73,7 +82,7 @@ impl Outbox {
         let parts = &self.bridge.parts;
         let awaited = Awaited::new(&job, in_flight);
         let found = self.find_echo(lane.due, &awaited).await?;
-        if let Some(echo) = found.filter(|echo| self.counts(*echo, &awaited)) {
+        if let Some(echo) = found.filter(|echo| self.proves_arrival(*echo, &awaited)) {
             if !echo.is_certain {
                 tracing::info!(
                     account.id = %lane.due.key.account_id,
@@ -92,11 +101,11 @@ impl Outbox {
         let now = parts.clock.now();
         let account_id = &lane.due.key.account_id;
         let lag = parts.store.notification_lag(account_id).await?;
-        if let Some(look) = timing::next_look(in_flight.begun_at, lag, now) {
-            return Ok(Next::AwaitEcho(look, awaited));
+        if let Some(check_at) = timing::next_check(in_flight.begun_at, lag, now) {
+            return Ok(Next::AwaitEcho(check_at, awaited));
         }
-        let last = parts.store.last_reason(job.progress.id).await?;
-        if last.as_deref() == Some(SEQUENCE_UNKNOWN) {
+        let last_reason = parts.store.last_reason(job.progress.id).await?;
+        if last_reason.as_deref() == Some(SEQUENCE_UNKNOWN) {
             return self.settle_unnumbered(lane, job, in_flight).await;
         }
         let postponed = AttemptOutcome::Postponed {
@@ -133,8 +142,8 @@ impl Outbox {
         if !is_last {
             // Each part needs a sequence. The sequences of a dialog grow by at least one, so this
             // is the lowest possible.
-            let guess = sent.last().map_or(0, |last| last.saturating_add(1));
-            sent.push(guess);
+            let lowest_possible = sent.last().map_or(0, |last| last.saturating_add(1));
+            sent.push(lowest_possible);
         }
         self.settle_part(lane, job, is_last, in_flight, None).await
     }
@@ -151,11 +160,11 @@ impl Outbox {
         if let Work::File(file) = &job.work {
             job.progress.file = file.sent();
         }
-        let conclusion = if is_last {
+        let outcome = if is_last {
             AttemptOutcome::Sent
         } else {
             AttemptOutcome::Advanced
         };
-        self.settle(lane, &job.progress, conclusion, echoed).await
+        self.settle(lane, &job.progress, outcome, echoed).await
     }
 }

@@ -1,4 +1,4 @@
-//! Storage of requests that are done later.
+//! Storage of requests that are sent later.
 
 use chrono::TimeDelta;
 
@@ -12,7 +12,7 @@ use crate::store::{self, EnqueueOutcome, InFlight, NewRequest, UserRef};
 use crate::types::ids::UserKey;
 
 /// 24 h: the age at which a request is given up.
-const LIFE: TimeDelta = TimeDelta::hours(24);
+const MAX_AGE: TimeDelta = TimeDelta::hours(24);
 
 /// 256 MiB: the limit on the size of all stored files of one channel.
 const MAX_CONTENT: usize = 256 * 1024 * 1024;
@@ -35,7 +35,7 @@ pub(super) enum QueueReason {
 
 impl QueueReason {
     /// Returns the reason as a code of the table of problems.
-    pub(super) fn word(&self) -> Option<&'static str> {
+    pub(super) fn code(&self) -> Option<&'static str> {
         match self {
             Self::Order => None,
             Self::Pause(pause) => Some(pause.why),
@@ -55,12 +55,12 @@ impl QueueReason {
 pub(super) enum Stored {
     /// A request that is queued now.
     Queued(Queued),
-    /// A lack of room for the request, as the error to return.
+    /// No room for the request, with the error to return.
     NoRoom(Error),
 }
 
 impl Outbox {
-    /// Stores a request of a user. The user is looked up or created unless `known`.
+    /// Stores a request of a user. The user is looked up or created if `known_user` is `None`.
     ///
     /// # Errors
     ///
@@ -70,7 +70,7 @@ impl Outbox {
         &self,
         caller: &Caller,
         key: &UserKey,
-        mut known: Option<UserRef>,
+        mut known_user: Option<UserRef>,
         job: &Job,
         reason: QueueReason,
     ) -> Result<Stored, Error> {
@@ -87,13 +87,13 @@ impl Outbox {
         let in_flight = reason.in_flight();
         let claim = caller.claim.as_deref();
         let lease = claim.map(|claim| claim.lease(now));
-        let kept = loop {
-            let was_known = known.is_some();
-            let user = match known.take() {
+        let outcome = loop {
+            let was_known = known_user.is_some();
+            let user = match known_user.take() {
                 Some(user) => user,
                 None => parts.store.ensure_user(key, now).await?,
             };
-            let attributed = in_flight.map(|it| self.recent.of(user, &it.dialog_id));
+            let attributed = in_flight.map(|it| self.recent.sequences(user, &it.dialog_id));
             let attributed = attributed.unwrap_or_default();
             let new = NewRequest {
                 id: progress.id,
@@ -105,11 +105,11 @@ impl Outbox {
                 max_content_of_user: MAX_CONTENT_OF_USER,
                 max_waiting: caller.channel.max_queued_per_user,
                 created_at: progress.created_at,
-                expires_at: progress.created_at + LIFE,
+                expires_at: progress.created_at + MAX_AGE,
                 conversation_id: progress.conversation_id.as_ref(),
                 sequences: &progress.sent,
                 in_flight,
-                why: reason.word(),
+                why: reason.code(),
                 due_at: now + wait,
                 parent: Some(&caller.trace.parent()),
                 attributed: &attributed,
@@ -117,18 +117,18 @@ impl Outbox {
             };
             let inserted = parts.store.insert_request(user, &new, now).await;
             // The request may be stored although the database's answer was lost.
-            let kept = inserted.map_err(|error| Error::from(error).unsettled())?;
+            let outcome = inserted.map_err(|error| Error::from(error).unsettled())?;
             // A user who was erased meanwhile and comes back has another row, which the next pass
             // finds or creates.
-            if kept != EnqueueOutcome::UserGone || !was_known {
-                break kept;
+            if outcome != EnqueueOutcome::UserErased || !was_known {
+                break outcome;
             }
             // The messages that were sent are gone with the erased user's conversation.
             if in_flight.is_some() || !progress.sent.is_empty() {
                 return Ok(Stored::NoRoom(Error::OutOfTime { is_sent: true }));
             }
         };
-        match kept {
+        match outcome {
             EnqueueOutcome::Queued => {}
             EnqueueOutcome::QueueFull => {
                 return Ok(Stored::NoRoom(Error::QueueFull { of_user: true }));
@@ -141,8 +141,8 @@ impl Outbox {
                 };
                 return Ok(Stored::NoRoom(Error::TooManyFiles(exhausted)));
             }
-            EnqueueOutcome::KeyLost => return Err(Error::KeyInUse),
-            EnqueueOutcome::UserGone => return Err(store::Error::Contended.into()),
+            EnqueueOutcome::ClaimLost => return Err(Error::KeyInUse),
+            EnqueueOutcome::UserErased => return Err(store::Error::Contended.into()),
         }
         self.count_queued(&caller.channel);
         self.due.notify_one();

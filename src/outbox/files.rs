@@ -19,8 +19,8 @@ pub struct NewFile {
     pub content: Bytes,
     /// The caption that the user wrote.
     pub caption: Option<Text>,
-    /// The permit to bring it through this process.
-    pub place: FilePermit,
+    /// The permit to handle it in this process.
+    pub permit: FilePermit,
 }
 
 impl Outbox {
@@ -35,12 +35,12 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         file: NewFile,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
         let NewFile {
             content,
             caption,
-            place,
+            permit,
         } = file;
         let allowed = &caller.channel.file_types;
         let kind = ImageType::of(&content)
@@ -49,7 +49,7 @@ impl Outbox {
                 allowed: allowed.clone(),
             })?;
         let channel = &caller.channel.id;
-        let preview = self.previews.make(channel, kind, content.clone(), place);
+        let preview = self.previews.create(channel, kind, content.clone(), permit);
         let preview = preview.await;
         let work = Work::File(Attachment {
             content,
@@ -58,8 +58,8 @@ impl Outbox {
             hosted: None,
         });
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.user_state(&key).await?;
-        self.submit_message(caller, key, looked_up, work, patience)
+        let user_state = self.bridge.parts.store.user_state(&key).await?;
+        self.submit_message(caller, key, user_state, work, preference)
             .await
     }
 

@@ -119,9 +119,9 @@ impl Work {
     /// Reads stored work; `None` if this version cannot read it.
     pub(super) fn from_json(text: &str) -> Option<Self> {
         serde_json::from_str(text).ok().or_else(|| {
-            let mut kept: Value = serde_json::from_str(text).ok()?;
-            profile::remove_impossible_days(kept.pointer_mut("/text/open/profile")?);
-            serde_json::from_value(kept).ok()
+            let mut stored: Value = serde_json::from_str(text).ok()?;
+            profile::remove_impossible_days(stored.pointer_mut("/text/open/profile")?);
+            serde_json::from_value(stored).ok()
         })
     }
 
@@ -165,14 +165,14 @@ impl Job {
         next.map(String::as_str)
     }
 
-    /// Adds to an error the parts that were sent before it.
-    pub(super) fn partly(&self, error: Error) -> Error {
+    /// Wraps an error in [`Error::PartlySent`] if parts were sent before it.
+    pub(super) fn partly_sent(&self, error: Error) -> Error {
         if self.progress.sent.is_empty() {
             return error;
         }
         Error::PartlySent {
             sent: self.progress.sent.clone(),
-            of: self.work.parts(),
+            total: self.work.parts(),
             cause: Box::new(error),
         }
     }
@@ -239,18 +239,18 @@ mod tests {
 
     #[test]
     fn a_queued_text_with_an_impossible_birth_date_is_still_read() {
-        let kept = |day| {
+        let stored = |day| {
             let open = format!(r#"{{"profile":{{"birth_date":"{day}"}}}}"#);
             format!(r#"{{"text":{{"pieces":["Hello"],"reply_to":null,"open":{open}}}}}"#)
         };
 
-        for (day, is_left) in [("1815-12-10", true), ("+12345-01-01", false)] {
-            let Some(Work::Text { pieces, open, .. }) = Work::from_json(&kept(day)) else {
+        for (day, has_birth_date) in [("1815-12-10", true), ("+12345-01-01", false)] {
+            let Some(Work::Text { pieces, open, .. }) = Work::from_json(&stored(day)) else {
                 panic!("{day} cannot be read");
             };
             assert_eq!(pieces.as_slice(), ["Hello"]);
             let profile = open.unwrap().profile.unwrap();
-            assert_eq!(profile.birth_date.is_some(), is_left, "{day}");
+            assert_eq!(profile.birth_date.is_some(), has_birth_date, "{day}");
         }
         assert!(Work::from_json(r#"{"unheard of":{}}"#).is_none());
     }

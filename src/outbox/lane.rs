@@ -22,19 +22,19 @@ use crate::types::request::RequestState;
 use crate::types::trace::{Trace, step};
 use crate::worker::{Claimed, Pace, Source};
 
-/// 20 s: the limit of an attempt, which is an opening and the sends after it. Each part has its own
+/// 20 s: the time limit of an attempt: an opening and the sends after it. Each part has its own
 /// limit too.
-const TRY_LIMIT: Duration = Duration::from_secs(20);
+const ATTEMPT_LIMIT: Duration = Duration::from_secs(20);
 
 /// 1 s: the pause before a lane is claimed again after a storage error.
-const AFTER_TROUBLE: TimeDelta = TimeDelta::seconds(1);
+const ERROR_PAUSE: TimeDelta = TimeDelta::seconds(1);
 
 /// 64: the number of users whose requests are processed at once.
-const LANES: u32 = 64;
+const CONCURRENCY: u32 = 64;
 
 /// 500 ms: the interval at which a replica polls for due lanes. Its own queued requests wake it at
 /// once.
-const LOOK: Duration = Duration::from_millis(500);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The background work on due lanes.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl Source for DueLanes {
     type Item = (DueLane, Lease);
     type Error = Error;
 
-    const PACE: Pace = Pace::new(LOOK, LANES);
+    const PACE: Pace = Pace::new(POLL_INTERVAL, CONCURRENCY);
     const FAILED: &'static str = "queued requests that are due could not be looked up";
 
     fn is_paused(&self) -> bool {
@@ -74,8 +74,8 @@ impl Outbox {
     /// Processes a lane until nothing is due or the service stops, and releases it.
     async fn process_lane(&self, due: &DueLane, lease: &Lease) {
         tokio::select! {
-            worked = self.work_through(due, lease) => {
-                let Err(error) = worked else {
+            processed = self.process_requests(due, lease) => {
+                let Err(error) = processed else {
                     return;
                 };
                 if !error.is_outage() {
@@ -86,7 +86,7 @@ impl Outbox {
                     );
                 }
                 let parts = &self.bridge.parts;
-                let at = parts.clock.now() + AFTER_TROUBLE;
+                let at = parts.clock.now() + ERROR_PAUSE;
                 // If this fails as well, the lease expires.
                 let _later = parts.store.release_lane_until(due.user, lease, at).await;
             }
@@ -110,7 +110,7 @@ impl Outbox {
         }
     }
 
-    async fn work_through(&self, due: &DueLane, lease: &Lease) -> Result<(), Error> {
+    async fn process_requests(&self, due: &DueLane, lease: &Lease) -> Result<(), Error> {
         let parts = &self.bridge.parts;
         let store = &parts.store;
         loop {
@@ -127,19 +127,21 @@ impl Outbox {
             };
             match self.step(&lane).await? {
                 Next::Step => {}
-                Next::Rest(at) => return Ok(store.release_lane_until(due.user, lease, at).await?),
+                Next::Pause(at) => {
+                    return Ok(store.release_lane_until(due.user, lease, at).await?);
+                }
                 Next::AwaitEcho(at, awaited) => {
                     store.release_lane_until(due.user, lease, at).await?;
                     // An echo that came just before the release has not made the lane due, so it is
                     // looked for here.
                     let lease = self.bridge.renewed(lease);
-                    if !self.has_come(due, &awaited).await?
+                    if !self.is_confirmed(due, &awaited).await?
                         || !store.claim_lane(due.user, &lease, now).await?
                     {
                         return Ok(());
                     }
                 }
-                Next::Done | Next::Lost => return Ok(()),
+                Next::Released | Next::Lost => return Ok(()),
             }
         }
     }
@@ -163,15 +165,15 @@ impl Outbox {
             (RequestState::Waiting, Some(in_flight)) => {
                 match self.find_late_echo(lane, &job, in_flight).await? {
                     Some(echo) => self.settle_arrived(lane, job, in_flight, echo).await,
-                    None => self.try_again(lane, job).await,
+                    None => self.attempt(lane, job).await,
                 }
             }
-            _ => self.try_again(lane, job).await,
+            _ => self.attempt(lane, job).await,
         }
     }
 
     /// Attempts a request on its lane, unless it has expired.
-    async fn try_again(&self, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
+    async fn attempt(&self, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
         let request = lane.request;
         let parts = &self.bridge.parts;
         if request.expires_at <= parts.clock.now() {
@@ -195,29 +197,29 @@ impl Outbox {
             user: None,
             claim: None,
         };
-        self.try_as(&caller, lane, job).instrument(span).await
+        self.attempt_as(&caller, lane, job).instrument(span).await
     }
 
-    async fn try_as(&self, caller: &Caller, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
+    async fn attempt_as(&self, caller: &Caller, lane: &Lane<'_>, job: Job) -> Result<Next, Error> {
         let (user, key) = (lane.due.user, &lane.due.key);
-        let looked_up = self.bridge.parts.store.user_state(key).await?;
+        let user_state = self.bridge.parts.store.user_state(key).await?;
         // An erased user may have come back, with another row.
-        if looked_up.as_ref().is_none_or(|it| it.user != user) {
+        if user_state.as_ref().is_none_or(|it| it.user != user) {
             return Ok(Next::Lost);
         }
         let lease = self.bridge.renewed(lane.lease);
         let attempt = Attempt {
             caller,
             key,
-            until: Instant::now() + TRY_LIMIT,
+            deadline: Instant::now() + ATTEMPT_LIMIT,
             mode: SendMode::Lane(LaneGuard {
                 user,
                 lease: &lease,
                 id: lane.request.id,
             }),
         };
-        let target = Target::LookedUp(looked_up);
-        let tried = self.send(&attempt, target, None, job).await;
-        self.settle_tried(lane, tried).await
+        let target = Target::LookedUp(user_state);
+        let attempted = self.send(&attempt, target, None, job).await;
+        self.settle_attempt(lane, attempted).await
     }
 }

@@ -16,14 +16,14 @@ use crate::types::ids::{ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Metadata, Pieces, Sequence, Text};
 
 /// 36 characters: a UUID, the form of conversation and dialog ids in every sample.
-const USUAL_ID: usize = 36;
+const USUAL_ID_CHARS: usize = 36;
 
 /// 64 characters: the longest such id that the Cloud's schema allows.
-const LONGEST_ID: usize = 64;
+const MAX_ID_CHARS: usize = 64;
 
 /// The number of characters in the JSON around a text without metadata, not counting ids. It is the
 /// same for all texts.
-static AROUND_TEXT: LazyLock<usize> = LazyLock::new(|| cloud::envelope_chars(0, None));
+static TEXT_OVERHEAD: LazyLock<usize> = LazyLock::new(|| cloud::envelope_chars(0, None));
 
 /// A message to be sent.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub struct Message {
     pub conversation_id: ConversationId,
     /// The sequence of its first message in the dialog.
     pub sequence: Sequence,
-    /// The sequences of the further messages, which have the rest of a long text, in order.
+    /// The sequences of the further messages, which contain the remainder of a long text, in order.
     pub further: Vec<Sequence>,
     /// The time at which the bridge received it.
     pub created_at: DateTime<Utc>,
@@ -80,14 +80,14 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         message: NewMessage,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.user_state(&key).await;
+        let user_state = self.bridge.parts.store.user_state(&key).await;
         // After an unsettled error, the key is not claimed. With the storage unavailable, that
         // claim would only fail too, after the same time.
-        let looked_up = looked_up.map_err(|error| Error::from(error).unsettled())?;
-        let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
+        let user_state = user_state.map_err(|error| Error::from(error).unsettled())?;
+        let open = user_state.as_ref().and_then(|it| it.open.as_ref());
         let NewMessage {
             text,
             open: opening,
@@ -100,20 +100,23 @@ impl Outbox {
             reply_to,
             open: opening,
         };
-        self.submit_message(caller, key, looked_up, work, patience)
+        self.submit_message(caller, key, user_state, work, preference)
             .await
     }
 
-    /// Does the work of a message now, or queues it.
+    /// Sends the message of `work` at once, or queues it.
     pub(super) async fn submit_message(
         &self,
         caller: &Caller,
         key: UserKey,
-        looked_up: Option<UserState>,
+        user_state: Option<UserState>,
         work: Work,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<Message>, Error> {
-        let job = match self.submit(caller, &key, looked_up, work, patience).await? {
+        let job = match self
+            .submit(caller, &key, user_state, work, preference)
+            .await?
+        {
             Accepted::Done(job) => job,
             Accepted::Queued(queued) => return Ok(Accepted::Queued(queued)),
         };
@@ -146,24 +149,24 @@ fn pieces(
     may_split: bool,
 ) -> Result<Pieces, Error> {
     let limit = caller.channel.max_request_chars;
-    let around = |id_chars| match metadata {
-        None => *AROUND_TEXT + id_chars,
+    let overhead_of = |id_chars| match metadata {
+        None => *TEXT_OVERHEAD + id_chars,
         Some(_) => cloud::envelope_chars(id_chars, metadata),
     };
     let chars = json_chars(text.as_str());
     // Nearly every text fits, even with the longest ids.
-    if chars + around(2 * LONGEST_ID) <= limit {
+    if chars + overhead_of(2 * MAX_ID_CHARS) <= limit {
         return Ok(Pieces::one(text.into()));
     }
     let ids = |open: &OpenConversation| open.id.as_str().len() + open.dialog_id().len();
-    let around = around(open.map_or(2 * USUAL_ID, ids));
-    if chars + around <= limit {
+    let overhead = overhead_of(open.map_or(2 * USUAL_ID_CHARS, ids));
+    if chars + overhead <= limit {
         Ok(Pieces::one(text.into()))
-    } else if may_split && around < limit {
-        Ok(split(&text, limit - around))
+    } else if may_split && overhead < limit {
+        Ok(split(&text, limit - overhead))
     } else {
         Err(Error::TextTooLong {
-            chars: chars + around,
+            chars: chars + overhead,
             limit,
         })
     }

@@ -31,10 +31,10 @@ pub(super) struct PreparedRecord {
 }
 
 impl Prepared {
-    /// Returns a request for which nothing is prepared.
-    pub(super) fn nothing(looked_up: Option<UserState>) -> Self {
+    /// Returns a request with only the lookup of its user.
+    pub(super) fn from_lookup(user_state: Option<UserState>) -> Self {
         Self {
-            target: Target::LookedUp(looked_up),
+            target: Target::LookedUp(user_state),
             record: None,
         }
     }
@@ -49,7 +49,7 @@ impl Outbox {
     pub(super) fn prepare(
         &self,
         key: &UserKey,
-        mut looked_up: Option<UserState>,
+        mut user_state: Option<UserState>,
         work: &Work,
     ) -> Prepared {
         let Work::Text {
@@ -58,13 +58,13 @@ impl Outbox {
             ..
         } = work
         else {
-            return Prepared::nothing(looked_up);
+            return Prepared::from_lookup(user_state);
         };
         let [text] = pieces.as_slice() else {
-            return Prepared::nothing(looked_up);
+            return Prepared::from_lookup(user_state);
         };
-        let Some(session) = self.bridge.ready_session(key, &mut looked_up) else {
-            return Prepared::nothing(looked_up);
+        let Some(session) = self.bridge.ready_session(key, &mut user_state) else {
+            return Prepared::from_lookup(user_state);
         };
         let in_flight = self.in_flight(&session, Digest::of_text(text));
         let user = session.user;

@@ -24,7 +24,7 @@ impl Outbox {
         caller: &Caller,
         user_id: UserId,
         rating: Rating,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
         let user_state = self.bridge.parts.store.user_state(&key).await?;
@@ -37,7 +37,7 @@ impl Outbox {
         }
         let work = Work::Rating(rating);
         let outcome = self
-            .submit(caller, &key, user_state, work, patience)
+            .submit(caller, &key, user_state, work, preference)
             .await?;
         Ok(outcome.map(|_| ()))
     }

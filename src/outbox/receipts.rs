@@ -19,19 +19,21 @@ impl Outbox {
         user_id: UserId,
         status: ReceiptStatus,
         sequences: &[Sequence],
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<()>, Error> {
         let key = caller.key(user_id);
-        let looked_up = self.bridge.parts.store.user_state(&key).await?;
+        let user_state = self.bridge.parts.store.user_state(&key).await?;
         // Sequences belong to one dialog. Later there may be another, in which they mean nothing.
-        let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
+        let open = user_state.as_ref().and_then(|it| it.open.as_ref());
         let open = open.ok_or(Error::NoOpenConversation)?;
         let work = Work::Receipts {
             dialog_id: Some(open.dialog_id().to_owned()),
             status,
             sequences: sequences.to_vec(),
         };
-        let accepted = self.submit(caller, &key, looked_up, work, patience).await?;
+        let accepted = self
+            .submit(caller, &key, user_state, work, preference)
+            .await?;
         Ok(accepted.map(|_| ()))
     }
 }

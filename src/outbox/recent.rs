@@ -10,8 +10,8 @@ use tokio::time::Instant;
 use crate::store::UserRef;
 use crate::types::message::Sequence;
 
-/// 1 min: longer than any attempt takes, and than the Cloud's clock may be off. So a message that
-/// was sent before an attempt of unknown outcome is not taken for it.
+/// 1 min: the time for which a sent message is remembered. It exceeds the duration of an attempt
+/// and the error of the Cloud's clock.
 const RECENT_SECONDS: u32 = 60;
 
 /// 100,000: the number of sent messages that are remembered.
@@ -19,57 +19,53 @@ const RECENT_MESSAGES: usize = 100_000;
 
 /// Messages that were just sent. The echo of one is not the echo of another with the same content.
 #[derive(Debug)]
-pub(super) struct Recent {
+pub(super) struct RecentMessages {
     /// The messages, in the order in which they were sent.
     sent: Mutex<VecDeque<Sent>>,
-    /// The hasher that makes one number of a user and a dialog. 100,000 of their names would take
-    /// ten megabytes.
+    /// The hasher that reduces a user and a dialog to one number. 100,000 such pairs as text would
+    /// take ten megabytes.
     hasher: RandomState,
-    begun: Instant,
+    started_at: Instant,
 }
 
 /// A sent message, in 16 bytes.
 #[derive(Debug)]
 struct Sent {
     /// The hash of its user and dialog.
-    place: u64,
+    key: u64,
     sequence: Sequence,
-    /// The time of sending, in seconds since `begun`.
+    /// The time of sending, in seconds since `started_at`.
     at: u32,
 }
 
-impl Default for Recent {
+impl Default for RecentMessages {
     fn default() -> Self {
         Self {
             // The allocation takes memory only as it fills, and is never moved.
             sent: Mutex::new(VecDeque::with_capacity(RECENT_MESSAGES)),
             hasher: RandomState::new(),
-            begun: Instant::now(),
+            started_at: Instant::now(),
         }
     }
 }
 
-impl Recent {
+impl RecentMessages {
     pub(super) fn add(&self, user: UserRef, dialog_id: &str, sequence: Sequence) {
-        let place = self.hasher.hash_one((user, dialog_id));
-        let at = u32::try_from(self.begun.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let key = self.hasher.hash_one((user, dialog_id));
+        let at = u32::try_from(self.started_at.elapsed().as_secs()).unwrap_or(u32::MAX);
         let mut sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
         let is_old = |oldest: &Sent| at.saturating_sub(oldest.at) > RECENT_SECONDS;
         while sent.len() >= RECENT_MESSAGES || sent.front().is_some_and(is_old) {
             sent.pop_front();
         }
-        sent.push_back(Sent {
-            place,
-            sequence,
-            at,
-        });
+        sent.push_back(Sent { key, sequence, at });
     }
 
     /// Returns the sequences of a user's messages in a dialog.
-    pub(super) fn of(&self, user: UserRef, dialog_id: &str) -> Vec<Sequence> {
-        let place = self.hasher.hash_one((user, dialog_id));
+    pub(super) fn sequences(&self, user: UserRef, dialog_id: &str) -> Vec<Sequence> {
+        let key = self.hasher.hash_one((user, dialog_id));
         let sent = self.sent.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = sent.iter().filter(|sent| sent.place == place);
+        let own = sent.iter().filter(|sent| sent.key == key);
         own.map(|sent| sent.sequence).collect()
     }
 }

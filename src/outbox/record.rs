@@ -70,7 +70,7 @@ pub(super) struct Recorded {
 impl Recorded {
     /// True if this is the message that is about to be sent, and the lease on the key has not
     /// expired. Otherwise a new record is written, which makes sure that the key is still held.
-    fn is_of(&self, user: UserRef, in_flight: &InFlight) -> bool {
+    fn matches(&self, user: UserRef, in_flight: &InFlight) -> bool {
         let recorded = &self.in_flight;
         self.user == user
             && recorded.conversation_id == in_flight.conversation_id
@@ -103,7 +103,7 @@ impl Outbox {
     ) -> Result<InFlight, Error> {
         // A record from the claim is for the first message only. Before a later message, the key
         // may have been lost.
-        if let Some(recorded) = recorded.filter(|it| it.is_of(user, &in_flight)) {
+        if let Some(recorded) = recorded.filter(|it| it.matches(user, &in_flight)) {
             return Ok(recorded.in_flight);
         }
         match attempt.mode {
@@ -115,7 +115,7 @@ impl Outbox {
                     in_flight: Cow::Borrowed(&in_flight),
                 };
                 let content = work.content().map(|content| &content[..]);
-                self.record_under(claim, user, &record, content).await?;
+                self.record_for_key(claim, user, &record, content).await?;
             }
             SendMode::Lane(lane) => {
                 let lease = self.bridge.renewed(lane.lease);
@@ -172,14 +172,14 @@ impl Outbox {
         let Some(claim) = caller.claim.as_deref() else {
             return Ok(());
         };
-        let holding = self.bridge.claim(claim, None).await?;
-        if holding.write_ahead.is_some() {
+        let held_claim = self.bridge.claim(claim, None).await?;
+        if held_claim.write_ahead.is_some() {
             return Err(Error::OutOfTime { is_sent: true });
         }
-        self.record_under(claim, user, &Record::Raw, None).await
+        self.record_for_key(claim, user, &Record::Raw, None).await
     }
 
-    async fn record_under(
+    async fn record_for_key(
         &self,
         claim: &KeyClaim,
         user: UserRef,
@@ -203,8 +203,10 @@ impl Outbox {
 /// # Errors
 ///
 /// [`Error::OutOfTime`] if this version cannot read it, since the message may have been sent.
-pub(super) fn read(begun: &WriteAheadRecord) -> Result<(Work, Vec<Sequence>, InFlight), Error> {
-    let record = serde_json::from_str(&begun.body).ok();
+pub(super) fn read_record(
+    stored: &WriteAheadRecord,
+) -> Result<(Work, Vec<Sequence>, InFlight), Error> {
+    let record = serde_json::from_str(&stored.body).ok();
     let Some(Record::Message {
         work,
         sent,
@@ -214,7 +216,7 @@ pub(super) fn read(begun: &WriteAheadRecord) -> Result<(Work, Vec<Sequence>, InF
         return Err(Error::OutOfTime { is_sent: true });
     };
     let mut work = work.into_owned();
-    if let (Work::File(file), Some(content)) = (&mut work, &begun.content) {
+    if let (Work::File(file), Some(content)) = (&mut work, &stored.content) {
         file.content = content.clone().into();
     }
     Ok((work, sent.into_owned(), in_flight.into_owned()))

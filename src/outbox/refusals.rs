@@ -19,13 +19,13 @@ use crate::cloud;
 use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
 
-/// 10 minutes: the time for which a conversation that was found open is not checked again, however
-/// many messages it refuses.
+/// 10 minutes: the time for which a conversation that was found open is not checked again, even if
+/// more messages are refused.
 const REMEMBERED: Duration = Duration::from_mins(10);
 
 /// 10,000: the number of such conversations that are remembered. Beyond it, older ones are
 /// forgotten.
-const MOST: usize = 10_000;
+const MAX_REMEMBERED: usize = 10_000;
 
 /// The `errorCode` of a request that lacks a parameter. Source: vendor's Send API page
 /// "Authorization and Authentication".
@@ -33,29 +33,29 @@ const MISSING_PARAMETER: &str = "40001";
 
 /// The conversations that were checked and found open.
 #[derive(Debug, Default)]
-pub(super) struct FoundOpen(Mutex<HashMap<ConversationId, Instant>>);
+pub(super) struct ConfirmedOpen(Mutex<HashMap<ConversationId, Instant>>);
 
-impl FoundOpen {
+impl ConfirmedOpen {
     fn contains(&self, id: &ConversationId) -> bool {
-        let found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(id).is_some_and(|at| at.elapsed() < REMEMBERED)
+        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(id).is_some_and(|at| at.elapsed() < REMEMBERED)
     }
 
     fn add(&self, id: &ConversationId) {
-        let mut found = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if found.len() >= MOST {
-            found.retain(|_, at| at.elapsed() < REMEMBERED / 2);
+        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if entries.len() >= MAX_REMEMBERED {
+            entries.retain(|_, at| at.elapsed() < REMEMBERED / 2);
         }
-        if found.len() >= MOST {
-            found.clear();
+        if entries.len() >= MAX_REMEMBERED {
+            entries.clear();
         }
-        found.insert(id.clone(), Instant::now());
+        entries.insert(id.clone(), Instant::now());
     }
 }
 
 impl Outbox {
     /// True if a message may have been refused because its conversation has ended.
-    pub(super) fn is_doubtful(&self, error: &Error, session: &Session) -> bool {
+    pub(super) fn may_have_ended(&self, error: &Error, session: &Session) -> bool {
         let Error::Cloud(error) = error else {
             return false;
         };
@@ -72,7 +72,7 @@ impl Outbox {
                 .is_messaging_serving(&session.key.account_id),
             _ => false,
         };
-        is_unexplained && !self.found_open.contains(&session.conversation.id)
+        is_unexplained && !self.confirmed_open.contains(&session.conversation.id)
     }
 
     /// Opens another conversation in place of a doubtful one; `None` if the doubtful one is open
@@ -81,15 +81,15 @@ impl Outbox {
         &self,
         attempt: &Attempt<'_>,
         opening: &Opening,
-        doubted: &ConversationId,
+        doubtful: &ConversationId,
     ) -> Option<Joined> {
-        let joined = self.open(attempt, opening, Some(doubted)).await;
+        let joined = self.open(attempt, opening, Some(doubtful)).await;
         let is_open = match joined {
-            Ok(joined) if joined.session.conversation.id != *doubted => {
+            Ok(joined) if joined.session.conversation.id != *doubtful => {
                 tracing::info!(
                     account.id = %attempt.key.account_id,
                     channel.id = %attempt.caller.channel.id,
-                    conversation.id = %doubted,
+                    conversation.id = %doubtful,
                     "a conversation has ended: a message in it was refused, and another conversation could be opened"
                 );
                 return Some(joined);
@@ -98,7 +98,7 @@ impl Outbox {
             Err(_) => false,
         };
         if is_open {
-            self.found_open.add(doubted);
+            self.confirmed_open.add(doubtful);
         }
         None
     }

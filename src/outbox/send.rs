@@ -1,4 +1,4 @@
-//! One attempt to do a request at the Cloud.
+//! An attempt to carry out a request at the Cloud.
 
 use std::time::Duration;
 
@@ -17,18 +17,18 @@ use crate::types::conversation::Opening;
 use crate::types::ids::ConversationId;
 use crate::types::message::{Digest, Metadata, Sequence};
 
-/// 3: the conversations in a row that may turn out closed before a message is given up. An agent
-/// closes one now and then; an account that closes every new one at once will not stop doing so.
-const REPLACEMENTS: u32 = 3;
+/// 3: the consecutive conversations that may turn out closed before a message is given up. An agent
+/// closes one now and then; an account that closes every new one at once will go on doing so.
+const MAX_REPLACEMENTS: u32 = 3;
 
 /// 250 ms: the pause before another attempt at a message that was refused right after the opening.
-/// A conversation may not be usable in its very first instant, as an older edition of the vendor's
-/// API description admits.
-const SETTLING: Duration = Duration::from_millis(250);
+/// A conversation may not be usable immediately. Source: an older edition of the vendor's API
+/// description.
+const NEW_CONVERSATION_PAUSE: Duration = Duration::from_millis(250);
 
-/// 250 ms: the least time that a publish request gets, even if the attempt's time is over. The
+/// 250 ms: the minimum time limit of a publish request, even after the attempt's deadline. The
 /// attempt also waits this much longer, so that the request's own limit is reached first.
-const LEAST: Duration = Duration::from_millis(250);
+const MIN_PUBLISH_TIME: Duration = Duration::from_millis(250);
 
 /// 2 s: the time that a caller still waits for the Cloud once the service is stopping. Nearly all
 /// answers come within it.
@@ -42,7 +42,7 @@ pub(super) struct Attempted {
 
 /// The result of an attempt. `in_flight` is the message that was last in flight.
 pub(super) enum SendResult {
-    /// A request that the Cloud has as a whole.
+    /// A request that the Cloud has accepted completely.
     Sent { in_flight: Option<InFlight> },
     /// A failure that another attempt would repeat.
     Refused {
@@ -111,10 +111,10 @@ impl Outbox {
             self.send_messages(attempt, target, recorded, &mut job)
                 .await
         } else {
-            let acting = Box::pin(self.act(attempt, target, &job.work));
-            let acted = self.in_time(attempt, attempt.until, acting).await;
-            let acted = acted.unwrap_or(Err(Error::OutOfTime { is_sent: false }));
-            acted.map(|()| None).map_err(Failed::from)
+            let executing = Box::pin(self.execute(attempt, target, &job.work));
+            let outcome = self.run_until(attempt, attempt.deadline, executing).await;
+            let outcome = outcome.unwrap_or(Err(Error::OutOfTime { is_sent: false }));
+            outcome.map(|()| None).map_err(Failed::from)
         };
         let result = match outcome {
             Ok(in_flight) => SendResult::Sent { in_flight },
@@ -123,15 +123,15 @@ impl Outbox {
         Attempted { job, result }
     }
 
-    /// Runs a part of an attempt; `None` if the time is over. Once the service is stopping, a
-    /// caller does not wait much longer.
-    async fn in_time<T>(
+    /// Runs a part of an attempt; `None` if `deadline` passes first. Once the service is stopping,
+    /// a caller does not wait much longer.
+    async fn run_until<T>(
         &self,
         attempt: &Attempt<'_>,
-        until: Instant,
+        deadline: Instant,
         part: impl Future<Output = T>,
     ) -> Option<T> {
-        let is_waited_for = attempt.mode.lane().is_none();
+        let caller_waits = attempt.mode.lane().is_none();
         let stopped = async {
             self.bridge.parts.stopping.cancelled().await;
             sleep(WAIT_AT_STOP).await;
@@ -139,8 +139,8 @@ impl Outbox {
         tokio::select! {
             biased;
             outcome = part => Some(outcome),
-            () = sleep_until(until) => None,
-            () = stopped, if is_waited_for => None,
+            () = sleep_until(deadline) => None,
+            () = stopped, if caller_waits => None,
         }
     }
 
@@ -154,14 +154,14 @@ impl Outbox {
     ) -> Result<Option<InFlight>, Failed> {
         let session = match target {
             Target::Ready(session) => Some(session),
-            Target::LookedUp(looked_up) => {
+            Target::LookedUp(user_state) => {
                 let trace = &attempt.caller.trace;
-                let session = self.bridge.session_of(trace, attempt.key, looked_up);
-                let session = self.in_time(attempt, attempt.until, session).await;
+                let session = self.bridge.session_of(trace, attempt.key, user_state);
+                let session = self.run_until(attempt, attempt.deadline, session).await;
                 session.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
             }
         };
-        let mut session = session.filter(Session::takes_messages);
+        let mut session = session.filter(Session::accepts_messages);
         let defaults = &attempt.caller.channel.defaults;
         let Job { work, progress } = job;
         if let Work::File(file) = work {
@@ -185,10 +185,10 @@ impl Outbox {
         let opening = open.as_deref().unwrap_or(defaults);
         let pieces = pieces.as_slice();
         let mut last = None;
-        for (place, text) in pieces.iter().enumerate().skip(progress.sent.len()) {
+        for (index, text) in pieces.iter().enumerate().skip(progress.sent.len()) {
             let content = Content::Text {
                 text,
-                reply_to: reply_to.as_ref().filter(|_| place == 0),
+                reply_to: reply_to.as_ref().filter(|_| index == 0),
                 work,
                 sent: &progress.sent,
             };
@@ -198,7 +198,7 @@ impl Outbox {
             progress.sent.push(written.sequence);
             progress.conversation_id = Some(open.conversation.id.clone());
             session = Some(open);
-            if place + 1 < pieces.len() {
+            if index + 1 < pieces.len() {
                 let recording = self.record_part(attempt, &progress.sent, &written.in_flight);
                 Box::pin(recording).await?;
             }
@@ -218,7 +218,7 @@ impl Outbox {
         mut content: Content<'_>,
     ) -> Result<(Session, Written), Failed> {
         let mut replacements = 0;
-        let mut is_looked_into = false;
+        let mut is_checked = false;
         let (session, written) = loop {
             let (mut open, is_new) = if let Some(session) = session.take() {
                 (session, false)
@@ -230,7 +230,7 @@ impl Outbox {
                 .write(attempt, &mut open, recorded.take(), &mut content)
                 .await;
             if is_new && outcome.as_ref().is_err_and(Failed::is_refusal) {
-                sleep(SETTLING).await;
+                sleep(NEW_CONVERSATION_PAUSE).await;
                 outcome = self.write(attempt, &mut open, None, &mut content).await;
             }
             match outcome {
@@ -238,15 +238,15 @@ impl Outbox {
                 Err(Failed {
                     error: Error::Cloud(cloud::Error::ConversationClosed),
                     ..
-                }) if replacements < REPLACEMENTS => {
+                }) if replacements < MAX_REPLACEMENTS => {
                     replacements += 1;
                 }
                 Err(failed)
-                    if !is_new && !is_looked_into && self.is_doubtful(&failed.error, &open) =>
+                    if !is_new && !is_checked && self.may_have_ended(&failed.error, &open) =>
                 {
-                    is_looked_into = true;
-                    let doubted = &open.conversation.id;
-                    let Some(joined) = Box::pin(self.check_open(attempt, opening, doubted)).await
+                    is_checked = true;
+                    let doubtful = &open.conversation.id;
+                    let Some(joined) = Box::pin(self.check_open(attempt, opening, doubtful)).await
                     else {
                         return Err(failed);
                     };
@@ -265,8 +265,8 @@ impl Outbox {
         Ok((session, written))
     }
 
-    /// Opens a conversation for the user, within the attempt's time. `instead_of` is an open one
-    /// that may have ended.
+    /// Opens a conversation for the user, before the attempt's deadline. `instead_of` is an open
+    /// one that may have ended.
     pub(super) async fn open(
         &self,
         attempt: &Attempt<'_>,
@@ -285,7 +285,7 @@ impl Outbox {
             return opened.await;
         }
         // The opening goes on, and a request that is queued now is sent in it.
-        let opened = self.in_time(attempt, attempt.until, opened).await;
+        let opened = self.run_until(attempt, attempt.deadline, opened).await;
         opened.unwrap_or(Err(Error::OutOfTime { is_sent: false }))
     }
 
@@ -328,9 +328,11 @@ impl Outbox {
             return Ok(None);
         };
         let choice = Signal::Choice(*sequence, metadata);
-        let told = self.bridge.signal(&attempt.caller.trace, session, choice);
-        let told = self.in_time(attempt, attempt.until, Box::pin(told)).await;
-        told.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
+        let sent = self.bridge.signal(&attempt.caller.trace, session, choice);
+        let sent = self
+            .run_until(attempt, attempt.deadline, Box::pin(sent))
+            .await;
+        sent.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?;
         Ok(Some(metadata))
     }
 
@@ -347,7 +349,7 @@ impl Outbox {
             hosted.clone()
         } else {
             let upload = self.host(attempt.caller, session, kind, &file.content);
-            let hosted = self.in_time(attempt, attempt.until, upload).await;
+            let hosted = self.run_until(attempt, attempt.deadline, upload).await;
             hosted.unwrap_or(Err(Error::OutOfTime { is_sent: false }))?
         };
         file.hosted = Some(hosted.clone());
@@ -365,7 +367,7 @@ impl Outbox {
         Written::of(published, file.sent(), in_flight)
     }
 
-    /// Publishes a message within the attempt's time.
+    /// Publishes a message in the time that remains for the attempt.
     async fn publish(
         &self,
         attempt: &Attempt<'_>,
@@ -373,19 +375,25 @@ impl Outbox {
         content: cloud::Content<'_>,
         metadata: Option<&Metadata>,
     ) -> Result<Sequence, Error> {
-        let left = attempt.until.saturating_duration_since(Instant::now());
+        let remaining = attempt.deadline.saturating_duration_since(Instant::now());
         // On a lane no caller waits, so a publish request has the usual limit.
-        session.patience = attempt.mode.lane().is_none().then_some(left.max(LEAST));
+        let caller_waits = attempt.mode.lane().is_none();
+        session.time_limit = caller_waits.then_some(remaining.max(MIN_PUBLISH_TIME));
         let trace = &attempt.caller.trace;
         let published = self.bridge.publish(trace, session, content, metadata);
         let published = self
-            .in_time(attempt, attempt.until + LEAST, published)
+            .run_until(attempt, attempt.deadline + MIN_PUBLISH_TIME, published)
             .await;
         published.unwrap_or(Err(Error::OutOfTime { is_sent: true }))
     }
 
-    /// Does a request that is not a message. Doing such a request twice does no harm.
-    async fn act(&self, attempt: &Attempt<'_>, target: Target, work: &Work) -> Result<(), Error> {
+    /// Carries out a request that is not a message. Repeating such a request does no harm.
+    async fn execute(
+        &self,
+        attempt: &Attempt<'_>,
+        target: Target,
+        work: &Work,
+    ) -> Result<(), Error> {
         let (trace, key) = (&*attempt.caller.trace, attempt.key);
         match work {
             Work::Receipts {
@@ -441,7 +449,7 @@ impl Written {
     }
 }
 
-/// Judges a failed attempt.
+/// Returns the result of a failed attempt.
 fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
     let Failed { error, in_flight } = failed;
     let in_flight = in_flight.map(|it| *it);
@@ -452,7 +460,7 @@ fn judge(attempt: &Attempt<'_>, failed: Failed) -> SendResult {
     };
     match (verdict, in_flight) {
         (Verdict::Final, in_flight) => SendResult::Refused { error, in_flight },
-        (Verdict::Again(pause), in_flight) => SendResult::NotSent {
+        (Verdict::Retry(pause), in_flight) => SendResult::NotSent {
             error,
             pause,
             in_flight,

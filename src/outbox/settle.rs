@@ -13,16 +13,16 @@ use crate::types::problem::BLOCKED;
 
 /// 6: a request fails after this many attempts that a gateway answered, which take about two
 /// minutes. If other messages get through by then, the gateway rejects this particular message.
-const BLOCKED_TRIES: u32 = 6;
+const MAX_BLOCKED_ATTEMPTS: u32 = 6;
 
 impl Outbox {
     /// Settles an attempt of a queued request.
-    pub(super) async fn settle_tried(
+    pub(super) async fn settle_attempt(
         &self,
         lane: &Lane<'_>,
-        tried: Attempted,
+        attempted: Attempted,
     ) -> Result<Next, Error> {
-        let Attempted { job, result } = tried;
+        let Attempted { job, result } = attempted;
         let progress = &job.progress;
         let key = &lane.due.key;
         match result {
@@ -57,11 +57,11 @@ impl Outbox {
                 let postponed = AttemptOutcome::Postponed { why: pause.why };
                 let settled = self.settle(lane, progress, postponed, in_flight.as_ref());
                 let settled = settled.await?;
-                let tried = lane.request.attempts.saturating_add(1);
-                let due_at = self.bridge.parts.clock.now() + pause.after(tried);
+                let attempts = lane.request.attempts.saturating_add(1);
+                let due_at = self.bridge.parts.clock.now() + pause.after(attempts);
                 Ok(match settled {
                     Next::Lost => Next::Lost,
-                    _ => Next::Rest(due_at),
+                    _ => Next::Pause(due_at),
                 })
             }
             SendResult::Unknown {
@@ -89,7 +89,7 @@ impl Outbox {
             return Ok(false);
         }
         let before = parts.store.count_reason(lane.request.id, BLOCKED).await?;
-        Ok(before + 1 >= BLOCKED_TRIES)
+        Ok(before + 1 >= MAX_BLOCKED_ATTEMPTS)
     }
 
     async fn settle_refused(
@@ -136,10 +136,10 @@ impl Outbox {
         &self,
         lane: &Lane<'_>,
         progress: &Progress,
-        conclusion: AttemptOutcome<'_>,
+        outcome: AttemptOutcome<'_>,
         in_flight: Option<&InFlight>,
     ) -> Result<Next, Error> {
-        let event = match conclusion {
+        let event = match outcome {
             AttemptOutcome::Sent => self.event(lane, progress, None),
             AttemptOutcome::Failed(failure) => self.event(lane, progress, Some(failure)),
             _ => None,
@@ -148,7 +148,7 @@ impl Outbox {
         let settled = SettledAttempt {
             user: lane.due.user,
             id: lane.request.id,
-            outcome: conclusion,
+            outcome,
             conversation_id: progress.conversation_id.as_ref(),
             sequences: &progress.sent,
             in_flight,
@@ -158,10 +158,10 @@ impl Outbox {
         let lease = self.bridge.renewed(lane.lease);
         let parts = &self.bridge.parts;
         let now = parts.clock.now();
-        let hold = parts.store.settle_request(&lease, &settled, now).await?;
-        Ok(match hold {
+        let holder = parts.store.settle_request(&lease, &settled, now).await?;
+        Ok(match holder {
             LaneHolder::Kept => Next::Step,
-            LaneHolder::Released => Next::Done,
+            LaneHolder::Released => Next::Released,
             LaneHolder::Lost => Next::Lost,
         })
     }
@@ -180,8 +180,8 @@ impl Outbox {
         };
         let parts = &self.bridge.parts;
         let channel_id = &lane.request.channel_id;
-        let listener = parts.listeners.get(channel_id)?;
-        if !listener.events.contains(&kind) {
+        let subscription = parts.subscriptions.get(channel_id)?;
+        if !subscription.events.contains(&kind) {
             return None;
         }
         let now = parts.clock.now();
@@ -214,7 +214,7 @@ impl Outbox {
             kind,
             body: event.to_json(),
             parent: lane.request.parent.clone(),
-            deliver_until: listener.max_age.map(|max_age| now + max_age),
+            deliver_until: subscription.max_age.map(|max_age| now + max_age),
         })
     }
 }

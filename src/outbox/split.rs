@@ -11,7 +11,7 @@ use icu_segmenter::{
 use crate::types::message::{Pieces, Text};
 
 /// 128: the bytes after the end of a piece that the search for words and sentences may read. They
-/// show the continuation of the last word, and the limit bounds the work.
+/// show if the last word goes on. The limit bounds the work.
 const LOOKAHEAD: usize = 128;
 
 /// Punctuation after which Chinese and Japanese, which have no spaces, allow a line break.
@@ -49,12 +49,12 @@ fn json_chars_of(c: char) -> usize {
 /// the text, except for white space that would fill a piece of its own. It is left out, since the
 /// Cloud has no use for a blank message.
 pub(super) fn split(text: &Text, budget: usize) -> Pieces {
-    let mut rest = text.as_str();
+    let mut remaining = text.as_str();
     let mut pieces = Vec::new();
-    while !Text::is_blank(rest) {
-        let (piece, after) = take_piece(rest, budget);
+    while !Text::is_blank(remaining) {
+        let (piece, after) = take_piece(remaining, budget);
         pieces.push(piece.to_owned());
-        rest = after;
+        remaining = after;
     }
     // A text is not blank, so there is at least one piece.
     Pieces::try_from(pieces).unwrap_or_else(|_| Pieces::one(text.clone().into()))

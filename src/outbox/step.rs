@@ -17,11 +17,11 @@ pub(super) enum Next {
     /// Another step.
     Step,
     /// A pause until this time.
-    Rest(DateTime<Utc>),
+    Pause(DateTime<Utc>),
     /// A pause until this time, which the echo of an attempt ends early.
     AwaitEcho(DateTime<Utc>, Awaited),
     /// No action: the lane is empty and was released.
-    Done,
+    Released,
     /// No action: another replica holds the lane.
     Lost,
 }

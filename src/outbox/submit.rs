@@ -1,8 +1,8 @@
 //! Submission of a request, which is done at once if possible, else queued.
 //!
 //! If the user has no queued requests, a request is attempted at once, with nothing stored unless
-//! it has a key. It is queued only if the Cloud cannot accept it in time, or does not say if it
-//! did. An error that another attempt cannot change is returned to the caller.
+//! it has a key. It is queued only if the Cloud cannot accept it in time, or if the outcome is
+//! unknown. An error that another attempt cannot change is returned to the caller.
 
 use tokio::time::Instant;
 
@@ -12,7 +12,7 @@ use super::attempt::{Attempt, SendMode};
 use super::enqueue::{QueueReason, Stored};
 use super::job::{Job, Progress, Work};
 use super::prepare::{Prepared, Target};
-use super::record::{Recorded, read};
+use super::record::{Recorded, read_record};
 use super::send::{Attempted, SendResult};
 use crate::bridge::retry::OUTCOME_UNKNOWN;
 use crate::bridge::{Caller, Error};
@@ -37,24 +37,24 @@ enum Begun {
 }
 
 impl Outbox {
-    /// Does a request now, or queues it.
+    /// Attempts a request at once, or queues it.
     pub(super) async fn submit(
         &self,
         caller: &Caller,
         key: &UserKey,
-        looked_up: Option<UserState>,
+        user_state: Option<UserState>,
         work: Work,
-        patience: WaitPreference,
+        preference: WaitPreference,
     ) -> Result<Accepted<Job>, Error> {
-        let user = looked_up.as_ref().map(|it| it.user);
-        let open = looked_up.as_ref().and_then(|it| it.open.as_ref());
+        let user = user_state.as_ref().map(|it| it.user);
+        let open = user_state.as_ref().and_then(|it| it.open.as_ref());
         let conversation_id = open.map(|open| open.id.clone());
-        let has_waiting = looked_up.as_ref().is_some_and(|it| it.waiting > 0);
-        let is_queued = patience.at_once || has_waiting;
+        let has_waiting = user_state.as_ref().is_some_and(|it| it.waiting > 0);
+        let is_queued = preference.at_once || has_waiting;
         let prepared = if is_queued || caller.claim.is_none() {
-            Prepared::nothing(looked_up)
+            Prepared::from_lookup(user_state)
         } else {
-            self.prepare(key, looked_up, &work)
+            self.prepare(key, user_state, &work)
         };
         // The key is claimed before anything is changed or sent.
         let begun = self.begin(caller, key, conversation_id, prepared).await?;
@@ -68,8 +68,8 @@ impl Outbox {
         };
         let job = Job { work, progress };
         if is_queued {
-            let kept = self.enqueue(caller, key, user, &job, QueueReason::Order);
-            return match Box::pin(kept).await? {
+            let enqueued = self.enqueue(caller, key, user, &job, QueueReason::Order);
+            return match Box::pin(enqueued).await? {
                 Stored::Queued(queued) => Ok(Accepted::Queued(queued)),
                 Stored::NoRoom(error) => Err(error),
             };
@@ -77,13 +77,13 @@ impl Outbox {
         let attempt = Attempt {
             caller,
             key,
-            until: Instant::now() + patience.wait,
+            deadline: Instant::now() + preference.wait,
             mode: SendMode::at_once(caller),
         };
         let Attempted { job, result } = self.send(&attempt, target, recorded, job).await;
         let (error, reason) = match result {
             SendResult::Sent { .. } => return Ok(Accepted::Done(job)),
-            SendResult::Refused { error, .. } => return Err(job.partly(error)),
+            SendResult::Refused { error, .. } => return Err(job.partly_sent(error)),
             SendResult::NotSent { error, pause, .. } => (error, QueueReason::Pause(pause)),
             SendResult::Unknown {
                 error,
@@ -105,14 +105,14 @@ impl Outbox {
         let Prepared { target, record } = prepared;
         let (id, created_at, recorded) = if let Some(claim) = caller.claim.as_deref() {
             let (recorded, intent) = record.map(|it| (it.recorded, it.intent)).unzip();
-            let holding = self.bridge.claim(claim, intent).await?;
-            if holding.resumed
-                && let Some(queued) = Box::pin(self.take_over(caller, &holding, key)).await?
+            let held_claim = self.bridge.claim(claim, intent).await?;
+            if held_claim.resumed
+                && let Some(queued) = Box::pin(self.take_over(caller, &held_claim, key)).await?
             {
                 return Ok(Begun::TakenOver(queued));
             }
-            let recorded = recorded.filter(|_| holding.is_recorded);
-            (holding.message_id, holding.created_at, recorded)
+            let recorded = recorded.filter(|_| held_claim.is_recorded);
+            (held_claim.message_id, held_claim.created_at, recorded)
         } else {
             let clock = &self.bridge.parts.clock;
             (MessageId::new(clock.uuid()), clock.now(), None)
@@ -135,30 +135,34 @@ impl Outbox {
     async fn take_over(
         &self,
         caller: &Caller,
-        holding: &HeldClaim,
+        held_claim: &HeldClaim,
         key: &UserKey,
     ) -> Result<Option<Queued>, Error> {
         let store = &self.bridge.parts.store;
         let report = store
-            .request(&caller.channel.id, holding.message_id)
+            .request(&caller.channel.id, held_claim.message_id)
             .await?;
         if let Some(report) = report {
             return Ok(Some(Queued {
-                id: holding.message_id,
+                id: held_claim.message_id,
                 user_id: key.user_id.clone(),
                 conversation_id: report.conversation_id,
                 created_at: report.created_at,
             }));
         }
-        let Some((work, sent, in_flight)) = holding.write_ahead.as_ref().map(read).transpose()?
+        let Some((work, sent, in_flight)) = held_claim
+            .write_ahead
+            .as_ref()
+            .map(read_record)
+            .transpose()?
         else {
             return Ok(None);
         };
         let job = Job {
             work,
             progress: Progress {
-                id: holding.message_id,
-                created_at: holding.created_at,
+                id: held_claim.message_id,
+                created_at: held_claim.created_at,
                 sent,
                 conversation_id: Some(in_flight.conversation_id.clone()),
                 file: None,
@@ -184,7 +188,7 @@ impl Outbox {
         error: Error,
         reason: QueueReason,
     ) -> Result<Accepted<Job>, Error> {
-        let why = reason.word();
+        let why = reason.code();
         let may_be_sent =
             matches!(reason, QueueReason::Unknown { .. }) || !job.progress.sent.is_empty();
         match self.enqueue(caller, key, user, &job, reason).await {
@@ -198,10 +202,10 @@ impl Outbox {
                 );
                 Ok(Accepted::Queued(queued))
             }
-            Ok(Stored::NoRoom(_)) => Err(job.partly(error)),
+            Ok(Stored::NoRoom(_)) => Err(job.partly_sent(error)),
             // Only a caller with a key may retry a request that may have been sent.
             Err(Error::Store(_) | Error::Unsettled(_)) if may_be_sent => {
-                Err(job.partly(error).unsettled())
+                Err(job.partly_sent(error).unsettled())
             }
             Err(error) => Err(error),
         }

@@ -21,8 +21,8 @@ use crate::types::problem::{BLOCKED, Code};
 /// 4: the number of lanes that become due in the first second. It doubles from second to second.
 const FIRST_LANES: u32 = 4;
 
-/// 512: the most lanes that become due in a second.
-const MOST_LANES: u32 = 512;
+/// 512: the maximum number of lanes that become due in a second.
+const MAX_LANES: u32 = 512;
 
 /// 1 s: the pause between two steps.
 const STEP: Duration = Duration::from_secs(1);
@@ -36,7 +36,7 @@ const REASONS: [&str; 4] = [
     Code::ConversationPending.as_str(),
 ];
 
-/// The same for closes of erased users' conversations, which do no harm if they are done twice.
+/// The same for closes of erased users' conversations, which do no harm if they are repeated.
 const REASONS_OF_CLOSES: [&str; 4] = [
     Code::CloudUnavailable.as_str(),
     Code::CloudOutcomeUnknown.as_str(),
@@ -48,15 +48,15 @@ const REASONS_OF_CLOSES: [&str; 4] = [
 #[derive(Default)]
 struct Waking {
     tasks: JoinSet<()>,
-    under_way: HashMap<AccountId, AbortHandle>,
+    in_progress: HashMap<AccountId, AbortHandle>,
 }
 
 impl Waking {
     /// Starts to make an account's lanes due, unless that is in progress.
     fn begin(&mut self, outbox: &Outbox, account: AccountId) {
         while self.tasks.try_join_next().is_some() {}
-        self.under_way.retain(|_, task| !task.is_finished());
-        let Entry::Vacant(vacant) = self.under_way.entry(account) else {
+        self.in_progress.retain(|_, task| !task.is_finished());
+        let Entry::Vacant(vacant) = self.in_progress.entry(account) else {
             return;
         };
         let (outbox, account) = (outbox.clone(), vacant.key().clone());
@@ -79,14 +79,16 @@ impl Outbox {
 
     /// Makes lanes and closes due that wait for the account's Cloud, at most `limit` of each.
     /// Returns true if there may be more.
-    async fn hurry(
+    async fn make_due(
         &self,
         account_id: &AccountId,
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<bool, store::Error> {
         let store = &self.bridge.parts.store;
-        let lanes = store.hurry_lanes(account_id, &REASONS, now, limit).await?;
+        let lanes = store
+            .make_lanes_due(account_id, &REASONS, now, limit)
+            .await?;
         if lanes > 0 {
             self.due.notify_one();
         }
@@ -104,7 +106,7 @@ impl Outbox {
         let mut limit = FIRST_LANES;
         loop {
             let now = self.bridge.parts.clock.now();
-            match self.hurry(account_id, now, limit).await {
+            match self.make_due(account_id, now, limit).await {
                 Ok(true) => {}
                 Ok(false) => return,
                 Err(error) => {
@@ -118,7 +120,7 @@ impl Outbox {
                     return;
                 }
             }
-            limit = limit.saturating_mul(2).min(MOST_LANES);
+            limit = limit.saturating_mul(2).min(MAX_LANES);
             tokio::select! {
                 () = self.bridge.parts.stopping.cancelled() => return,
                 () = sleep(STEP) => {}

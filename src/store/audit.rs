@@ -49,7 +49,7 @@ impl Store {
         actor: Actor,
         now: DateTime<Utc>,
     ) -> Result<Option<Entry>, Error> {
-        let (newest, told): (i64, Option<i64>) = run!(self, readers, |db| {
+        let (newest, recorded): (i64, Option<i64>) = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT (SELECT max(version) FROM _sqlx_migrations),
                         (SELECT max(CAST(subject AS BIGINT)) FROM audit WHERE action = $1)",
@@ -58,7 +58,7 @@ impl Store {
             .fetch_one(db)
             .await?
         });
-        if told >= Some(newest) {
+        if recorded >= Some(newest) {
             return Ok(None);
         }
         let entry = Entry {
@@ -67,7 +67,7 @@ impl Store {
             actor,
             channel_id: None,
             action: Action::Migrate {
-                from: told,
+                from: recorded,
                 to: newest,
             },
             request_id: None,

@@ -1,8 +1,8 @@
 //! The backlog of each channel, and the use of database connections: numbers for operators, not for
 //! decisions.
 //!
-//! One statement reads all of it by index, and counts no further than is of interest. Dashboards
-//! poll it every few seconds, most of all when the backlog is large.
+//! One statement reads everything by index, and counts up to a limit. Dashboards poll it every few
+//! seconds, most of all when the backlog is large.
 
 use chrono::DateTime;
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::types::ids::ChannelId;
 use crate::types::status::{Backlog, Connections, EngineKind};
 
 /// 100,000: counting ends at this number.
-const COUNTED: i64 = 100_000;
+const MAX_COUNT: i64 = 100_000;
 
 #[derive(sqlx::FromRow)]
 struct BacklogRow {
@@ -45,7 +45,7 @@ impl Store {
                 "SELECT c.channel_id,
                      (SELECT COUNT(*) FROM (SELECT 1 FROM requests r
                           WHERE r.channel_id = c.channel_id AND r.settled_at IS NULL LIMIT $2) w) AS requests,
-                     -- not MIN, for which PostgreSQL reads all of them while its statistics are young
+                     -- with MIN, PostgreSQL would read all requests until it has statistics
                      (SELECT r.created_at FROM requests r
                           WHERE r.channel_id = c.channel_id AND r.settled_at IS NULL
                           ORDER BY r.created_at LIMIT 1) AS oldest_request,
@@ -59,7 +59,7 @@ impl Store {
                  LEFT JOIN callbacks k ON k.channel_id = c.channel_id",
             )
             .bind(channels)
-            .bind(COUNTED)
+            .bind(MAX_COUNT)
             .fetch_all(db)
             .await?
         });
@@ -76,7 +76,7 @@ impl Store {
             sqlx::query_as(
                 "SELECT COUNT(*) FROM (SELECT 1 FROM users WHERE send_at IS NOT NULL LIMIT $1) AS waiting",
             )
-            .bind(COUNTED)
+            .bind(MAX_COUNT)
             .fetch_one(db)
             .await?
         });
@@ -96,7 +96,7 @@ impl Store {
     #[must_use]
     pub fn reading_connections(&self) -> u32 {
         match &self.engine {
-            Engine::Postgres(postgres) => postgres.most(),
+            Engine::Postgres(postgres) => postgres.max_connections(),
             Engine::Sqlite(_) => sqlite::READERS,
         }
     }
@@ -104,7 +104,7 @@ impl Store {
     /// Returns the connections of this replica.
     #[must_use]
     pub fn connections(&self) -> Vec<Connections> {
-        let of = |pool, size: u32, idle: usize| {
+        let usage = |pool, size: u32, idle: usize| {
             // The two numbers are not read at the same moment.
             let idle = u32::try_from(idle).unwrap_or(size).min(size);
             Connections {
@@ -114,15 +114,15 @@ impl Store {
             }
         };
         match &self.engine {
-            Engine::Postgres(postgres) => vec![of("main", postgres.size(), postgres.idle())],
+            Engine::Postgres(postgres) => vec![usage("main", postgres.size(), postgres.idle())],
             Engine::Sqlite(sqlite) => {
-                let (size, idle) = sqlite.look_ups();
-                let sides = [("readers", sqlite.readers()), ("writer", sqlite.writer())];
-                let pools = sides.map(|(name, side)| {
-                    let pool = side.pool();
-                    of(name, pool.size(), pool.num_idle())
+                let (size, idle) = sqlite.lookup_connections();
+                let pools = [("readers", sqlite.readers()), ("writer", sqlite.writer())];
+                let pools = pools.map(|(name, pool)| {
+                    let pool = pool.pool();
+                    usage(name, pool.size(), pool.num_idle())
                 });
-                std::iter::once(of("look_ups", size, idle))
+                std::iter::once(usage("look_ups", size, idle))
                     .chain(pools)
                     .collect()
             }

@@ -21,7 +21,7 @@ use crate::types::ids::ChannelId;
 
 /// Adds $5 failures of a callback, up to $2 in total unless they are failures of probes ($3). From
 /// $2 on the callback is probed, first at $4.
-const FAILED: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)
+const ADD_FAILURES: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)
      VALUES ($1, CASE WHEN $5 < $2 OR $3 = 1 THEN $5 ELSE $2 END, CASE WHEN $5 >= $2 THEN $4 END)
      ON CONFLICT (channel_id) DO UPDATE
      SET failures = CASE WHEN $3 = 1 OR callbacks.failures + $5 < $2 THEN callbacks.failures + $5
@@ -30,7 +30,7 @@ const FAILED: &str = "INSERT INTO callbacks (channel_id, failures, probe_at)
      RETURNING failures";
 
 #[derive(sqlx::FromRow)]
-struct OutlookRow {
+struct ScheduleRow {
     due_at: Option<i64>,
     failures: Option<i64>,
     paused_at: Option<i64>,
@@ -48,11 +48,11 @@ pub(super) struct CountFailure {
 impl BatchedQuery for CountFailure {
     type Answer = i64;
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<i64>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<i64>, Error> {
         // Failures of one callback are added in one statement. Callbacks are updated in one order
         // everywhere, to avoid deadlocks.
         let mut counts = BTreeMap::new();
-        for it in questions {
+        for it in queries {
             let (count, _) = counts
                 .entry((&it.channel_id, it.probing))
                 .or_insert((0_i64, it.probe_at));
@@ -62,7 +62,7 @@ impl BatchedQuery for CountFailure {
         let mut tx = store.begin().await?;
         for ((channel_id, probing), (count, probe_at)) in counts {
             let (now,): (i64,) = on!(tx, |db| {
-                sqlx::query_as(FAILED)
+                sqlx::query_as(ADD_FAILURES)
                     .bind(channel_id.as_str())
                     .bind(i64::from(PROBE_AFTER_FAILURES))
                     .bind(i64::from(probing))
@@ -75,12 +75,12 @@ impl BatchedQuery for CountFailure {
         }
         tx.commit().await?;
         let own = |it: &&Self| failures.get(&(&it.channel_id, it.probing)).copied();
-        Ok(questions.iter().filter_map(own).collect())
+        Ok(queries.iter().filter_map(own).collect())
     }
 }
 
 impl Store {
-    /// Reads the next work for a channel's callback. It is the only query that runs while nothing
+    /// Reads the schedule of a channel's callback. It is the only query that runs while nothing
     /// happens.
     ///
     /// # Errors
@@ -90,7 +90,7 @@ impl Store {
         &self,
         channel_id: &ChannelId,
     ) -> Result<CallbackSchedule, Error> {
-        let row: OutlookRow = run!(self, readers, |db| {
+        let row: ScheduleRow = run!(self, readers, |db| {
             sqlx::query_as(
             "SELECT (SELECT MIN(due_at) FROM delivery_lanes WHERE channel_id = $1 AND due_at IS NOT NULL) AS due_at,
                     c.failures, c.paused_at, c.probe_at
@@ -127,7 +127,7 @@ impl Store {
         now: DateTime<Utc>,
         until: DateTime<Utc>,
     ) -> Result<Option<Lane>, Error> {
-        let ours = run!(self, writer, |db| {
+        let claimed = run!(self, writer, |db| {
             sqlx::query(
             "UPDATE callbacks SET probe_at = $3
              WHERE channel_id = $1 AND failures >= $4 AND paused_at IS NULL AND (probe_at IS NULL OR probe_at <= $2)",
@@ -140,7 +140,7 @@ impl Store {
         .await?
         .rows_affected()
         });
-        if ours == 0 {
+        if claimed == 0 {
             return Ok(None);
         }
         let lanes = self
@@ -192,7 +192,7 @@ impl Store {
             probing,
             probe_at,
         };
-        let failures = self.ask(failed).await?;
+        let failures = self.run_batched(failed).await?;
         Ok(u32::try_from(failures).unwrap_or(u32::MAX))
     }
 
@@ -207,7 +207,7 @@ impl Store {
         channel_id: &ChannelId,
         now: DateTime<Utc>,
     ) -> Result<(), Error> {
-        let forget = async |at_least: u32| -> Result<u64, Error> {
+        let reset = async |at_least: u32| -> Result<u64, Error> {
             Ok(run!(self, writer, |db| {
                 sqlx::query(
                 "UPDATE callbacks SET failures = 0, probe_at = NULL WHERE channel_id = $1 AND failures >= $2",
@@ -219,10 +219,10 @@ impl Store {
             .rows_affected()
             }))
         };
-        if forget(PROBE_AFTER_FAILURES).await? > 0 {
+        if reset(PROBE_AFTER_FAILURES).await? > 0 {
             return self.wake_lanes(channel_id, now).await;
         }
-        forget(1).await?;
+        reset(1).await?;
         Ok(())
     }
 

@@ -8,8 +8,8 @@
 //! applies the result. The caller translates from the state of the conversation at that moment.
 //!
 //! A change can arrive before the answer that names its conversation. It is then stored as an
-//! unmatched change. The next transaction that concerns the same conversation or dialog takes it
-//! out again, ahead of anything newer. After its commit, a writer that stored an unmatched change
+//! unmatched change. The next transaction that concerns the same conversation or dialog admits it,
+//! ahead of newer changes. After its commit, a writer that stored an unmatched change
 //! looks for the conversation again, and a writer that stored a conversation looks for unmatched
 //! changes. The later of the two finds the other's row.
 //!
@@ -35,8 +35,8 @@ use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
 use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
 use crate::types::trace::TraceContext;
 pub use admitting::{ChangesTx, ToTranslate, Translated};
-pub use observing::KeptChange;
-pub(super) use unmatched::{erased_key, forget_changes, forget_conversation};
+pub use observing::UnmatchedChange;
+pub(super) use unmatched::{erase_changes, erase_conversation, erased_key};
 
 /// An account, and the id of a conversation or dialog in it.
 type Subject = (String, String);
@@ -46,7 +46,7 @@ type Subject = (String, String);
 pub struct Arrival {
     /// The account that it came for.
     pub account_id: AccountId,
-    /// The key that identifies a duplicate; `None` for a change that may come any number of times.
+    /// The key that identifies a duplicate; `None` for a change that may repeat.
     pub key: Option<String>,
     /// The conversation that the change names, or the dialog if it names no conversation.
     pub subject: String,
@@ -54,9 +54,9 @@ pub struct Arrival {
     pub consumer_id: Option<String>,
     /// The dialog that the change names in addition to the conversation. `None` if the user wrote
     /// the change.
-    pub side: Option<String>,
+    pub named_dialog: Option<String>,
     /// The dialog and the sequence of the change, if it has a sequence.
-    pub turn: Option<DialogPosition>,
+    pub position: Option<DialogPosition>,
     /// True if the conversation is open; `None` unless the change is a state of the conversation.
     pub open: Option<bool>,
     /// The type of its notification.
@@ -72,8 +72,8 @@ pub struct Arrival {
 impl Arrival {
     /// Returns the dialog of the change, if it names one.
     fn dialog(&self) -> Option<&str> {
-        let numbered = self.turn.as_ref().map(|turn| &*turn.dialog_id);
-        numbered.or(self.side.as_deref())
+        let numbered = self.position.as_ref().map(|position| &*position.dialog_id);
+        numbered.or(self.named_dialog.as_deref())
     }
 }
 
@@ -92,7 +92,7 @@ pub enum Change<'a> {
     /// The arrival with this index.
     Arrived(usize),
     /// An unmatched change that was stored earlier.
-    Kept {
+    Stored {
         /// The type of its notification.
         kind: &'a str,
         /// The change as it was received.
@@ -148,34 +148,34 @@ pub enum UnknownConversation {
     Ended,
 }
 
-/// The fate of an arrival.
+/// The outcome of an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fate {
+pub enum ArrivalOutcome {
     /// A duplicate of an earlier change.
     Duplicate,
     /// It was matched, and led to this number of events.
-    Taken(usize),
+    Matched(usize),
     /// Its conversation was unknown and was adopted for its user; it led to this number of events.
     Adopted(usize),
-    /// Its conversation is unknown; the change is kept.
-    Early,
-    /// Its conversation is unknown and another connector's; the change is kept.
+    /// Its conversation is unknown; the change is stored as unmatched.
+    Unmatched,
+    /// Its conversation is unknown and another connector's; the change is stored as unmatched.
     OfOtherConnector,
-    /// Its dialog is unknown and may be among agents; the change is kept.
+    /// Its dialog is unknown and may be among agents; the change is stored as unmatched.
     Withheld,
-    /// Its conversation belonged to an erased user; nothing is kept.
+    /// Its conversation belonged to an erased user; nothing is stored.
     Erased,
 }
 
 /// The result of a batch.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Admission {
-    /// The fate of each arrival.
-    pub fates: Vec<Fate>,
+    /// The outcome of each arrival.
+    pub outcomes: Vec<ArrivalOutcome>,
     /// The number of unmatched changes from earlier that were matched.
     pub matched: usize,
     /// Conversations and dialogs that may have unmatched changes that can be matched now.
-    pub look_again: Vec<String>,
+    pub recheck: Vec<String>,
 }
 
 impl Store {
@@ -191,15 +191,15 @@ impl Store {
         appeared: &'a [String],
         now: DateTime<Utc>,
     ) -> Result<ChangesTx<'a>, Error> {
-        let news = Input {
+        let input = Input {
             arrivals,
             appeared,
             postponed: &[],
         };
-        ChangesTx::begin(self, news, now).await
+        ChangesTx::begin(self, input, now).await
     }
 
-    /// Begins a transaction that looks at the postponed changes of these conversations again.
+    /// Begins a transaction that examines the postponed changes of these conversations again.
     ///
     /// # Errors
     ///
@@ -209,12 +209,12 @@ impl Store {
         subjects: &'a [String],
         now: DateTime<Utc>,
     ) -> Result<ChangesTx<'a>, Error> {
-        let news = Input {
+        let input = Input {
             arrivals: &[],
             appeared: subjects,
             postponed: subjects,
         };
-        ChangesTx::begin(self, news, now).await
+        ChangesTx::begin(self, input, now).await
     }
 
     /// Returns the conversations of the `limit` changes that have been postponed for the longest
@@ -267,7 +267,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn matchable_places(
+    pub async fn matchable_subjects(
         &self,
         from: DateTime<Utc>,
         to: DateTime<Utc>,

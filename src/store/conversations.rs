@@ -5,7 +5,7 @@ use sqlx::types::Json;
 
 use super::dialogs::CLOSE_DIALOGS;
 use super::engine::tx::{Tx, on};
-use super::locks::{hold, lock_user_of};
+use super::locks::{lock_user_of, lock_users};
 use super::open_conversation;
 use super::{Error, Lease, Store, UserRef, run};
 use crate::types::conversation::{
@@ -41,7 +41,7 @@ impl OpenConversation {
 pub struct Opened<'a> {
     /// The user of the conversation.
     pub user: UserRef,
-    /// The channel that asked for it.
+    /// The channel that requested it.
     pub channel_id: &'a ChannelId,
     /// The Cloud's id and the features it was opened with.
     pub conversation: &'a OpenConversation,
@@ -107,11 +107,11 @@ impl Store {
         let id = opened.conversation.id.as_str();
         let at = opened.at.timestamp_millis();
         let mut tx = self.begin().await?;
-        hold(&mut tx, std::iter::once(opened.user)).await?;
+        lock_users(&mut tx, std::iter::once(opened.user)).await?;
         if let Some(replaced) = opened.replaced {
             close(&mut tx, replaced, at, None).await?;
         }
-        let beginning = NewConversation {
+        let conversation = NewConversation {
             id,
             user: opened.user,
             channel_id: opened.channel_id,
@@ -119,7 +119,7 @@ impl Store {
             opened_at: at,
             opened_by: opened.opened_by,
         };
-        let inserted = insert(&mut tx, &beginning).await?;
+        let inserted = insert(&mut tx, &conversation).await?;
         let profile = opened.profile.filter(|_| inserted);
         on!(tx, |db| {
             sqlx::query(END_OPENING)
@@ -187,7 +187,7 @@ impl Store {
         id: &ConversationId,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        hold(&mut tx, std::iter::once(user)).await?;
+        lock_users(&mut tx, std::iter::once(user)).await?;
         let rows = on!(tx, |db| {
             sqlx::query(
                 "UPDATE conversations SET closed_at = NULL, close_reason = NULL
@@ -200,7 +200,7 @@ impl Store {
             .await?
             .rows_affected()
         });
-        open_conversation::note(&mut tx, id.as_str()).await?;
+        open_conversation::update_copy(&mut tx, id.as_str()).await?;
         tx.commit().await?;
         Ok(rows == 1)
     }
@@ -221,7 +221,7 @@ pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<boo
              SELECT $1, $2, COALESCE(MAX(ordinal), 0) + 1, $3, $4, $5, $6
              FROM conversations WHERE user_ref = $2
              HAVING EXISTS (SELECT 1 FROM users WHERE id = $2)
-             -- its own id, its ordinal, or conversations_open
+             -- a conflict on the id, the ordinal, or the index conversations_open
              ON CONFLICT DO NOTHING",
         )
         .bind(new.id)
@@ -247,13 +247,13 @@ pub(super) async fn insert(tx: &mut Tx, new: &NewConversation<'_>) -> Result<boo
         .await?
         .rows_affected()
     });
-    open_conversation::note(tx, new.id).await?;
+    open_conversation::update_copy(tx, new.id).await?;
     Ok(true)
 }
 
 /// Reads the side that opened a conversation from its column.
-pub(super) fn opened_by(kept: Option<&str>) -> OpenedBy {
-    match kept {
+pub(super) fn opened_by(column: Option<&str>) -> OpenedBy {
+    match column {
         Some(BY_AGENT) => OpenedBy::Agent,
         _ => OpenedBy::User,
     }
@@ -271,7 +271,7 @@ impl Store {
         id: &ConversationId,
     ) -> Result<(), Error> {
         let mut tx = self.begin().await?;
-        hold(&mut tx, std::iter::once(user)).await?;
+        lock_users(&mut tx, std::iter::once(user)).await?;
         on!(tx, |db| {
             sqlx::query(
                 // The main dialog has the id of its conversation.
@@ -284,7 +284,7 @@ impl Store {
             .await?
             .rows_affected()
         });
-        open_conversation::note(&mut tx, id.as_str()).await?;
+        open_conversation::update_copy(&mut tx, id.as_str()).await?;
         tx.commit().await
     }
 }
@@ -316,7 +316,7 @@ pub(super) async fn close(
             .await?
             .rows_affected()
     });
-    open_conversation::note(tx, id.as_str()).await?;
+    open_conversation::update_copy(tx, id.as_str()).await?;
     Ok(rows == 1)
 }
 

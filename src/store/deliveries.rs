@@ -2,7 +2,7 @@
 //!
 //! A delivery has no row of its own: it is an event with its delivery state. A transaction that
 //! makes events pending again also makes their lanes due. It locks rows in the same order as all
-//! others: events, then lanes.
+//! other transactions: events, then lanes.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
@@ -18,7 +18,7 @@ use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserId};
 
 /// The number of events that a replay handles in one transaction. It is large enough to be fast,
-/// and small enough not to block a lane.
+/// and small enough not to block a lane for long.
 const REPLAY_BATCH: i64 = 500;
 
 /// The progress of a replay through its events.
@@ -161,7 +161,7 @@ impl Store {
     }
 
     /// Makes an event pending again, whatever its delivery state, and records that in the audit
-    /// log. It is delivered as soon as the events before it allow.
+    /// log. It is delivered after the pending events before it in its lane.
     ///
     /// Returns true if it will be delivered; a typing event is never delivered again. Returns
     /// `None` if the channel has no such event.
@@ -203,7 +203,7 @@ impl Store {
             .rows_affected()
         });
         mark_lanes_due(&mut tx, channel_id, &[user], now).await?;
-        hurry_lanes(&mut tx, channel_id, &[user], now).await?;
+        end_back_off(&mut tx, channel_id, &[user], now).await?;
         record(&mut tx, entry).await?;
         tx.wake(channel_id.clone());
         tx.commit().await?;
@@ -228,16 +228,16 @@ impl Store {
         deliver_until: DateTime<Utc>,
         entry: impl Fn(u64) -> Entry + Send + Sync,
     ) -> Result<u64, Error> {
-        let Some(mut walk) = self.walk(channel_id, replay).await? else {
+        let Some(mut progress) = self.begin_replay(channel_id, replay).await? else {
             return Ok(0);
         };
-        while let Some(found) = self.next_replay_batch(&mut walk).await? {
+        while let Some(found) = self.next_replay_batch(&mut progress).await? {
             let mut tx = self.begin().await?;
             replay_batch(&mut tx, channel_id, &found, now, deliver_until).await?;
-            record(&mut tx, &entry(walk.count)).await?;
+            record(&mut tx, &entry(progress.count)).await?;
             tx.commit().await?;
         }
-        Ok(walk.count)
+        Ok(progress.count)
     }
 
     /// Counts the events of a replay.
@@ -250,15 +250,15 @@ impl Store {
         channel_id: &ChannelId,
         replay: &ReplaySelection,
     ) -> Result<u64, Error> {
-        let Some(mut walk) = self.walk(channel_id, replay).await? else {
+        let Some(mut progress) = self.begin_replay(channel_id, replay).await? else {
             return Ok(0);
         };
-        while self.next_replay_batch(&mut walk).await?.is_some() {}
-        Ok(walk.count)
+        while self.next_replay_batch(&mut progress).await?.is_some() {}
+        Ok(progress.count)
     }
 
     /// Begins a replay; `None` if its user is unknown.
-    async fn walk<'a>(
+    async fn begin_replay<'a>(
         &self,
         channel_id: &'a ChannelId,
         replay: &'a ReplaySelection,
@@ -309,10 +309,10 @@ impl Store {
     /// Reads the positions and users of the next events of a replay; `None` at the end.
     async fn next_replay_batch(
         &self,
-        walk: &mut ReplayProgress<'_>,
+        progress: &mut ReplayProgress<'_>,
     ) -> Result<Option<Vec<(i64, Option<i64>)>>, Error> {
-        let replay = walk.replay;
-        macro_rules! find {
+        let replay = progress.replay;
+        macro_rules! select {
             ($condition:literal) => {
                 concat!(
                     "SELECT position, user_ref FROM events
@@ -323,21 +323,21 @@ impl Store {
                 )
             };
         }
-        let find = match replay.state {
-            Some(DeliveryState::Pending) => find!("delivery = 'pending'"),
-            Some(DeliveryState::Delivered) => find!("delivery = 'delivered'"),
-            Some(DeliveryState::Failed) => find!("delivery = 'failed'"),
-            Some(DeliveryState::Dropped) => find!("delivery = 'dropped'"),
-            None => find!("delivery IS DISTINCT FROM 'pending'"),
+        let select = match replay.state {
+            Some(DeliveryState::Pending) => select!("delivery = 'pending'"),
+            Some(DeliveryState::Delivered) => select!("delivery = 'delivered'"),
+            Some(DeliveryState::Failed) => select!("delivery = 'failed'"),
+            Some(DeliveryState::Dropped) => select!("delivery = 'dropped'"),
+            None => select!("delivery IS DISTINCT FROM 'pending'"),
         };
         let until = replay.until.map_or(i64::MAX, |at| at.timestamp_millis());
         let found: Vec<(i64, Option<i64>)> = run!(self, readers, |db| {
-            sqlx::query_as(find)
-                .bind(walk.channel_id.as_str())
-                .bind(walk.after)
+            sqlx::query_as(select)
+                .bind(progress.channel_id.as_str())
+                .bind(progress.after)
                 .bind(replay.since.timestamp_millis())
                 .bind(until)
-                .bind(walk.user)
+                .bind(progress.user)
                 .bind(REPLAY_BATCH)
                 .bind(EventType::TypingChanged.as_str())
                 .fetch_all(db)
@@ -346,8 +346,8 @@ impl Store {
         let Some((last, _)) = found.last() else {
             return Ok(None);
         };
-        walk.after = *last;
-        walk.count += u64::try_from(found.len()).unwrap_or(u64::MAX);
+        progress.after = *last;
+        progress.count += u64::try_from(found.len()).unwrap_or(u64::MAX);
         Ok(Some(found))
     }
 }
@@ -376,7 +376,7 @@ async fn replay_batch(
     deliver_until: DateTime<Utc>,
 ) -> Result<(), Error> {
     let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
-    let replay = match &tx.side {
+    let replay = match &tx.engine {
         EngineTx::Postgres(_) => replay!("= ANY (ARRAY", " ORDER BY position FOR UPDATE))"),
         EngineTx::Sqlite(_) => replay!("IN ", ")"),
     };
@@ -393,13 +393,13 @@ async fn replay_batch(
     users.sort_unstable();
     users.dedup();
     mark_lanes_due(tx, channel_id, &users, now).await?;
-    hurry_lanes(tx, channel_id, &users, now).await?;
+    end_back_off(tx, channel_id, &users, now).await?;
     tx.wake(channel_id.clone());
     Ok(())
 }
 
-/// Makes lanes due that wait after a failure. The caller has locked their rows.
-async fn hurry_lanes(
+/// Ends the back-off of lanes, so that they are due. The caller has locked their rows.
+async fn end_back_off(
     tx: &mut Tx,
     channel_id: &ChannelId,
     users: &[Option<i64>],

@@ -12,11 +12,11 @@ use super::{Error, Store, open_conversation};
 
 /// Stores dialog $1 of conversation $2, with its kind $3, its start $4 and its end $5, which may be
 /// NULL. Stores nothing if the conversation is unknown.
-pub(super) const KEEP_DIALOG: &str =
+pub(super) const STORE_DIALOG: &str =
     "INSERT INTO dialogs (id, conversation_id, kind, opened_at, closed_at)
      SELECT $1, id, $3, $4, $5 FROM conversations WHERE id = $2
      ON CONFLICT (id) DO UPDATE SET closed_at = COALESCE(dialogs.closed_at, excluded.closed_at)
-     -- whose it is never changes
+     -- a dialog never moves to another conversation
      WHERE dialogs.conversation_id = excluded.conversation_id";
 
 /// Ends dialog $1 at $2. Returns its conversation if the dialog was open.
@@ -43,7 +43,7 @@ impl Store {
                 .await?
         });
         if let Some((conversation,)) = &conversation {
-            open_conversation::note(&mut tx, conversation).await?;
+            open_conversation::update_copy(&mut tx, conversation).await?;
         }
         tx.commit().await?;
         Ok(conversation.is_some())

@@ -42,22 +42,22 @@ macro_rules! run {
 pub(super) use run;
 
 /// Builds the text of a statement that claims rows: `$change`, which ends with a column; the
-/// condition that this column is one of the values from `$select`; and `$rest`.
+/// condition that this column is one of the values from `$select`; and `$suffix`.
 ///
 /// In PostgreSQL, concurrent claims take different rows, and none of them waits. SQLite has only
 /// one writer. For PostgreSQL, the values are the members of an array. PostgreSQL then looks rows
 /// up by index, whatever number of them it expects.
 macro_rules! claiming {
-    ($store:expr, $change:literal, $select:literal, $rest:literal) => {
-        claiming!($store, $change, $select, " FOR UPDATE SKIP LOCKED", $rest)
+    ($store:expr, $change:literal, $select:literal, $suffix:literal) => {
+        claiming!($store, $change, $select, " FOR UPDATE SKIP LOCKED", $suffix)
     };
-    ($store:expr, $change:literal, $select:literal, $locking:literal, $rest:literal) => {
+    ($store:expr, $change:literal, $select:literal, $locking:literal, $suffix:literal) => {
         match &$store.engine {
             crate::store::engine::Engine::Postgres(_) => {
-                concat!($change, " = ANY (ARRAY(", $select, $locking, "))", $rest)
+                concat!($change, " = ANY (ARRAY(", $select, $locking, "))", $suffix)
             }
             crate::store::engine::Engine::Sqlite(_) => {
-                concat!($change, " IN (", $select, ")", $rest)
+                concat!($change, " IN (", $select, ")", $suffix)
             }
         }
     };

@@ -1,21 +1,21 @@
 //! Erasures of users, and the pending closes that they leave behind.
 //!
 //! A user is erased in one transaction, without any request to the Cloud. It leaves a row for each
-//! conversation that the Cloud has still to close, with the least data that this needs. To process
-//! a pending close, a replica claims its row first. The claim increments `attempts`, which serves
-//! as a fencing token: a holder that was overtaken settles nothing. Closing a conversation twice
-//! does no harm.
+//! conversation that is still to be closed at the Cloud, with the least data that this needs. To
+//! process a pending close, a replica claims its row first. The claim increments `attempts`, which
+//! serves as a fencing token: a holder that was overtaken settles nothing. Closing a conversation
+//! twice does no harm.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::audit::record;
-use super::changes::{erased_key, forget_changes, forget_conversation};
+use super::changes::{erase_changes, erase_conversation, erased_key};
 use super::engine::tx::{Tx, on};
-use super::locks::hold;
+use super::locks::lock_users;
 use super::openings::pending;
 use super::rows::batch;
-use super::user_state::noted;
+use super::user_state::parse_open_conversation;
 use super::{
     Engine, Error, OpenConversation, PendingOpening, Store, StoredToken, UserRef, claiming, run,
 };
@@ -25,7 +25,7 @@ use crate::types::ids::{AccountId, ConversationId};
 use crate::types::status::CloseBacklog;
 
 /// 100,000: counting ends at this number.
-const COUNTED: i64 = 100_000;
+const MAX_COUNT: i64 = 100_000;
 
 /// The columns of a pending close.
 macro_rules! columns {
@@ -58,7 +58,7 @@ pub enum Erasure {
     /// The user is erased.
     Done,
     /// Another caller has erased the user.
-    Gone,
+    AlreadyErased,
     /// A conversation was opened or has ended meanwhile. Nothing is removed.
     Changed,
 }
@@ -109,7 +109,7 @@ pub struct PendingClose {
 pub struct CloseRef(i64);
 
 #[derive(sqlx::FromRow)]
-struct ErasingRow {
+struct ErasureRow {
     token: Option<Vec<u8>>,
     token_key_id: Option<String>,
     consumer_id: Option<String>,
@@ -137,7 +137,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn erasure_data(&self, user: UserRef) -> Result<Option<ErasureData>, Error> {
-        let row: Option<ErasingRow> = run!(self, readers, |db| {
+        let row: Option<ErasureRow> = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT token, token_key_id, consumer_id, open_conversation, opening, opening_until
                  FROM users WHERE id = $1",
@@ -146,7 +146,7 @@ impl Store {
             .fetch_optional(db)
             .await?
         });
-        row.map(|row| row.erasing(user)).transpose()
+        row.map(|row| row.into_data(user)).transpose()
     }
 
     /// Removes a user, everything that references the row, and the stored changes of the user's
@@ -158,27 +158,27 @@ impl Store {
     /// When the database does not answer. Nothing is removed then.
     pub async fn delete_user(
         &self,
-        erasing: &ErasureData,
+        data: &ErasureData,
         closes: &[NewClose],
         now: DateTime<Utc>,
         entry: &Entry,
     ) -> Result<Erasure, Error> {
-        let user = erasing.user;
+        let user = data.user;
         let mut tx = self.begin().await?;
-        hold(&mut tx, std::iter::once(user)).await?;
+        lock_users(&mut tx, std::iter::once(user)).await?;
         let is_unchanged: Option<(bool,)> = on!(tx, |db| {
             sqlx::query_as(
                 "SELECT open_conversation IS NOT DISTINCT FROM $2 AND opening IS NOT DISTINCT FROM $3
                  FROM users WHERE id = $1",
             )
             .bind(user.0)
-            .bind(&erasing.open_text)
-            .bind(&erasing.opening_text)
+            .bind(&data.open_text)
+            .bind(&data.opening_text)
             .fetch_optional(db)
             .await?
         });
         match is_unchanged {
-            None => return Ok(Erasure::Gone),
+            None => return Ok(Erasure::AlreadyErased),
             Some((false,)) => return Ok(Erasure::Changed),
             Some((true,)) => {}
         }
@@ -193,10 +193,10 @@ impl Store {
             .await?
         });
         let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
-        forget_changes(&mut tx, user, &dialogs, now).await?;
+        erase_changes(&mut tx, user, &dialogs, now).await?;
         // Deleted in the order in which settling locks events of several channels. The cascade from
         // the user's row would lock them in another order.
-        let forget = claiming!(
+        let delete_events = claiming!(
             self,
             "DELETE FROM events WHERE id",
             "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
@@ -204,7 +204,7 @@ impl Store {
             ""
         );
         on!(tx, |db| {
-            sqlx::query(forget)
+            sqlx::query(delete_events)
                 .bind(user.0)
                 .execute(db)
                 .await?
@@ -230,7 +230,7 @@ impl Store {
         record(&mut tx, entry).await?;
         tx.commit().await?;
         if let Engine::Sqlite(sqlite) = &self.engine {
-            sqlite.has_erased();
+            sqlite.record_erasure();
         }
         Ok(Erasure::Done)
     }
@@ -249,7 +249,7 @@ impl Store {
         let mut tx = self.begin().await?;
         if !is_known(&mut tx, id).await? {
             insert(&mut tx, close, now).await?;
-            forget_conversation(&mut tx, id.as_str(), now).await?;
+            erase_conversation(&mut tx, id.as_str(), now).await?;
         }
         tx.commit().await
     }
@@ -361,7 +361,7 @@ impl Store {
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
-        let named = !is_known(&mut tx, id).await?
+        let is_set = !is_known(&mut tx, id).await?
             && on!(tx, |db| {
                 sqlx::query(
                     "UPDATE pending_closes SET conversation_id = $3 WHERE id = $1 AND attempts = $2
@@ -374,11 +374,11 @@ impl Store {
                 .await?
                 .rows_affected()
             }) == 1;
-        if named {
-            forget_conversation(&mut tx, id.as_str(), now).await?;
+        if is_set {
+            erase_conversation(&mut tx, id.as_str(), now).await?;
         }
         tx.commit().await?;
-        Ok(named)
+        Ok(is_set)
     }
 
     /// Removes a finished close. Returns true if the claim was still valid.
@@ -407,7 +407,7 @@ impl Store {
         &self,
         close: &PendingClose,
         due_at: DateTime<Utc>,
-        why: &str,
+        reason: &str,
     ) -> Result<(), Error> {
         run!(self, writer, |db| {
             sqlx::query(
@@ -416,7 +416,7 @@ impl Store {
             .bind(close.id.0)
             .bind(i64::from(close.attempts))
             .bind(due_at.timestamp_millis())
-            .bind(why)
+            .bind(reason)
             .execute(db)
             .await?
             .rows_affected()
@@ -437,7 +437,7 @@ impl Store {
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, Error> {
-        let hurry = claiming!(
+        let make_due = claiming!(
             self,
             "UPDATE pending_closes SET due_at = $2 WHERE id",
             "SELECT id FROM pending_closes
@@ -447,7 +447,7 @@ impl Store {
         );
         let reasons = batch(reasons.iter().map(|reason| json!({"reason": reason})));
         Ok(run!(self, writer, |db| {
-            sqlx::query(hurry)
+            sqlx::query(make_due)
                 .bind(account_id.as_str())
                 .bind(now.timestamp_millis())
                 .bind(i64::from(limit))
@@ -504,7 +504,7 @@ impl Store {
                  FROM (SELECT account_id, created_at FROM pending_closes ORDER BY created_at LIMIT $1) AS waiting
                  GROUP BY account_id ORDER BY account_id",
             )
-            .bind(COUNTED)
+            .bind(MAX_COUNT)
             .fetch_all(db)
             .await?
         });
@@ -554,7 +554,7 @@ impl Store {
     pub async fn reseal_close(
         &self,
         id: CloseRef,
-        anew: &SealedClose,
+        resealed: &SealedClose,
         entry: &Entry,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
@@ -563,9 +563,9 @@ impl Store {
                 "UPDATE pending_closes SET owner = $2, secret = $3, key_id = $4 WHERE id = $1",
             )
             .bind(id.0)
-            .bind(&anew.owner)
-            .bind(&anew.secret.0[..])
-            .bind(&anew.key_id)
+            .bind(&resealed.owner)
+            .bind(&resealed.secret.0[..])
+            .bind(&resealed.key_id)
             .execute(db)
             .await?
             .rows_affected()
@@ -612,12 +612,12 @@ async fn is_known(tx: &mut Tx, id: &ConversationId) -> Result<bool, Error> {
 
 fn unreadable() -> Error {
     Error::Unreadable {
-        what: "close that is to be done",
+        what: "pending close",
     }
 }
 
-impl ErasingRow {
-    fn erasing(self, user: UserRef) -> Result<ErasureData, Error> {
+impl ErasureRow {
+    fn into_data(self, user: UserRef) -> Result<ErasureData, Error> {
         let token = self.token.zip(self.token_key_id).zip(self.consumer_id);
         let until = self.opening_until.map(|ms| {
             DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
@@ -631,7 +631,11 @@ impl ErasingRow {
                 key_id,
                 consumer_id,
             }),
-            open: self.open_conversation.as_deref().map(noted).transpose()?,
+            open: self
+                .open_conversation
+                .as_deref()
+                .map(parse_open_conversation)
+                .transpose()?,
             opening: self.opening.as_deref().and_then(pending),
             opening_until: until.transpose()?,
             open_text: self.open_conversation,

@@ -3,8 +3,8 @@
 //! A key is claimed before any work is done, and the answer is stored after it. During the work the
 //! claim has a lease, so that nothing stays locked when its replica dies. The next retry then takes
 //! the claim over, with the message id of the first request. A write-ahead record of what is about
-//! to be sent to the Cloud is stored first, mostly with the claim, so that the retry knows what may
-//! have arrived there.
+//! to be sent to the Cloud is stored first, usually with the claim, so that the retry knows what
+//! may have arrived there.
 
 mod batched;
 mod postgres;
@@ -16,7 +16,7 @@ use sqlx::types::Json;
 
 use super::engine::tx::{Tx, on};
 use super::{Error, Lease, Store, UserRef, run};
-use crate::types::idempotency::Answer;
+use crate::types::idempotency::StoredResponse;
 use crate::types::idempotency::{Fingerprint, KeyHash};
 use crate::types::ids::{ChannelId, UserKey};
 use crate::types::message::MessageId;
@@ -24,11 +24,11 @@ use statements::RECORD_SEND;
 pub(super) use statements::{ClaimKey, RecordSend, StoreAnswer};
 
 /// 24 hours: the time for which a key identifies its first request.
-const KEPT: TimeDelta = TimeDelta::hours(24);
+const KEY_LIFETIME: TimeDelta = TimeDelta::hours(24);
 
 /// 5: the number of attempts at a claim. Each fails only if the key was freed or expired meanwhile,
-/// or if the user is gone.
-const LOOKS: u32 = 5;
+/// or if the user was erased.
+const MAX_CLAIM_ATTEMPTS: u32 = 5;
 
 /// Extends the lease on key $2 of channel $1 until $4, unless lease $3 was lost.
 const RENEW_KEY: &str = "UPDATE idempotency_keys SET lease_until = $4
@@ -86,7 +86,7 @@ pub enum Claim {
     /// Another holder is processing it.
     Running,
     /// It was carried out, with this answer.
-    Answered(Answer),
+    Answered(StoredResponse),
     /// The key belongs to another request.
     Reused,
 }
@@ -125,20 +125,20 @@ impl Store {
         mut intent: Option<Intent>,
         now: DateTime<Utc>,
     ) -> Result<Claim, Error> {
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_CLAIM_ATTEMPTS {
             let is_recorded = intent.is_some();
-            let asked = ClaimKey {
+            let query = ClaimKey {
                 request: request.clone(),
                 message_id,
                 lease: lease.clone(),
-                // Only at the first attempt: a claim with an intent fails if its user is gone.
+                // Only at the first attempt: a claim with an intent fails if its user was erased.
                 intent: intent.take(),
                 now,
             };
-            if let Some(claimed) = self.ask(asked).await? {
-                let holding = claimed.holding(message_id, is_recorded)?;
-                if !holding.resumed {
-                    return Ok(Claim::Ours(holding));
+            if let Some(claimed) = self.run_batched(query).await? {
+                let held = claimed.into_claim(message_id, is_recorded)?;
+                if !held.resumed {
+                    return Ok(Claim::Ours(held));
                 }
                 // The row is deleted with its user, who may have been erased meanwhile.
                 let Some(write_ahead) = self.write_ahead(request, lease).await? else {
@@ -146,15 +146,15 @@ impl Store {
                 };
                 return Ok(Claim::Ours(HeldClaim {
                     write_ahead,
-                    ..holding
+                    ..held
                 }));
             }
             // The holder may have freed the row meanwhile.
             let Some(row) = self.keyed_row(request).await? else {
                 continue;
             };
-            if row.created_at <= forgotten_at(now) {
-                self.forget_key(request, now).await?;
+            if row.created_at <= expiry_cutoff(now) {
+                self.remove_expired_key(request, now).await?;
                 continue;
             }
             if row.fingerprint != request.fingerprint.as_bytes() {
@@ -201,13 +201,17 @@ impl Store {
         Ok(row)
     }
 
-    async fn forget_key(&self, request: &KeyedRequest, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn remove_expired_key(
+        &self,
+        request: &KeyedRequest,
+        now: DateTime<Utc>,
+    ) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
             "DELETE FROM idempotency_keys WHERE channel_id = $1 AND key = $2 AND created_at <= $3",
         )
         .bind(request.channel_id.as_str())
         .bind(request.key.as_bytes())
-        .bind(forgotten_at(now))
+        .bind(expiry_cutoff(now))
         .execute(db)
         .await?
         .rows_affected());
@@ -237,7 +241,7 @@ impl Store {
     }
 
     /// Replaces the write-ahead record of a request that is still claimed, and extends the claim
-    /// until the end of `lease`. Returns false if the claim was lost or the user is gone; then
+    /// until the end of `lease`. Returns false if the claim was lost or the user was erased; then
     /// nothing may be sent.
     ///
     /// # Errors
@@ -252,13 +256,13 @@ impl Store {
         content: Option<&[u8]>,
     ) -> Result<bool, Error> {
         if content.is_none() {
-            let note = RecordSend {
+            let query = RecordSend {
                 request: request.clone(),
                 lease: lease.clone(),
                 user,
                 body: body.to_owned(),
             };
-            return self.ask(note).await;
+            return self.run_batched(query).await;
         }
         let rows = run!(self, writer, |db| sqlx::query(RECORD_SEND)
             .bind(request.channel_id.as_str())
@@ -276,7 +280,7 @@ impl Store {
 
     /// Stores the answer to a request that is still claimed, for its retries. An answer about a
     /// user is deleted with the user. `user` may be left out if a write-ahead record already names
-    /// the user. Returns false if the answer was not stored, for example because the user is gone.
+    /// the user. Returns false if the answer was not stored, for example after the user's erasure.
     ///
     /// # Errors
     ///
@@ -286,9 +290,9 @@ impl Store {
         request: &KeyedRequest,
         lease: &Lease,
         user: Option<&UserKey>,
-        answer: &Answer,
+        answer: &StoredResponse,
     ) -> Result<bool, Error> {
-        self.ask(StoreAnswer {
+        self.run_batched(StoreAnswer {
             request: request.clone(),
             lease: lease.clone(),
             user: user.cloned(),
@@ -321,14 +325,14 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn forget_keyed(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
+    pub async fn remove_expired_keys(&self, now: DateTime<Utc>, limit: u32) -> Result<u64, Error> {
         let rows = run!(self, writer, |db| sqlx::query(
             "DELETE FROM idempotency_keys WHERE (channel_id, key) IN (
                  SELECT channel_id, key FROM idempotency_keys
                  WHERE created_at <= $1 ORDER BY created_at LIMIT $2
              )",
         )
-        .bind(forgotten_at(now))
+        .bind(expiry_cutoff(now))
         .bind(i64::from(limit))
         .execute(db)
         .await?
@@ -339,7 +343,7 @@ impl Store {
 
 /// Locks a claim until the commit and extends it until the end of the lease. Returns false if the
 /// claim was lost.
-pub(super) async fn hold(
+pub(super) async fn lock_claim(
     tx: &mut Tx,
     request: &KeyedRequest,
     lease: &Lease,
@@ -358,20 +362,20 @@ pub(super) async fn hold(
 }
 
 /// Returns the time of creation up to which keys have expired.
-fn forgotten_at(now: DateTime<Utc>) -> i64 {
-    (now - KEPT).timestamp_millis()
+fn expiry_cutoff(now: DateTime<Utc>) -> i64 {
+    (now - KEY_LIFETIME).timestamp_millis()
 }
 
 impl ClaimedRow {
     /// Builds the caller's claim. It is a resumed one if the row has another message id than
     /// `message_id`. `is_recorded` is true if an intent was given.
-    fn holding(self, message_id: MessageId, is_recorded: bool) -> Result<HeldClaim, Error> {
+    fn into_claim(self, message_id: MessageId, is_recorded: bool) -> Result<HeldClaim, Error> {
         let unreadable = |what| Error::Unreadable { what };
-        let named = self.message_id.parse();
-        let named: MessageId = named.map_err(|_| unreadable("message's id"))?;
-        let resumed = named != message_id;
+        let claimed_id = self.message_id.parse();
+        let claimed_id: MessageId = claimed_id.map_err(|_| unreadable("message's id"))?;
+        let resumed = claimed_id != message_id;
         Ok(HeldClaim {
-            message_id: named,
+            message_id: claimed_id,
             created_at: DateTime::from_timestamp_millis(self.created_at)
                 .ok_or(unreadable("request's time"))?,
             resumed,
@@ -382,12 +386,12 @@ impl ClaimedRow {
 }
 
 impl Row {
-    fn answer(self) -> Result<Option<Answer>, Error> {
+    fn answer(self) -> Result<Option<StoredResponse>, Error> {
         let (Some(status), Some(headers), Some(body)) = (self.status, self.headers, self.body)
         else {
             return Ok(None);
         };
-        Ok(Some(Answer {
+        Ok(Some(StoredResponse {
             status: status.try_into().map_err(|_| Error::Unreadable {
                 what: "status of an answer",
             })?,

@@ -15,14 +15,14 @@ pub struct DatabaseInfo {
     pub major: Option<i32>,
     /// Migrations of this version that are not applied yet.
     pub pending: usize,
-    /// Applied migrations that this version does not know: a newer one has run.
+    /// Applied migrations that this version does not know: a newer version has run.
     pub newer: usize,
     /// True if the bridge may write and migrate.
     pub writable: bool,
     /// True if no migration was ever applied.
     pub is_new: bool,
     /// True if another process owns the embedded database, which is only read then.
-    pub is_beside: bool,
+    pub is_in_use: bool,
 }
 
 impl Store {
@@ -35,7 +35,7 @@ impl Store {
         let (engine, major, migrator) = match &self.engine {
             Engine::Postgres(_) => {
                 let number: i32 = self
-                    .postgres_number(
+                    .postgres_integer(
                         "SELECT CAST(current_setting('server_version_num') AS INTEGER)",
                     )
                     .await?;
@@ -48,7 +48,7 @@ impl Store {
                 ("the embedded database".to_owned(), None, migrator)
             }
         };
-        let applied = self.applied().await?;
+        let applied = self.applied_versions().await?;
         let known: HashSet<i64> = versions(&migrator).collect();
         Ok(DatabaseInfo {
             engine,
@@ -57,13 +57,13 @@ impl Store {
             newer: applied.difference(&known).count(),
             writable: self.is_writable().await?,
             is_new: applied.is_empty(),
-            is_beside: matches!(&self.engine, Engine::Sqlite(sqlite) if sqlite.is_beside()),
+            is_in_use: matches!(&self.engine, Engine::Sqlite(sqlite) if sqlite.is_in_use()),
         })
     }
 
     /// Returns the versions of the applied migrations. The set is empty if no migration was ever
     /// applied.
-    async fn applied(&self) -> Result<HashSet<i64>, Error> {
+    async fn applied_versions(&self) -> Result<HashSet<i64>, Error> {
         let (exists,): (i64,) = match &self.engine {
             Engine::Postgres(_) => run!(self, readers, |db| {
                 sqlx::query_as(
@@ -94,7 +94,7 @@ impl Store {
             Engine::Postgres(_) => {
                 // A standby rejects writes, and the role may lack the privileges.
                 let number = self
-                    .postgres_number(
+                    .postgres_integer(
                         "SELECT CASE WHEN NOT pg_is_in_recovery() AND current_setting('transaction_read_only') = 'off'
                               AND COALESCE(has_schema_privilege(current_schema(), 'CREATE'),
                                            has_database_privilege(current_database(), 'CREATE'))
@@ -104,7 +104,7 @@ impl Store {
                     .await?;
                 Ok(number == 1)
             }
-            Engine::Sqlite(sqlite) if sqlite.is_beside() => Ok(false),
+            Engine::Sqlite(sqlite) if sqlite.is_in_use() => Ok(false),
             Engine::Sqlite(sqlite) => {
                 sqlite.begin().await?.rollback().await?;
                 Ok(true)
@@ -112,7 +112,7 @@ impl Store {
         }
     }
 
-    async fn postgres_number(&self, statement: &'static str) -> Result<i32, Error> {
+    async fn postgres_integer(&self, statement: &'static str) -> Result<i32, Error> {
         let (number,): (i32,) = run!(self, readers, |db| {
             sqlx::query_as(statement).fetch_one(db).await?
         });

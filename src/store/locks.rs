@@ -7,12 +7,12 @@ use super::engine::tx::{EngineTx, Tx, on};
 use super::rows::{UserRef, batch};
 
 /// Locks the row of the user of conversation or dialog $1.
-const HOLD_USER_OF: &str = "SELECT id FROM users
+const LOCK_USER_OF: &str = "SELECT id FROM users
      WHERE id = (SELECT c.user_ref FROM dialogs d JOIN conversations c ON c.id = d.conversation_id WHERE d.id = $1)
      FOR NO KEY UPDATE";
 
 /// Locks users' rows in the order of their ids, so that two transactions do not deadlock.
-const HOLD_USERS: &str = "SELECT id FROM users
+const LOCK_USERS: &str = "SELECT id FROM users
      WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
      ORDER BY id FOR NO KEY UPDATE";
 
@@ -21,10 +21,13 @@ const HOLD_USERS: &str = "SELECT id FROM users
 /// It must be called before the first change. The open conversation is copied into the user's row,
 /// so a transaction that locks the conversation first would deadlock with one that locks the user
 /// first. `SQLite` needs no lock, because it has only one writer.
-pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> Result<(), Error> {
-    if let EngineTx::Postgres(_) = tx.side {
+pub(super) async fn lock_users(
+    tx: &mut Tx,
+    users: impl Iterator<Item = UserRef>,
+) -> Result<(), Error> {
+    if let EngineTx::Postgres(_) = tx.engine {
         let users = batch(users.map(|user| json!({"user": user.0})));
-        on!(tx, |db| sqlx::query(HOLD_USERS)
+        on!(tx, |db| sqlx::query(LOCK_USERS)
             .bind(users)
             .execute(db)
             .await?
@@ -33,10 +36,10 @@ pub(super) async fn hold(tx: &mut Tx, users: impl Iterator<Item = UserRef>) -> R
     Ok(())
 }
 
-/// Does the same as [`hold`] for the user of a conversation or dialog.
+/// Does the same as [`lock_users`] for the user of a conversation or dialog.
 pub(super) async fn lock_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
-    if let EngineTx::Postgres(_) = tx.side {
-        on!(tx, |db| sqlx::query(HOLD_USER_OF)
+    if let EngineTx::Postgres(_) = tx.engine {
+        on!(tx, |db| sqlx::query(LOCK_USER_OF)
             .bind(id)
             .execute(db)
             .await?

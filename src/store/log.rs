@@ -14,7 +14,7 @@ use serde_json::json;
 use sqlx::PgConnection;
 
 use super::audit::record;
-use super::engine::tx::{EngineTx, Tx, left, on};
+use super::engine::tx::{EngineTx, Tx, on, statement_limit};
 use super::rows::batch;
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
@@ -111,7 +111,7 @@ macro_rules! page_of_events {
 /// Reads the head and the floor of a log. It runs after the page was read, so both can only be
 /// newer than the page. It uses the same connection, so that no task holds a page while it waits
 /// for a connection.
-macro_rules! ends {
+macro_rules! head_and_floor {
     ($db:ident, $channel_id:ident) => {
         sqlx::query_as("SELECT head, floor FROM logs WHERE channel_id = $1")
             .bind($channel_id.as_str())
@@ -157,7 +157,7 @@ impl Store {
                 .bind(i64::from(size.bytes))
                 .fetch_all(&mut *db)
                 .await?;
-            page(rows, ends!(db, channel_id))
+            page(rows, head_and_floor!(db, channel_id))
         }))
     }
 
@@ -190,7 +190,7 @@ impl Store {
             .bind(i64::from(size.bytes))
             .fetch_all(&mut *db)
             .await?;
-            page(rows, ends!(db, channel_id))
+            page(rows, head_and_floor!(db, channel_id))
         }))
     }
 }
@@ -219,10 +219,12 @@ pub(super) async fn append(
     if logs.is_empty() {
         return Ok(());
     }
-    match &mut tx.side {
+    match &mut tx.engine {
         EngineTx::Postgres(pooled) => {
-            let added = async |db: &mut PgConnection| postgres::append(db, &logs, now).await;
-            pooled.ask(left(tx.until), added).await?;
+            let append = async |db: &mut PgConnection| postgres::append(db, &logs, now).await;
+            pooled
+                .run_in_tx(statement_limit(tx.deadline), append)
+                .await?;
         }
         EngineTx::Sqlite(_) => sqlite::append(tx, &logs, now).await?,
     }
@@ -259,7 +261,7 @@ pub(super) async fn mark_lanes_due(
              SELECT $1, CAST(value ->> 'user' AS BIGINT), $3 FROM json_each($2) WHERE true
              ON CONFLICT (channel_id, COALESCE(user_ref, 0)) DO UPDATE
              SET arrivals = delivery_lanes.arrivals + 1,
-                 -- one that is being worked on, or waits after a failure, is not hurried
+                 -- a lane that is leased or waits after a failure keeps its time
                  due_at = COALESCE(delivery_lanes.due_at, excluded.due_at)",
         )
         .bind(channel_id.as_str())

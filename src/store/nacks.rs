@@ -32,13 +32,13 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn take_due_nacks(
+    pub async fn claim_due_nacks(
         &self,
         now: DateTime<Utc>,
         again_at: DateTime<Utc>,
         limit: u32,
     ) -> Result<Vec<DueNack>, Error> {
-        let take = claiming!(
+        let claim = claiming!(
             self,
             "UPDATE events SET nack_at = $2 WHERE id",
             "SELECT id FROM events WHERE nack_at <= $1 AND user_ref IS NOT NULL ORDER BY nack_at LIMIT $3",
@@ -48,7 +48,7 @@ impl Store {
                  (SELECT u.user_id FROM users u WHERE u.id = events.user_ref) AS user_id"
         );
         let rows: Vec<DueRow> = run!(self, writer, |db| {
-            sqlx::query_as(take)
+            sqlx::query_as(claim)
                 .bind(now.timestamp_millis())
                 .bind(again_at.timestamp_millis())
                 .bind(i64::from(limit))
@@ -66,7 +66,7 @@ impl Store {
             .collect()
     }
 
-    /// Records that the agent was notified, if the claim that ends at `taken_until` is still valid.
+    /// Records that the agent was notified, if the claim until `claimed_until` is still valid.
     ///
     /// # Errors
     ///
@@ -74,13 +74,13 @@ impl Store {
     pub async fn clear_nack(
         &self,
         event_id: &str,
-        taken_until: DateTime<Utc>,
+        claimed_until: DateTime<Utc>,
     ) -> Result<(), Error> {
         run!(self, writer, |db| sqlx::query(
             "UPDATE events SET nack_at = NULL WHERE id = $1 AND nack_at = $2",
         )
         .bind(event_id)
-        .bind(taken_until.timestamp_millis())
+        .bind(claimed_until.timestamp_millis())
         .execute(db)
         .await?
         .rows_affected());

@@ -2,14 +2,15 @@
 //!
 //! Every message needs the open conversation, and reads it with the rest of the user's row. The
 //! copy is derived from `conversations` and `dialogs`. So all code that opens or closes one of
-//! these calls [`note`] in the same transaction, after [`hold`](super::locks::hold).
+//! these calls [`update_copy`] in the same transaction, after
+//! [`lock_users`](super::locks::lock_users).
 
 use super::Error;
 use super::engine::tx::{EngineTx, Tx, on};
 
 /// The statement that updates the copy for the user of conversation $1. `$object` is the function
 /// that makes a JSON object of names and values; `$features` is the features column as JSON.
-macro_rules! note_of {
+macro_rules! update_copy_statement {
     ($object:literal, $features:literal) => {
         concat!(
             "UPDATE users SET open_conversation = now.state
@@ -19,7 +20,7 @@ macro_rules! note_of {
             "('id', c.id, 'features', ",
             $features,
             ",
-                                       -- where the user writes: the survey, else the main one; null where both have ended
+                                       -- the dialog that the user writes in: the survey, else the main one; NULL if both have ended
                                        'dialog', (SELECT d.id FROM dialogs d
                                                   WHERE d.conversation_id = c.id AND d.closed_at IS NULL
                                                   ORDER BY d.kind DESC, d.opened_at DESC, d.id DESC LIMIT 1)) AS TEXT)
@@ -30,15 +31,15 @@ macro_rules! note_of {
     };
 }
 
-const ON_POSTGRES: &str = note_of!("jsonb_build_object", "c.features");
-const ON_SQLITE: &str = note_of!("json_object", "json(c.features)");
+const IN_POSTGRES: &str = update_copy_statement!("jsonb_build_object", "c.features");
+const IN_SQLITE: &str = update_copy_statement!("json_object", "json(c.features)");
 
 /// Updates the copy in the user's row after a change to this conversation. The caller has locked
 /// the user's row.
-pub(super) async fn note(tx: &mut Tx, conversation_id: &str) -> Result<(), Error> {
-    let statement = match tx.side {
-        EngineTx::Postgres(_) => ON_POSTGRES,
-        EngineTx::Sqlite(_) => ON_SQLITE,
+pub(super) async fn update_copy(tx: &mut Tx, conversation_id: &str) -> Result<(), Error> {
+    let statement = match tx.engine {
+        EngineTx::Postgres(_) => IN_POSTGRES,
+        EngineTx::Sqlite(_) => IN_SQLITE,
     };
     on!(tx, |db| sqlx::query(statement)
         .bind(conversation_id)

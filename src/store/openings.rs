@@ -10,7 +10,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 use sqlx::types::Json;
 
-use super::user_state::noted;
+use super::user_state::parse_open_conversation;
 use super::users::StoredProfile;
 use super::{Error, OpenConversation, Store, UserRef, run};
 use crate::types::conversation::Features;
@@ -50,7 +50,7 @@ impl PendingOpening {
 
     /// True if a conversation that began at this time, by the Cloud's clock, may result from this
     /// opening.
-    pub(super) fn may_have_begun(&self, began_at: Option<DateTime<Utc>>) -> bool {
+    pub(super) fn may_have_created(&self, began_at: Option<DateTime<Utc>>) -> bool {
         began_at
             .is_none_or(|at| at >= self.since - CLOCK_SKEW && at <= self.attempted_at + CLOCK_SKEW)
     }
@@ -99,11 +99,11 @@ impl Store {
             .await?
         });
         let (open,) = row.ok_or(Error::Contended)?;
-        open.as_deref().map(noted).transpose()
+        open.as_deref().map(parse_open_conversation).transpose()
     }
 
-    /// Deletes an opening that has failed, unless another one was recorded since. `left` is an
-    /// earlier opening with a still unknown outcome, which takes its place.
+    /// Deletes an opening that has failed, unless another one was recorded since. `earlier`, an
+    /// opening whose outcome is still unknown, takes its place.
     ///
     /// # Errors
     ///
@@ -113,7 +113,7 @@ impl Store {
         &self,
         user: UserRef,
         opening: &PendingOpening,
-        left: Option<&PendingOpening>,
+        earlier: Option<&PendingOpening>,
     ) -> Result<(), Error> {
         run!(self, writer, |db| {
             sqlx::query(
@@ -121,7 +121,7 @@ impl Store {
             )
             .bind(user.0)
             .bind(text(opening))
-            .bind(left.map(text))
+            .bind(earlier.map(text))
             .execute(db)
             .await?
             .rows_affected()
@@ -162,7 +162,7 @@ mod tests {
     fn a_conversation_matches_any_attempt_within_minutes_of_clock_skew() {
         let opening = opening(1000, 2000);
 
-        for (began_at, may_be) in [
+        for (began_at, expected) in [
             (699, false),
             (700, true),
             (1500, true),
@@ -170,12 +170,12 @@ mod tests {
             (2301, false),
         ] {
             assert_eq!(
-                opening.may_have_begun(Some(at(began_at))),
-                may_be,
+                opening.may_have_created(Some(at(began_at))),
+                expected,
                 "{began_at}"
             );
         }
-        assert!(opening.may_have_begun(None));
+        assert!(opening.may_have_created(None));
     }
 
     #[test]

@@ -46,7 +46,7 @@ impl Store {
                           WHERE e.channel_id = c.channel_id AND e.delivery = 'pending' LIMIT $2) w) AS pending,
                      (SELECT COUNT(*) FROM (SELECT 1 FROM events e
                           WHERE e.channel_id = c.channel_id AND e.delivery = 'failed' LIMIT $2) w) AS failed,
-                     -- no index has those that were delivered, which are most of them
+                     -- no index covers delivered events, which are the majority
                      (SELECT COUNT(*) FROM (SELECT e.delivery FROM events e WHERE e.channel_id = c.channel_id
                           ORDER BY e.position DESC LIMIT $2) w WHERE w.delivery = 'delivered') AS delivered,
                      (SELECT COUNT(*) FROM (SELECT 1 FROM events e WHERE e.channel_id = c.channel_id
@@ -54,7 +54,7 @@ impl Store {
                  FROM (SELECT value ->> 'id' AS channel_id FROM json_each($1)) c",
             )
             .bind(channels)
-            .bind(i64::from(DeliveryCounts::MOST))
+            .bind(i64::from(DeliveryCounts::MAX))
             .fetch_all(db)
             .await?
         });
@@ -113,7 +113,7 @@ impl TryFrom<CountsRow> for DeliveryCounts {
     type Error = Error;
 
     fn try_from(row: CountsRow) -> Result<Self, Error> {
-        let number = |count| u32::try_from(count).unwrap_or(Self::MOST);
+        let number = |count| u32::try_from(count).unwrap_or(Self::MAX);
         Ok(Self {
             channel_id: row
                 .channel_id
@@ -131,7 +131,7 @@ impl TryFrom<Row> for RecentDelivery {
     type Error = Error;
 
     fn try_from(row: Row) -> Result<Self, Error> {
-        let last_try = row.attempted_at.map(|at| {
+        let last_attempt = row.attempted_at.map(|at| {
             Ok::<_, Error>(LastAttempt {
                 at: time(at)?,
                 status: row.status.and_then(|status| u16::try_from(status).ok()),
@@ -140,7 +140,7 @@ impl TryFrom<Row> for RecentDelivery {
         });
         Ok(Self {
             delivery: row.delivery.try_into()?,
-            last_try: last_try.transpose()?,
+            last_attempt: last_attempt.transpose()?,
         })
     }
 }

@@ -1,8 +1,8 @@
 //! Rejected notifications: their number for each account and reason, and the times of the first and
 //! the last one.
 //!
-//! Readers ask the database, so every replica and `doctor` report the same numbers. A row covers a
-//! run of rejections: after a day without one, the count starts again.
+//! Readers query the database, so every replica and `doctor` report the same numbers. A row covers
+//! a run of rejections: after a day without one, the count starts again.
 
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::types::ids::AccountId;
 use crate::types::rejection::Rejected;
 
 /// 1 day: after a pause of this length, the count starts again.
-const RUN: TimeDelta = TimeDelta::days(1);
+const RESET_AFTER: TimeDelta = TimeDelta::days(1);
 
 impl Store {
     /// Adds rejections to the counts.
@@ -21,8 +21,8 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer. Nothing is added then.
-    pub async fn add_rejections(&self, noted: &[Rejected]) -> Result<(), Error> {
-        let rows = batch(noted.iter().map(|rejected| {
+    pub async fn add_rejections(&self, rejections: &[Rejected]) -> Result<(), Error> {
+        let rows = batch(rejections.iter().map(|rejected| {
             json!({
                 "account": rejected.account_id.as_ref().map_or("", AccountId::as_str),
                 "reason": rejected.reason.as_str(),
@@ -37,7 +37,7 @@ impl Store {
                  SELECT value ->> 'account', value ->> 'reason', CAST(value ->> 'count' AS BIGINT),
                         CAST(value ->> 'first_at' AS BIGINT), CAST(value ->> 'last_at' AS BIGINT)
                  FROM json_each($1) WHERE true
-                 -- in one order, so that two replicas never wait for each other in a circle
+                 -- sorted, so that two replicas do not deadlock
                  ORDER BY 1, 2
                  ON CONFLICT (account_id, reason) DO UPDATE SET
                      count = excluded.count
@@ -50,7 +50,7 @@ impl Store {
                                     THEN excluded.last_at ELSE rejected_notifications.last_at END",
             )
             .bind(rows)
-            .bind(RUN.num_milliseconds())
+            .bind(RESET_AFTER.num_milliseconds())
             .execute(db)
             .await?
             .rows_affected()

@@ -88,7 +88,7 @@ impl Store {
         let removed = on!(tx, |db| {
             sqlx::query(concat!(
                 "DELETE FROM events WHERE channel_id = $1 AND position <= $4
-                 -- one that is to be delivered again since it was looked at stays
+                 -- an event that has become pending since the first statement stays
                  AND ",
                 removable!()
             ))

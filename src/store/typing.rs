@@ -1,5 +1,5 @@
 //! Typing users. Their state is stored, so that another replica can end it if the one that set it
-//! is gone.
+//! has died.
 
 use chrono::{DateTime, Utc};
 
@@ -97,7 +97,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn take_due_typing(
+    pub async fn claim_due_typing(
         &self,
         now: DateTime<Utc>,
         again_at: DateTime<Utc>,
@@ -107,7 +107,7 @@ impl Store {
             sqlx::query_as(
             "UPDATE users SET typing_until = $2, typing_sent_at = 0
              WHERE id IN (SELECT id FROM users WHERE typing_until <= $1 ORDER BY typing_until LIMIT $3)
-               -- looked at again once the row is ours: another replica may have been faster
+               -- checked again with the row locked: another replica may have claimed it
                AND typing_until <= $1
              RETURNING id, account_id, namespace, user_id",
         )

@@ -1,4 +1,4 @@
-//! User state: all that a request to the Cloud needs to know about its user.
+//! User state: the data about a user that a request to the Cloud needs.
 //!
 //! It is the only lookup that a message needs before it is sent, and it is batched over all
 //! users who write at that moment. It reads the user's row alone: whenever a conversation or one of
@@ -93,21 +93,20 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn user_state(&self, key: &UserKey) -> Result<Option<UserState>, Error> {
-        self.ask(UserStateQuery(key.clone())).await?.transpose()
+        self.run_batched(UserStateQuery(key.clone()))
+            .await?
+            .transpose()
     }
 }
 
 impl BatchedQuery for UserStateQuery {
     type Answer = Option<Result<UserState, Error>>;
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
         let rows: Vec<Row> = match &store.engine {
             Engine::Postgres(postgres) => {
                 let column = |of: fn(&UserKey) -> &str| -> Vec<&str> {
-                    questions
-                        .iter()
-                        .map(|UserStateQuery(key)| of(key))
-                        .collect()
+                    queries.iter().map(|UserStateQuery(key)| of(key)).collect()
                 };
                 let rows = sqlx::query_as(IN_POSTGRES)
                     .bind(column(|key| key.account_id.as_str()))
@@ -116,20 +115,20 @@ impl BatchedQuery for UserStateQuery {
                 postgres.run(async |db| rows.fetch_all(db).await).await?
             }
             Engine::Sqlite(sqlite) => {
-                let keys = questions
+                let keys = queries
                     .iter()
                     .map(|UserStateQuery(key)| json!([key.account_id, key.namespace, key.user_id]));
                 let keys: serde_json::Value = keys.collect();
                 let rows = sqlx::query_as(IN_SQLITE).bind(keys.to_string());
                 let rows = sqlite.look_up(async |db| rows.fetch_all(db).await);
-                store.health.note(rows.await)?
+                store.health.record(rows.await)?
             }
         };
         let rows = rows
             .into_iter()
             .map(|row| (row.0, UserState::try_from(row)));
         Ok(by_index(
-            questions.len(),
+            queries.len(),
             rows,
             |found: &mut Self::Answer, row| *found = Some(row),
         ))
@@ -144,7 +143,7 @@ impl TryFrom<Row> for UserState {
             row;
         let unreadable = |what| Error::Unreadable { what };
         let token = token.zip(key_id).zip(consumer_id);
-        let open = open.as_deref().map(noted).transpose();
+        let open = open.as_deref().map(parse_open_conversation).transpose();
         let time = |ms| DateTime::from_timestamp_millis(ms).ok_or(unreadable("time of typing"));
         let typing = match typing_sent_at.zip(typing_until) {
             None => None,
@@ -168,24 +167,24 @@ impl TryFrom<Row> for UserState {
 }
 
 /// Parses the open conversation from the user's row.
-pub(super) fn noted(text: &str) -> Result<OpenConversation, Error> {
-    let noted: OpenConversationJson =
+pub(super) fn parse_open_conversation(text: &str) -> Result<OpenConversation, Error> {
+    let json_form: OpenConversationJson =
         serde_json::from_str(text).map_err(|_| Error::Unreadable {
             what: "open conversation",
         })?;
-    Ok(noted.into())
+    Ok(json_form.into())
 }
 
 impl From<OpenConversationJson> for OpenConversation {
-    fn from(noted: OpenConversationJson) -> Self {
+    fn from(json_form: OpenConversationJson) -> Self {
         Self {
-            dialog: match noted.dialog {
+            dialog: match json_form.dialog {
                 None => CurrentDialog::Ended,
-                Some(id) if id.as_str() == noted.id.as_str() => CurrentDialog::Main,
+                Some(id) if id.as_str() == json_form.id.as_str() => CurrentDialog::Main,
                 Some(survey) => CurrentDialog::Survey(survey),
             },
-            id: noted.id,
-            features: noted.features,
+            id: json_form.id,
+            features: json_form.features,
         }
     }
 }

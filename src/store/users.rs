@@ -57,9 +57,9 @@ pub(super) struct StoredProfile(pub(super) Profile);
 impl TryFrom<Value> for StoredProfile {
     type Error = serde_json::Error;
 
-    fn try_from(mut kept: Value) -> Result<Self, serde_json::Error> {
-        profile::remove_impossible_days(&mut kept);
-        serde_json::from_value(kept).map(Self)
+    fn try_from(mut stored: Value) -> Result<Self, serde_json::Error> {
+        profile::remove_impossible_days(&mut stored);
+        serde_json::from_value(stored).map(Self)
     }
 }
 
@@ -93,7 +93,7 @@ impl Store {
     ///
     /// When the database does not answer.
     pub async fn ensure_user(&self, key: &UserKey, now: DateTime<Utc>) -> Result<UserRef, Error> {
-        self.ask(EnsureUser {
+        self.run_batched(EnsureUser {
             key: key.clone(),
             now,
         })
@@ -181,15 +181,15 @@ impl Store {
         &self,
         user: UserRef,
         read: &Sealed,
-        anew: &StoredToken,
+        resealed: &StoredToken,
         entry: Option<&Entry>,
     ) -> Result<bool, Error> {
         let mut tx = self.begin().await?;
         let rows = on!(tx, |db| sqlx::query(RESEAL_TOKEN)
             .bind(user.0)
             .bind(&read.0[..])
-            .bind(&anew.sealed.0[..])
-            .bind(&anew.key_id)
+            .bind(&resealed.sealed.0[..])
+            .bind(&resealed.key_id)
             .execute(db)
             .await?
             .rows_affected());
@@ -244,10 +244,10 @@ impl EnsureUser {
 impl BatchedQuery for EnsureUser {
     type Answer = UserRef;
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<UserRef>, Error> {
-        let mut found = rows_of(store, questions).await?;
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<UserRef>, Error> {
+        let mut found = rows_of(store, queries).await?;
         if found.contains(&None) {
-            let mut absent: Vec<_> = questions.iter().zip(&found).collect();
+            let mut absent: Vec<_> = queries.iter().zip(&found).collect();
             absent.retain(|(_, row)| row.is_none());
             // Every replica inserts in the same order, so that two replicas do not deadlock.
             absent.sort_by_key(|(it, _)| {
@@ -272,7 +272,7 @@ impl BatchedQuery for EnsureUser {
                 .await?
                 .rows_affected()
             });
-            found = rows_of(store, questions).await?;
+            found = rows_of(store, queries).await?;
         }
         // A user may have been erased between the insert and this read.
         let found = found.into_iter().map(|row| row.ok_or(Error::Contended));
@@ -281,8 +281,8 @@ impl BatchedQuery for EnsureUser {
 }
 
 /// Looks up the rows of users; `None` for a user without a row.
-async fn rows_of(store: &Store, questions: &[&EnsureUser]) -> Result<Vec<Option<UserRef>>, Error> {
-    let keys = batch(questions.iter().map(|it| it.row()));
+async fn rows_of(store: &Store, queries: &[&EnsureUser]) -> Result<Vec<Option<UserRef>>, Error> {
+    let keys = batch(queries.iter().map(|it| it.row()));
     let rows: Vec<(Option<i64>,)> = run!(store, readers, |db| sqlx::query_as(
         // The subquery makes this one index lookup per key, in the order of the keys.
         "SELECT (SELECT id FROM users

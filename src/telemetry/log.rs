@@ -50,8 +50,8 @@ pub enum BadFilter {
 impl FromStr for Format {
     type Err = UnknownFormat;
 
-    fn from_str(word: &str) -> Result<Self, UnknownFormat> {
-        match word {
+    fn from_str(text: &str) -> Result<Self, UnknownFormat> {
+        match text {
             "human" => Ok(Self::Human),
             "json" => Ok(Self::Json),
             _ => Err(UnknownFormat),
@@ -59,18 +59,18 @@ impl FromStr for Format {
     }
 }
 
-/// Creates the filter that `RUST_LOG` requests, or `usual` if it is not set.
+/// Creates the filter that `RUST_LOG` requests, or `default` if it is not set.
 ///
 /// # Errors
 ///
-/// The value of `RUST_LOG` is not understood. Nobody would notice if `usual` were used instead.
-pub(super) fn filter(usual: &'static str) -> Result<EnvFilter, BadFilter> {
+/// The value of `RUST_LOG` is not understood. A silent fallback to `default` would go unnoticed.
+pub(super) fn filter(default: &'static str) -> Result<EnvFilter, BadFilter> {
     match std::env::var(EnvFilter::DEFAULT_ENV) {
         Ok(text) if !text.trim().is_empty() => {
             EnvFilter::try_new(text).map_err(BadFilter::Malformed)
         }
         Err(std::env::VarError::NotUnicode(_)) => Err(BadFilter::NotUtf8),
-        Ok(_) | Err(_) => Ok(EnvFilter::new(usual)),
+        Ok(_) | Err(_) => Ok(EnvFilter::new(default)),
     }
 }
 
@@ -100,7 +100,7 @@ pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
 }
 
 /// Writes the reason why a command fails to standard error, whatever the filter says.
-pub fn tell_failure(format: Format, error: &str) {
+pub fn print_failure(format: Format, error: &str) {
     let line = match format {
         Format::Human => format!("error: {error}\n"),
         Format::Json => json::failure(error),
@@ -134,10 +134,10 @@ fn is_invisible(c: char) -> bool {
         | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Makes text from outside safe for channels and logs: one line of at most `most` characters.
-pub(crate) fn sanitize_line(text: &str, most: usize) -> String {
+/// Makes text from outside safe for channels and logs: one line of at most `max_chars` characters.
+pub(crate) fn sanitize_line(text: &str, max_chars: usize) -> String {
     let mut line = String::new();
-    for c in text.trim().chars().take(most) {
+    for c in text.trim().chars().take(max_chars) {
         if c.is_control() {
             line.push(' ');
         } else if is_escaped(c) {
@@ -146,7 +146,7 @@ pub(crate) fn sanitize_line(text: &str, most: usize) -> String {
             line.push(c);
         }
     }
-    line.chars().take(most).collect()
+    line.chars().take(max_chars).collect()
 }
 
 /// An error and its causes, in one line.

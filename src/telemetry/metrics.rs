@@ -78,17 +78,17 @@ const WAIT_BUCKETS: &[f64] = &[
 ];
 
 /// Bucket bounds in seconds for work that may wait for hours.
-const LAG: &[f64] = &[
+const LAG_BUCKETS: &[f64] = &[
     0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0, 300.0, 1800.0, 7200.0, 43200.0,
 ];
 
 /// Bucket bounds in seconds for a transaction. The Cloud waits for 2.5 s.
-const COMMIT: &[f64] = &[
+const COMMIT_BUCKETS: &[f64] = &[
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
 ];
 
 /// Bucket bounds for the number of changes that share a transaction.
-const BATCH: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+const BATCH_BUCKETS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
 const fn counter<const LABELS: usize>(
     name: &'static str,
@@ -224,7 +224,7 @@ pub const DELIVERY_ATTEMPTS: Histogram<2> = histogram(
 pub const DELIVERY_LAG: Histogram<1> = histogram(
     "liveperson_bridge_delivery_lag_seconds",
     &["channel"],
-    LAG,
+    LAG_BUCKETS,
     "Time from the storage of an event to its delivery",
 );
 
@@ -260,14 +260,14 @@ pub const CALLBACK_FAILURES: Gauge<1> = gauge(
 pub const CALLBACK_PAUSED: Gauge<1> = gauge(
     "liveperson_bridge_callback_paused",
     &["channel"],
-    "1 if the callback is paused after it answered 410, else 0",
+    "1 if the callback is paused, by an operator or because it answered 410; else 0",
 );
 
 /// The duration of transactions that store notifications.
 pub const WEBHOOK_COMMITS: Histogram<1> = histogram(
     "liveperson_bridge_webhook_commit_seconds",
     &["outcome"],
-    COMMIT,
+    COMMIT_BUCKETS,
     "Duration of transactions that store notifications of the Cloud: stored or failed",
 );
 
@@ -275,7 +275,7 @@ pub const WEBHOOK_COMMITS: Histogram<1> = histogram(
 pub const WEBHOOK_BATCHES: Histogram<0> = histogram(
     "liveperson_bridge_webhook_batch_changes",
     &[],
-    BATCH,
+    BATCH_BUCKETS,
     "Number of changes that share a transaction",
 );
 
@@ -389,7 +389,7 @@ mod tests {
 
     #[test]
     fn metric_names_follow_the_conventions_and_are_unique() {
-        for (place, metric) in ALL.iter().enumerate() {
+        for (index, metric) in ALL.iter().enumerate() {
             let ours = metric.name.starts_with("liveperson_bridge_");
             assert!(
                 ours || metric.name.starts_with("process_"),
@@ -398,7 +398,7 @@ mod tests {
             );
             let is_total = metric.name.ends_with("_total");
             assert_eq!(is_total, metric.kind == Kind::Counter, "{}", metric.name);
-            let others = ALL.iter().skip(place + 1);
+            let others = ALL.iter().skip(index + 1);
             assert!(others.into_iter().all(|other| other.name != metric.name));
         }
     }

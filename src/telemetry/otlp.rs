@@ -67,7 +67,7 @@ struct Spans(Arc<BatchSpanProcessor>);
 /// The data of a span that has not ended.
 #[derive(Debug)]
 struct OpenSpan {
-    began: SystemTime,
+    started_at: SystemTime,
     trace_id: TraceId,
     span_id: SpanId,
     parent_id: SpanId,
@@ -79,9 +79,9 @@ struct OpenSpan {
 #[derive(Debug)]
 struct LoggingExporter {
     exporter: SpanExporter,
-    began: Instant,
-    /// The number of seconds after `began` from which a failure is logged again.
-    next: AtomicI64,
+    started_at: Instant,
+    /// The number of seconds after `started_at` from which a failure is logged again.
+    next_log_at: AtomicI64,
 }
 
 impl Export {
@@ -98,8 +98,8 @@ impl Export {
         }
         let exporter = LoggingExporter {
             exporter: SpanExporter::builder().with_http().build()?,
-            began: Instant::now(),
-            next: AtomicI64::new(0),
+            started_at: Instant::now(),
+            next_log_at: AtomicI64::new(0),
         };
         let mut processor = BatchSpanProcessor::builder(exporter).build();
         let resource = Resource::builder()
@@ -139,7 +139,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
         let Some(span) = context.span(id) else { return };
         let mut open = OpenSpan {
-            began: SystemTime::now(),
+            started_at: SystemTime::now(),
             trace_id: TraceId::INVALID,
             span_id: SpanId::INVALID,
             parent_id: SpanId::INVALID,
@@ -165,13 +165,13 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Spans {
         };
         let open = span.extensions_mut().remove::<OpenSpan>();
         if let Some(open) = open {
-            self.0.on_end(open.ended(span.name()));
+            self.0.on_end(open.into_span_data(span.name()));
         }
     }
 }
 
 impl OpenSpan {
-    fn ended(self, name: &'static str) -> SpanData {
+    fn into_span_data(self, name: &'static str) -> SpanData {
         let kind = match name {
             "http.request" => SpanKind::Server,
             "http.send" => SpanKind::Client,
@@ -194,7 +194,7 @@ impl OpenSpan {
             parent_span_is_remote: kind != SpanKind::Client,
             name: self.name(name),
             span_kind: kind,
-            start_time: self.began,
+            start_time: self.started_at,
             end_time: SystemTime::now(),
             attributes: self.attributes,
             dropped_attributes_count: 0,
@@ -268,9 +268,9 @@ impl Exporter for LoggingExporter {
     async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
         let outcome = self.exporter.export(batch).await;
         if let Err(error) = &outcome {
-            let now = i64::try_from(self.began.elapsed().as_secs()).unwrap_or(i64::MAX);
-            if now >= self.next.load(Ordering::Relaxed) {
-                self.next
+            let now = i64::try_from(self.started_at.elapsed().as_secs()).unwrap_or(i64::MAX);
+            if now >= self.next_log_at.load(Ordering::Relaxed) {
+                self.next_log_at
                     .store(now + FAILURE_LOG_SECONDS, Ordering::Relaxed);
                 tracing::warn!(
                     error = error as &dyn std::error::Error,

@@ -113,7 +113,7 @@ impl Action {
 
     /// Returns the name under which the action is stored and found.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Self::RetryDelivery { .. } => "delivery.retry",
             Self::ReplayDeliveries { .. } => "deliveries.replay",
@@ -154,8 +154,8 @@ impl Action {
                 of_one_user,
                 count,
             } => json!({
-                "since": shown(since),
-                "until": until.as_ref().map(shown),
+                "since": format_time(since),
+                "until": until.as_ref().map(format_time),
                 "state": state,
                 "of_one_user": of_one_user,
                 "count": count,
@@ -226,7 +226,7 @@ impl Entry {
             at: self.at,
             actor: self.actor.to_string(),
             channel: self.channel_id.clone().map(String::from),
-            action: self.action.word().to_owned(),
+            action: self.action.name().to_owned(),
             subject: self.action.subject(),
             details: self.action.details(),
             request_id: self.request_id.clone(),
@@ -269,7 +269,7 @@ impl fmt::Display for Record {
             details,
             request_id,
         } = self;
-        write!(f, "{} {action} actor={actor}", shown(at))?;
+        write!(f, "{} {action} actor={actor}", format_time(at))?;
         for (name, value) in [
             ("channel", channel),
             ("subject", subject),
@@ -283,7 +283,7 @@ impl fmt::Display for Record {
     }
 }
 
-fn shown(at: &DateTime<Utc>) -> String {
+fn format_time(at: &DateTime<Utc>) -> String {
     at.to_rfc3339_opts(SecondsFormat::Millis, true)
 }
 
@@ -291,7 +291,7 @@ fn to_the_millisecond<S: serde::Serializer>(
     at: &DateTime<Utc>,
     serializer: S,
 ) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(&shown(at))
+    serializer.serialize_str(&format_time(at))
 }
 
 #[cfg(test)]

@@ -237,8 +237,8 @@ pub enum State {
 
 /// The cause of the end of a conversation: the Cloud's `closeReason` in lower case.
 ///
-/// It can be any text, since the Cloud's list is open. `CONSUMER` and `AGENT` have been seen, and
-/// others exist.
+/// It can be any text, since the Cloud's list is open-ended. `CONSUMER` and `AGENT` have been
+/// observed, and others exist.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CloseReason(pub String);
 
@@ -266,7 +266,7 @@ pub enum OpenedBy {
 pub enum Announced {
     /// Open.
     Opened,
-    /// Ended. After this notification the channel receives nothing more but a rating.
+    /// Ended. After this notification, the channel receives at most a rating.
     Closed,
 }
 
@@ -279,10 +279,10 @@ pub struct Closed {
     pub reason: Option<CloseReason>,
 }
 
-/// The changes to a conversation that a newer state of it brings.
+/// The changes to a conversation that a newer state brings.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConversationChange {
-    /// The time at which the Cloud made that state; `None` if the Cloud does not report it.
+    /// The Cloud's time of that state; `None` if the Cloud does not report it.
     pub updated_at: Option<DateTime<Utc>>,
     /// The state that the channel is notified of with this change.
     pub announced: Announced,

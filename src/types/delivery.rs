@@ -18,7 +18,7 @@ pub enum DeliveryState {
     Delivered,
     /// Given up: the channel refused the event, or the event grew too old.
     Failed,
-    /// Dropped: the event was of interest for a moment only, and that moment has passed.
+    /// Dropped: the event was short-lived and is out of date.
     Dropped,
 }
 
@@ -43,7 +43,7 @@ pub struct Delivery {
     pub failure: Option<String>,
 }
 
-/// An event with all that is known of its delivery.
+/// An event with the record of its delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRecord {
     /// Its position in the channel's event log.
@@ -109,7 +109,7 @@ pub struct DeliveryCounts {
 
 impl DeliveryCounts {
     /// 10,000: the number at which counting stops.
-    pub const MOST: u32 = 10_000;
+    pub const MAX: u32 = 10_000;
 }
 
 /// A delivery with its last attempt.
@@ -118,7 +118,7 @@ pub struct RecentDelivery {
     /// The delivery. The next page of a list begins before its position.
     pub delivery: Delivery,
     /// The last attempt; `None` if there was none.
-    pub last_try: Option<LastAttempt>,
+    pub last_attempt: Option<LastAttempt>,
 }
 
 /// The last attempt to deliver an event.

@@ -150,9 +150,9 @@ impl FromStr for EventId {
     }
 }
 
-/// A channel's choice of events.
+/// The events that a channel receives.
 #[derive(Debug, Clone)]
-pub struct Listener {
+pub struct Subscription {
     /// The types of event that the channel receives.
     pub events: Vec<EventType>,
     /// The age at which the delivery of an event is given up; `None` if the channel has no

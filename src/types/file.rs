@@ -120,38 +120,38 @@ impl FileType {
     /// it is `application/octet-stream`.
     #[must_use]
     pub fn media_type(&self) -> &'static str {
-        self.known()
+        self.kind()
             .map_or("application/octet-stream", |kind| kind.media_type)
     }
 
     /// Returns the file name extension of this type, without the dot.
     #[must_use]
     pub fn extension(&self) -> &'static str {
-        self.known().map_or("bin", |kind| kind.extension)
+        self.kind().map_or("bin", |kind| kind.extension)
     }
 
-    fn known(&self) -> Option<&'static Kind> {
-        let is_this = |word: &&str| word.eq_ignore_ascii_case(&self.0);
-        KINDS.iter().find(|kind| kind.words.iter().any(is_this))
+    fn kind(&self) -> Option<&'static Kind> {
+        let is_this = |name: &&str| name.eq_ignore_ascii_case(&self.0);
+        KINDS.iter().find(|kind| kind.names.iter().any(is_this))
     }
 }
 
 /// A file type that is passed on with its own media type.
 struct Kind {
     /// The Cloud's names for it, in capitals.
-    words: &'static [&'static str],
+    names: &'static [&'static str],
     media_type: &'static str,
     /// The file name extension, without the dot.
     extension: &'static str,
 }
 
 const fn kind(
-    words: &'static [&'static str],
+    names: &'static [&'static str],
     media_type: &'static str,
     extension: &'static str,
 ) -> Kind {
     Kind {
-        words,
+        names,
         media_type,
         extension,
     }
@@ -225,8 +225,8 @@ impl From<ImageType> for FileType {
 }
 
 impl From<String> for FileType {
-    fn from(word: String) -> Self {
-        Self(word)
+    fn from(name: String) -> Self {
+        Self(name)
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
 
     #[test]
     fn an_unknown_file_type_is_served_as_octet_stream() {
-        for (word, media_type, extension) in [
+        for (name, media_type, extension) in [
             ("JPG", "image/jpeg", "jpg"),
             ("jpeg", "image/jpeg", "jpg"),
             ("PDF", "application/pdf", "pdf"),
@@ -288,7 +288,7 @@ mod tests {
             ("PDF\r\nX: y", "application/octet-stream", "bin"),
             ("../../x", "application/octet-stream", "bin"),
         ] {
-            let kind = FileType::from(word.to_owned());
+            let kind = FileType::from(name.to_owned());
             assert_eq!(
                 (kind.media_type(), kind.extension()),
                 (media_type, extension)
@@ -298,13 +298,13 @@ mod tests {
 
     #[test]
     fn file_types_that_browsers_run_are_served_as_octet_stream() {
-        for word in [
+        for name in [
             "HTML", "HTM", "XHTML", "XHT", "SHTML", "MHTML", "MHT", "SVG", "SVGZ", "XML", "XSL",
             "XSLT", "JS", "MJS", "JSON", "CSS", "WASM", "SWF", "HTA", "EXE", "BAT", "SH", "PHP",
             "EML", "DOCM", "XLSM", "PPTM",
         ] {
-            for word in [word.to_owned(), word.to_lowercase()] {
-                let kind = FileType::from(word);
+            for name in [name.to_owned(), name.to_lowercase()] {
+                let kind = FileType::from(name);
                 assert_eq!(kind.media_type(), "application/octet-stream", "{kind:?}");
                 assert_eq!(kind.extension(), "bin", "{kind:?}");
             }
@@ -316,13 +316,13 @@ mod tests {
         let manual = include_str!("../../docs/files.md");
 
         for kind in KINDS {
-            let words = kind.words.join("`, `");
+            let names = kind.names.join("`, `");
             let Kind {
                 media_type,
                 extension,
                 ..
             } = kind;
-            let row = format!("| `{words}` | `{media_type}` | `.{extension}` |\n");
+            let row = format!("| `{names}` | `{media_type}` | `.{extension}` |\n");
             assert!(manual.contains(&row), "{row}");
         }
         let rows = manual.lines().filter(|line| line.starts_with("| `"));

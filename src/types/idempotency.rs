@@ -91,7 +91,7 @@ impl Fingerprint {
 
 /// A response that is stored for retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
+pub struct StoredResponse {
     /// The HTTP status.
     pub status: u16,
     /// The names and values of the headers.

@@ -74,8 +74,8 @@ macro_rules! checked_id {
     };
 }
 
-/// True for the two segments that a URL drops from its path (RFC 3986, section 5.2.4). Browsers and
-/// many libraries drop them even if they are percent-encoded, so nothing with such a name has a
+/// True for the two segments that URL parsers drop from a path (RFC 3986, section 5.2.4). Browsers
+/// and many libraries drop them even if they are percent-encoded, so nothing with such a name has a
 /// working URL.
 fn is_dot_segment(text: &str) -> bool {
     matches!(text, "." | "..")

@@ -166,8 +166,8 @@ mod tests {
             prop_assert_eq!(segments.len(), 6);
             prop_assert_eq!(&segments[..3], &["a", "v1", "users"]);
             prop_assert_eq!(&segments[4..], &["files", FILE]);
-            let led_to = percent_decode_str(segments[3]).decode_utf8().unwrap();
-            prop_assert_eq!(led_to, user_id.as_str());
+            let decoded = percent_decode_str(segments[3]).decode_utf8().unwrap();
+            prop_assert_eq!(decoded, user_id.as_str());
             prop_assert!(is_path(url.path()));
         }
     }

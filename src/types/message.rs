@@ -63,10 +63,10 @@ impl Digest {
         Self::of("file", relative_path)
     }
 
-    fn of(kind: &str, matter: &str) -> Self {
+    fn of(kind: &str, content: &str) -> Self {
         let mut hasher = Sha256::new();
         hasher.update(kind.as_bytes());
-        hasher.update(matter.as_bytes());
+        hasher.update(content.as_bytes());
         Self(URL_SAFE_NO_PAD.encode(hasher.finalize()))
     }
 }

@@ -3,7 +3,7 @@
 //! To add a code:
 //!
 //! 1. Add a line to the table. Add the code to `is_for_operators`, or to the exceptions in
-//!    `nothing_done`, if it belongs there.
+//!    `had_no_effect`, if it belongs there.
 //! 2. Add the error of `bridge` (`error.rs`) with its text in `api/problem.rs`, or map an error of
 //!    `api` to the code.
 //! 3. Name the operations that can return it (`describe_problems` in `api/openapi.rs`; all of them
@@ -113,7 +113,7 @@ impl Code {
     /// True if the request had no effect. It may then be processed again under the same idempotency
     /// key.
     #[must_use]
-    pub const fn nothing_done(self) -> bool {
+    pub const fn had_no_effect(self) -> bool {
         !matches!(self, Self::InternalError | Self::CloudOutcomeUnknown)
     }
 }

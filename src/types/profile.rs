@@ -180,7 +180,7 @@ macro_rules! take_newer {
 }
 
 impl Profile {
-    /// Takes over every member that `newer` has and leaves the others. Lists are replaced whole.
+    /// Replaces every member that `newer` has. Lists are replaced as a whole.
     pub fn merge(&mut self, newer: Self) {
         take_newer!(
             self, newer, first_name, last_name, gender, birth_date, language, company, contacts
@@ -219,13 +219,13 @@ impl Customer {
 
 /// Removes the days that are no longer valid from a stored profile. Earlier versions accepted days
 /// of any year, and a profile with such a day could not be read.
-pub fn remove_impossible_days(kept: &mut Value) {
+pub fn remove_impossible_days(stored: &mut Value) {
     for (object, name) in [
         ("", "birth_date"),
         ("/customer", "last_payment_date"),
         ("/customer", "registration_date"),
     ] {
-        let members = kept.pointer_mut(object).and_then(Value::as_object_mut);
+        let members = stored.pointer_mut(object).and_then(Value::as_object_mut);
         if let Some(members) = members
             && let Some(day) = members.get(name)
             && Day::deserialize(day).is_err()
@@ -279,15 +279,15 @@ mod tests {
 
     #[test]
     fn only_impossible_dates_are_removed_from_a_profile() {
-        let mut kept = json!({
+        let mut stored = json!({
             "first_name": "Ada", "birth_date": "+12345-01-01",
             "customer": {"type": "vip", "last_payment_date": "-0001-01-01", "registration_date": "2013-05-01"},
         });
 
-        remove_impossible_days(&mut kept);
+        remove_impossible_days(&mut stored);
 
         assert_eq!(
-            kept,
+            stored,
             json!({"first_name": "Ada", "customer": {"type": "vip", "registration_date": "2013-05-01"}})
         );
         for mut other in [json!({}), json!(null), json!([1]), json!({"customer": 1})] {

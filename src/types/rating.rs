@@ -80,18 +80,18 @@ impl TryFrom<RatingMembers> for Rating {
                 expected: "csat from 1 to 5",
             });
         }
-        let given = match (csat, fcr) {
+        let derived = match (csat, fcr) {
             (Some(_), Some(_)) => Some(RatingStatus::Filled),
             (None, None) => None,
             _ => Some(RatingStatus::PartiallyFilled),
         };
-        let status = match (status, given) {
+        let status = match (status, derived) {
             (None, None) => {
                 return Err(Invalid {
                     expected: "csat, fcr, or status: skipped",
                 });
             }
-            (Some(RatingStatus::Filled), given) if given != Some(RatingStatus::Filled) => {
+            (Some(RatingStatus::Filled), derived) if derived != Some(RatingStatus::Filled) => {
                 return Err(Invalid {
                     expected: "csat and fcr with status: filled",
                 });

@@ -10,8 +10,8 @@ use super::ids::{AccountId, Invalid};
 /// 4 days: the age from which a notification is rejected. The Cloud repeats a notification for 3
 /// days at most.
 ///
-/// Repeats are recognized for longer than that, so that no notification counts twice, however late
-/// it comes. Source: vendor's Webhooks documentation, "Retry policy".
+/// Repeats are recognized for longer than that, so that no notification is processed twice, however
+/// late it arrives. Source: vendor's Webhooks documentation, "Retry policy".
 pub const OLDEST_NOTIFICATION: TimeDelta = TimeDelta::days(4);
 
 /// The reason why a notification was rejected.

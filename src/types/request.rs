@@ -10,7 +10,7 @@ use super::message::{MessageId, Sequence};
 /// The progress of a queued request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RequestState {
-    /// It is to be sent.
+    /// It is waiting to be sent.
     Waiting,
     /// An attempt has begun. If another replica now holds the lane's lease, that attempt has
     /// stopped.

@@ -1,5 +1,5 @@
-//! Sketches of texts: short summaries that tell an altered copy of a text from another text,
-//! without storing either text.
+//! Sketches of texts: short summaries that distinguish an altered copy of a text from a different
+//! text, without storing either.
 //!
 //! The Cloud can echo a user's text altered: with masked numbers, trimmed, or escaped for HTML. A
 //! sketch stores hashes of the words and numbers, or a sample of them if there are many. It is a
@@ -15,10 +15,10 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::ids::Invalid;
 
 /// The maximum number of words in a sample.
-const WORDS: usize = 16;
+const MAX_WORDS: usize = 16;
 
 /// The maximum number of numbers in a sample.
-const NUMBERS: usize = 8;
+const MAX_NUMBERS: usize = 8;
 
 /// The length of a hash in bytes. With 16 words in each of two texts, one in 65,000 pairs of texts
 /// shares a hash by chance.
@@ -26,13 +26,13 @@ const HASH_BYTES: usize = 3;
 
 /// The maximum number of times that a text is unescaped: once for its author, once for the Cloud,
 /// and once more. The limit is low, since a hostile text can cause that many passes.
-const ESCAPES: u32 = 3;
+const MAX_UNESCAPES: u32 = 3;
 
-/// The characters that replace what is masked.
+/// The characters that replace masked text.
 const MASKS: &str = "*•●█＊∗#";
 
 /// The minimum number of mask characters that can stand for a number.
-const FEWEST_MASKED: usize = 3;
+const MIN_MASKED: usize = 3;
 
 /// A summary of a text's words, numbers and masked characters.
 ///
@@ -46,8 +46,8 @@ const FEWEST_MASKED: usize = 3;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Sketch {
-    words: Sample<WORDS>,
-    numbers: Sample<NUMBERS>,
+    words: Sample<MAX_WORDS>,
+    numbers: Sample<MAX_NUMBERS>,
     /// The number of mask characters.
     masked: usize,
     /// The number of letters, digits and mask characters.
@@ -112,15 +112,15 @@ impl Sketch {
     /// True if this can be an altered copy of the original.
     ///
     /// If characters are masked, all remaining words must be words of the original. If nothing
-    /// remains, the original must contain numbers, which are usually what is masked, or the mask
-    /// must be long enough for the whole text. If nothing is masked, words and numbers must be the
-    /// same, and there must be some.
+    /// remains, the original must contain numbers, the usual target of masking, or the mask must be
+    /// long enough for the whole text. If nothing is masked, words and numbers must be the same,
+    /// and there must be some.
     #[must_use]
     pub fn may_be_altered_from(&self, original: &Self) -> bool {
         let words = self.words.overlap(&original.words);
         let numbers = self.numbers.overlap(&original.numbers);
         if self.masked > original.masked {
-            let hides_number = numbers.original > 0 && self.masked >= FEWEST_MASKED;
+            let hides_number = numbers.original > 0 && self.masked >= MIN_MASKED;
             let is_plausible =
                 words.copy + numbers.copy > 0 || hides_number || self.masked >= original.length;
             return is_plausible && words.shared == words.copy;
@@ -168,20 +168,20 @@ impl<const K: usize> Sample<K> {
 
     /// Returns the last hash that the sample covers. A full sample says nothing about hashes beyond
     /// its last one.
-    fn reach(&self) -> [u8; HASH_BYTES] {
+    fn last_covered(&self) -> [u8; HASH_BYTES] {
         let last = self.0.last().filter(|_| self.0.len() == K);
         last.copied().unwrap_or([u8::MAX; HASH_BYTES])
     }
 
     fn overlap(&self, original: &Self) -> Overlap {
-        let reach = self.reach().min(original.reach());
-        let within = |sample: &Self| sample.0.range(..=reach).count();
+        let end = self.last_covered().min(original.last_covered());
+        let within = |sample: &Self| sample.0.range(..=end).count();
         Overlap {
             copy: within(self),
             original: within(original),
             shared: self
                 .0
-                .range(..=reach)
+                .range(..=end)
                 .filter(|it| original.0.contains(*it))
                 .count(),
         }
@@ -245,15 +245,15 @@ impl FromStr for Sketch {
 /// white space within by one space, and decodes HTML entities, even if they were encoded twice.
 pub(super) fn canonical(text: &str) -> Cow<'_, str> {
     let mut decoded = Cow::Borrowed(text);
-    for _ in 0..ESCAPES {
+    for _ in 0..MAX_UNESCAPES {
         if !decoded.contains('&') {
             break;
         }
-        let again = html_escape::decode_html_entities(&decoded).into_owned();
-        if again == decoded {
+        let unescaped = html_escape::decode_html_entities(&decoded).into_owned();
+        if unescaped == decoded {
             break;
         }
-        decoded = Cow::Owned(again);
+        decoded = Cow::Owned(unescaped);
     }
     let is_plain = |text: &str| {
         let mut after_space = true;

@@ -86,12 +86,12 @@ pub struct Health {
     /// The hosts that have been looked up.
     pub hosts: Vec<KnownHost>,
     /// The hosts with an open circuit breaker, among the hosts that were called recently.
-    pub away: Vec<UnavailableHost>,
+    pub unavailable_hosts: Vec<UnavailableHost>,
     /// The times of the current `AppJWT`, without which nothing is sent; `None` until it is first
     /// needed.
     pub app_token: Option<TokenTimes>,
     /// The last fault, if there was one.
-    pub last_trouble: Option<LastError>,
+    pub last_error: Option<LastError>,
 }
 
 /// The host of a service of the Cloud.

@@ -1,5 +1,5 @@
-//! The repair of JSON with unpaired surrogates. Many programs count text in UTF-16 units. A text
-//! that they cut to a length can end with half an emoji, which JSON parsers refuse.
+//! The repair of JSON with unpaired surrogates. Many programs count text in UTF-16 units. If they
+//! truncate a text, it can end with half an emoji, which JSON parsers refuse.
 
 /// Replaces each escaped surrogate without its pair by the replacement character, U+FFFD. Both
 /// escapes have the same length, so the position of any other error stays the same.
@@ -11,15 +11,15 @@
 /// ```
 #[must_use]
 pub fn replace_unpaired(json: &str) -> String {
-    let mut mended = String::with_capacity(json.len());
+    let mut repaired = String::with_capacity(json.len());
     let mut rest = json;
     while let Some((before, escape)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
-        mended.push_str(before);
-        let follows = || escape.get(6..).and_then(unit);
-        let length = match unit(escape) {
-            Some(0xD800..=0xDBFF) if matches!(follows(), Some(0xDC00..=0xDFFF)) => 12,
+        repaired.push_str(before);
+        let next = || escape.get(6..).and_then(utf16_unit);
+        let length = match utf16_unit(escape) {
+            Some(0xD800..=0xDBFF) if matches!(next(), Some(0xDC00..=0xDFFF)) => 12,
             Some(0xD800..=0xDFFF) => {
-                mended.push_str("\\ufffd");
+                repaired.push_str("\\ufffd");
                 rest = escape.get(6..).unwrap_or_default();
                 continue;
             }
@@ -27,15 +27,15 @@ pub fn replace_unpaired(json: &str) -> String {
         };
         // An incomplete or broken escape is left to the JSON parser, which refuses it.
         let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
-        mended.push_str(escape);
+        repaired.push_str(escape);
         rest = after;
     }
-    mended.push_str(rest);
-    mended
+    repaired.push_str(rest);
+    repaired
 }
 
 /// Returns the UTF-16 unit of the escape with which a text begins.
-fn unit(text: &str) -> Option<u16> {
+fn utf16_unit(text: &str) -> Option<u16> {
     let digits = text.strip_prefix("\\u")?.get(..4)?;
     u16::from_str_radix(digits, 16).ok()
 }
@@ -49,7 +49,7 @@ mod tests {
 
     #[test]
     fn lone_surrogates_are_replaced_and_pairs_stay() {
-        for (json, mended) in [
+        for (json, repaired) in [
             (r#""\ud83d\udc4d""#, r#""\ud83d\udc4d""#),
             (r#""a\ud83d""#, r#""a\ufffd""#),
             (r#""\udc4d!""#, r#""\ufffd!""#),
@@ -62,7 +62,7 @@ mod tests {
             ("\\", "\\"),
             ("", ""),
         ] {
-            assert_eq!(replace_unpaired(json), mended);
+            assert_eq!(replace_unpaired(json), repaired);
         }
     }
 
@@ -72,12 +72,12 @@ mod tests {
             text in any::<String>(),
             units in prop::collection::vec(any::<u16>(), 0..20),
         ) {
-            let sound = serde_json::to_string(&text).unwrap();
+            let valid = serde_json::to_string(&text).unwrap();
             let escapes: Vec<_> = units.iter().map(|unit| format!("\\u{unit:04x}")).collect();
 
-            prop_assert_eq!(replace_unpaired(&sound), sound);
-            let mended = replace_unpaired(&format!("\"{}\"", escapes.concat()));
-            let read: Value = serde_json::from_str(&mended).unwrap();
+            prop_assert_eq!(replace_unpaired(&valid), valid);
+            let repaired = replace_unpaired(&format!("\"{}\"", escapes.concat()));
+            let read: Value = serde_json::from_str(&repaired).unwrap();
             prop_assert_eq!(read, String::from_utf16_lossy(&units));
         }
 

@@ -36,7 +36,7 @@ impl TryFrom<String> for Day {
     fn try_from(text: String) -> Result<Self, Invalid> {
         // The library also accepts signs, more or fewer digits, and spaces.
         let is_plain = text.len() == 10
-            && text.bytes().zip(0..).all(|(byte, place)| match place {
+            && text.bytes().zip(0..).all(|(byte, index)| match index {
                 4 | 7 => byte == b'-',
                 _ => byte.is_ascii_digit(),
             });

@@ -64,11 +64,11 @@ pub struct TraceContext {
 }
 
 impl Trace {
-    /// Continues the request id and the trace of the caller. If the id is missing or malformed, it
-    /// is made from `fresh`; if the trace is, a new one begins.
+    /// Continues the request id and the trace of the caller. Instead of a missing or malformed id,
+    /// one is made from `fresh`. Instead of a missing or malformed trace, a new one begins.
     ///
     /// A request id of 1 to 128 visible ASCII characters is accepted. The trace id and flags of a
-    /// valid `traceparent` are kept. The span id is new, as the W3C recommendation requires of a
+    /// valid `traceparent` are copied. The span id is new, as the W3C recommendation requires of a
     /// participant.
     #[must_use]
     pub fn continue_from(request_id: Option<&str>, traceparent: Option<&str>, fresh: Uuid) -> Self {
@@ -145,7 +145,7 @@ impl Trace {
         value
     }
 
-    /// Returns the value of the `tracestate` header for those calls.
+    /// Returns the value of the `tracestate` header for calls that this request causes.
     #[must_use]
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref()
@@ -252,19 +252,19 @@ mod tests {
 
     #[test]
     fn unknown_trace_flags_are_not_passed_on() {
-        for (given, passed) in [
+        for (received, passed) in [
             ("00", "00"),
             ("01", "01"),
             ("03", "03"),
             ("ff", "03"),
             ("fc", "00"),
         ] {
-            let traceparent = format!("{}{given}", TRACEPARENT.strip_suffix("00").unwrap());
+            let traceparent = format!("{}{received}", TRACEPARENT.strip_suffix("00").unwrap());
             let trace = Trace::continue_from(None, Some(&traceparent), Uuid::nil());
 
             assert!(
                 trace.traceparent().ends_with(&format!("-{passed}")),
-                "{given}"
+                "{received}"
             );
             assert_eq!(trace.is_sampled(), passed != "00");
         }

@@ -4,7 +4,7 @@
 //! task writes. While it writes, notifications queue up, and the next transaction takes all of
 //! them. The same task matches unmatched changes in four cases: after an opening, after a new
 //! dialog, after it has stored an unmatched change (the mapping may have been created meanwhile),
-//! and every few seconds for what a failed replica has left.
+//! and every few seconds for changes that a failed replica left behind.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,40 +19,40 @@ use super::interpreter::{BatchTranslator, Interpreter};
 use super::notification_lag::LagTracker;
 use super::wire::Change;
 use crate::clock::SharedClock;
-use crate::store::{self, Admission, Arrival, ChangesTx, Fate, Store, gather};
+use crate::store::{self, Admission, Arrival, ArrivalOutcome, ChangesTx, Store, gather};
 use crate::telemetry::metrics::{
     MATCHED_LATER, Metrics, WEBHOOK_BATCHES, WEBHOOK_CHANGES, WEBHOOK_COMMITS,
 };
 use crate::types::ids::{AccountId, ConversationId};
 
-/// 4,096: the limit of notifications that wait for the writer. Beyond it the Cloud is asked to send
-/// again.
-const QUEUE: usize = 4096;
+/// 4,096: the limit of notifications that wait for the writer. Beyond it, the Cloud is asked to
+/// send them again.
+const MAX_QUEUED: usize = 4096;
 
-/// 64 MiB: the limit of their bytes. They count even if the request that waited for them is gone.
-const QUEUE_BYTES: usize = 64 * 1024 * 1024;
+/// 64 MiB: the limit of their bytes. They count even after their request was cancelled.
+const MAX_QUEUED_BYTES: usize = 64 * 1024 * 1024;
 
 /// 256: the limit of changes in one transaction. A larger one gains little and holds its locks
 /// longer.
-const BATCH: usize = 256;
+const MAX_BATCH: usize = 256;
 
 /// 1 MiB: the limit of bytes of the changes in one transaction.
-const BATCH_BYTES: usize = 1024 * 1024;
+const MAX_BATCH_BYTES: usize = 1024 * 1024;
 
 /// 500 ms: a transaction that fails within this time is attempted again at once. The Cloud waits
 /// for 2.5 s.
-const AT_ONCE: Duration = Duration::from_millis(500);
+const RETRY_WITHIN: Duration = Duration::from_millis(500);
 
 /// 5 s: the interval at which a replica looks for stored changes that can be matched by now.
-const SWEEP: Duration = Duration::from_secs(5);
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// 30 s: the age up to which the sweep looks. It spans several sweeps, so that a failed one loses
-/// nothing.
+/// 30 s: the age up to which a sweep finds changes. It spans several sweeps, so that a failed one
+/// misses nothing.
 const SWEEP_WINDOW: TimeDelta = TimeDelta::seconds(30);
 
-/// 2 minutes: the time that a message waits until the Cloud reports the kind of its dialog. The
-/// Cloud reports the kind when it creates the dialog, and at first repeats a lost notification
-/// within a minute.
+/// 2 minutes: the longest time that a message waits for the Cloud to report the kind of its dialog.
+/// The Cloud reports the kind when it creates the dialog, and repeats a lost notification within a
+/// minute.
 const WITHHOLD_FOR: TimeDelta = TimeDelta::minutes(2);
 
 /// 500: the limit of conversations and dialogs that one sweep handles.
@@ -60,24 +60,24 @@ const SWEEP_LIMIT: u32 = 500;
 
 /// A change with the data that the store needs.
 #[derive(Debug)]
-pub(super) struct Read {
+pub(super) struct IncomingChange {
     pub(super) arrival: Arrival,
     pub(super) change: Change,
 }
 
 #[derive(Debug)]
 pub(super) struct QueuedNotification {
-    changes: Vec<Read>,
+    changes: Vec<IncomingChange>,
     /// The permit for its part of the queue's bytes.
-    weight: OwnedSemaphorePermit,
-    done: oneshot::Sender<Result<(), Error>>,
+    permit: OwnedSemaphorePermit,
+    reply: oneshot::Sender<Result<(), Error>>,
 }
 
 /// The sending side of the inbox. Clones share one queue.
 #[derive(Debug, Clone)]
 pub struct Inbox {
     queue: mpsc::Sender<QueuedNotification>,
-    room: Arc<Semaphore>,
+    byte_permits: Arc<Semaphore>,
 }
 
 /// The task that writes changes to the store.
@@ -86,7 +86,7 @@ pub struct Writer {
     clock: SharedClock,
     metrics: Metrics,
     interpreter: Interpreter,
-    waiting: mpsc::Receiver<QueuedNotification>,
+    queue: mpsc::Receiver<QueuedNotification>,
     opened: mpsc::Receiver<ConversationId>,
     /// The notification lag of each account.
     lags: HashMap<AccountId, LagTracker>,
@@ -103,38 +103,43 @@ impl Inbox {
         interpreter: Interpreter,
         opened: mpsc::Receiver<ConversationId>,
     ) -> (Self, Writer) {
-        let (inbox, waiting) = Self::queue();
+        let (inbox, queue) = Self::channel();
         let writer = Writer {
             store,
             clock,
             metrics,
             interpreter,
-            waiting,
+            queue,
             opened,
             lags: HashMap::new(),
         };
         (inbox, writer)
     }
 
-    pub(super) fn queue() -> (Self, mpsc::Receiver<QueuedNotification>) {
-        let (queue, waiting) = mpsc::channel(QUEUE);
-        let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        (Self { queue, room }, waiting)
+    pub(super) fn channel() -> (Self, mpsc::Receiver<QueuedNotification>) {
+        let (queue, queued) = mpsc::channel(MAX_QUEUED);
+        let byte_permits = Arc::new(Semaphore::new(MAX_QUEUED_BYTES));
+        let inbox = Self {
+            queue,
+            byte_permits,
+        };
+        (inbox, queued)
     }
 
     /// Queues changes, and returns once they are stored.
-    pub(super) async fn take(&self, changes: Vec<Read>) -> Result<(), Error> {
-        let bytes: usize = changes.iter().map(|read| read.arrival.body.len()).sum();
+    pub(super) async fn submit(&self, changes: Vec<IncomingChange>) -> Result<(), Error> {
+        let bytes: usize = changes.iter().map(|it| it.arrival.body.len()).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        let weight = Arc::clone(&self.room).try_acquire_many_owned(bytes);
-        let weight = weight.map_err(|_| Error::Full)?;
-        let (done, stored) = oneshot::channel();
-        let waiting = QueuedNotification {
+        let permit = Arc::clone(&self.byte_permits).try_acquire_many_owned(bytes);
+        let permit = permit.map_err(|_| Error::Full)?;
+        let (reply, stored) = oneshot::channel();
+        let notification = QueuedNotification {
             changes,
-            weight,
-            done,
+            permit,
+            reply,
         };
-        self.queue.try_send(waiting).map_err(|error| match error {
+        let queued = self.queue.try_send(notification);
+        queued.map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Full,
             mpsc::error::TrySendError::Closed(_) => Error::Stopping,
         })?;
@@ -143,9 +148,9 @@ impl Inbox {
 }
 
 impl Writer {
-    /// Writes until all senders are gone.
+    /// Writes until all senders are dropped.
     pub async fn run(mut self) {
-        let mut sweeps = interval(SWEEP.mul_f64(rand::random_range(0.8..1.2)));
+        let mut sweeps = interval(SWEEP_INTERVAL.mul_f64(rand::random_range(0.8..1.2)));
         sweeps.set_missed_tick_behavior(MissedTickBehavior::Delay);
         // Conversations and dialogs that may have stored changes to match.
         let mut subjects = BTreeSet::new();
@@ -154,7 +159,7 @@ impl Writer {
             tokio::select! {
                 biased;
                 _ = sweeps.tick() => {
-                    // The latest lag may not be stored yet, if it came less than a second after the
+                    // The latest lag is not stored yet if it came less than a second after the
                     // previous one.
                     self.save_lags().await;
                     // This work depends on the time, so it waits while the clock is ahead.
@@ -163,67 +168,69 @@ impl Writer {
                         subjects.extend(self.retry_postponed().await);
                     }
                 }
-                waiting = self.waiting.recv() => match waiting {
-                    Some(waiting) => batch.push(waiting),
+                notification = self.queue.recv() => match notification {
+                    Some(notification) => batch.push(notification),
                     None => return,
                 },
                 Some(conversation_id) = self.opened.recv() => {
                     subjects.insert(conversation_id.as_str().to_owned());
                 }
-                // Nothing new has arrived, but there are conversations to look at again.
+                // Nothing new has arrived, but some subjects must be matched again.
                 () = std::future::ready(()), if !subjects.is_empty() => {}
             }
-            gather(BATCH, || self.waiting.len()).await;
+            gather(MAX_BATCH, || self.queue.len()).await;
             while !batch.is_full() {
-                match self.waiting.try_recv() {
-                    Ok(waiting) => batch.push(waiting),
+                match self.queue.try_recv() {
+                    Ok(notification) => batch.push(notification),
                     Err(_) => break,
                 }
             }
             while let Ok(conversation_id) = self.opened.try_recv() {
                 subjects.insert(conversation_id.as_str().to_owned());
             }
-            let appeared: Vec<_> = std::mem::take(&mut subjects).into_iter().collect();
-            subjects.extend(self.write(batch, &appeared).await);
+            let to_match: Vec<_> = std::mem::take(&mut subjects).into_iter().collect();
+            subjects.extend(self.write(batch, &to_match).await);
         }
     }
 
-    /// Stores a batch, answers the requests that wait, and returns the conversations to look at
+    /// Stores a batch, answers the requests that wait for it, and returns the subjects to match
     /// again.
-    async fn write(&mut self, batch: Batch, appeared: &[String]) -> Vec<String> {
-        if batch.arrivals.is_empty() && appeared.is_empty() {
-            batch.done(&Ok(()));
+    async fn write(&mut self, batch: Batch, subjects: &[String]) -> Vec<String> {
+        if batch.arrivals.is_empty() && subjects.is_empty() {
+            batch.reply(&Ok(()));
             return Vec::new();
         }
-        let reading = self.interpreter.reading(&batch.arrivals, &batch.changes);
+        let translator = self
+            .interpreter
+            .batch_translator(&batch.arrivals, &batch.changes);
         // A second attempt at once: two replicas may have been in conflict, a user may have been
         // erased meanwhile, or the database may have restarted. An attempt that took long is not
         // repeated.
         let begun = Instant::now();
-        let mut outcome = self.admit(&batch, appeared, &reading).await;
-        if outcome.is_err() && begun.elapsed() < AT_ONCE {
-            outcome = self.admit(&batch, appeared, &reading).await;
+        let mut outcome = self.admit(&batch, subjects, &translator).await;
+        if outcome.is_err() && begun.elapsed() < RETRY_WITHIN {
+            outcome = self.admit(&batch, subjects, &translator).await;
         }
         self.count(&batch, begun, outcome.as_ref().ok());
         match outcome {
             Ok(admission) => {
                 log(&admission);
                 self.record(&batch);
-                batch.done(&Ok(()));
+                batch.reply(&Ok(()));
                 self.save_lags().await;
-                admission.look_again
+                admission.recheck
             }
             Err(error) => {
                 // Each request is answered with an error, which is logged with its cause.
                 if !error.is_outage() {
                     tracing::error!(
                         error = &error as &dyn std::error::Error,
-                        notifications = batch.waiting.len(),
+                        notifications = batch.replies.len(),
                         "notifications could not be stored; the Cloud is asked to send them again"
                     );
                 }
-                batch.done(&Err(Arc::new(error)));
-                // A later sweep finds the conversations in `appeared`.
+                batch.reply(&Err(Arc::new(error)));
+                // A later sweep finds the subjects.
                 Vec::new()
             }
         }
@@ -232,12 +239,12 @@ impl Writer {
     async fn admit(
         &self,
         batch: &Batch,
-        appeared: &[String],
-        reading: &BatchTranslator<'_>,
+        subjects: &[String],
+        translator: &BatchTranslator<'_>,
     ) -> Result<Admission, store::Error> {
         let now = self.clock.now();
-        let changes = self.store.begin_changes(&batch.arrivals, appeared, now);
-        Box::pin(admit(changes.await?, reading)).await
+        let changes = self.store.begin_changes(&batch.arrivals, subjects, now);
+        Box::pin(admit(changes.await?, translator)).await
     }
 
     /// Counts a transaction and the outcome of each of its changes.
@@ -256,12 +263,13 @@ impl Writer {
         let size = u32::try_from(batch.arrivals.len()).unwrap_or(u32::MAX);
         self.metrics.observe(&WEBHOOK_BATCHES, [], size.into());
         let mut counts = BTreeMap::<_, u64>::new();
-        for (arrival, fate) in batch.arrivals.iter().zip(&admission.fates) {
-            let labels = (arrival.account_id.as_str(), word(*fate));
+        for (arrival, outcome) in batch.arrivals.iter().zip(&admission.outcomes) {
+            let labels = (arrival.account_id.as_str(), label(*outcome));
             *counts.entry(labels).or_default() += 1;
         }
-        for ((account, fate), count) in counts {
-            self.metrics.count(&WEBHOOK_CHANGES, [account, fate], count);
+        for ((account, outcome), count) in counts {
+            self.metrics
+                .count(&WEBHOOK_CHANGES, [account, outcome], count);
         }
     }
 
@@ -270,7 +278,7 @@ impl Writer {
         let now = self.clock.now();
         for (arrival, change) in batch.arrivals.iter().zip(&batch.changes) {
             let tracker = self.lags.entry(arrival.account_id.clone()).or_default();
-            tracker.record(change.happened_at(), now);
+            tracker.record(change.occurred_at(), now);
         }
     }
 
@@ -292,23 +300,23 @@ impl Writer {
     }
 
     /// Retries changes that were postponed because this service might just have been opening their
-    /// conversations. Returns the conversations to look at again.
+    /// conversations. Returns the subjects to match again.
     async fn retry_postponed(&self) -> Vec<String> {
-        let looked = async {
+        let retry = async {
             let subjects = self.store.postponed_subjects(SWEEP_LIMIT).await?;
             if subjects.is_empty() {
                 return Ok(Admission::default());
             }
-            let reading = self.interpreter.reading(&[], &[]);
+            let translator = self.interpreter.batch_translator(&[], &[]);
             let now = self.clock.now();
             let changes = self.store.begin_postponed(&subjects, now).await?;
-            Box::pin(admit(changes, &reading)).await
+            Box::pin(admit(changes, &translator)).await
         };
-        match looked.await {
+        match retry.await {
             Ok(admission) => {
                 let matched = u64::try_from(admission.matched).unwrap_or_default();
                 self.metrics.count(&MATCHED_LATER, [], matched);
-                admission.look_again
+                admission.recheck
             }
             Err(error) => {
                 log_error(&error);
@@ -323,7 +331,7 @@ impl Writer {
         let now = self.clock.now();
         let subjects = self
             .store
-            .matchable_places(now - SWEEP_WINDOW, now, SWEEP_LIMIT)
+            .matchable_subjects(now - SWEEP_WINDOW, now, SWEEP_LIMIT)
             .await;
         let released = self.store.release_withheld(now - WITHHOLD_FOR).await;
         let subjects = subjects.and_then(|subjects| Ok([subjects, released?].concat()));
@@ -334,13 +342,13 @@ impl Writer {
     }
 }
 
-/// Translates and applies changes, one lookup after the other.
+/// Translates and applies changes, one lookup after another.
 async fn admit(
     mut changes: ChangesTx<'_>,
-    reading: &BatchTranslator<'_>,
+    translator: &BatchTranslator<'_>,
 ) -> Result<Admission, store::Error> {
     while let Some(found) = changes.look_up().await? {
-        let translated = reading.translate(&found);
+        let translated = translator.translate(&found);
         changes = changes.apply(translated).await?;
     }
     changes.commit().await
@@ -360,59 +368,67 @@ fn log_error(error: &store::Error) {
 struct Batch {
     arrivals: Vec<Arrival>,
     changes: Vec<Change>,
-    waiting: Vec<oneshot::Sender<Result<(), Error>>>,
-    weights: Vec<OwnedSemaphorePermit>,
+    replies: Vec<oneshot::Sender<Result<(), Error>>>,
+    permits: Vec<OwnedSemaphorePermit>,
     bytes: usize,
 }
 
 impl Batch {
-    fn push(&mut self, waiting: QueuedNotification) {
-        for Read { arrival, change } in waiting.changes {
+    fn push(&mut self, notification: QueuedNotification) {
+        for IncomingChange { arrival, change } in notification.changes {
             self.bytes += arrival.body.len();
             self.arrivals.push(arrival);
             self.changes.push(change);
         }
-        self.weights.push(waiting.weight);
-        self.waiting.push(waiting.done);
+        self.permits.push(notification.permit);
+        self.replies.push(notification.reply);
     }
 
     fn is_full(&self) -> bool {
-        self.arrivals.len() >= BATCH || self.bytes >= BATCH_BYTES
+        self.arrivals.len() >= MAX_BATCH || self.bytes >= MAX_BATCH_BYTES
     }
 
-    fn done(self, outcome: &Result<(), Arc<store::Error>>) {
-        for waiting in self.waiting {
+    fn reply(self, outcome: &Result<(), Arc<store::Error>>) {
+        for reply in self.replies {
             let outcome = outcome
                 .as_ref()
                 .map_err(|error| Error::Store(Arc::clone(error)));
-            // The request may be gone; its changes are stored all the same.
-            let _gone = waiting.send(outcome.copied());
+            // The request may have been cancelled; its changes are stored all the same.
+            let _unsent = reply.send(outcome.copied());
         }
     }
 }
 
-/// Returns the fate as one word, for a metric's label.
-const fn word(fate: Fate) -> &'static str {
-    match fate {
-        Fate::Duplicate => "duplicate",
-        Fate::Taken(_) => "taken",
-        Fate::Adopted(_) => "adopted",
-        Fate::Early => "unmatched",
-        Fate::OfOtherConnector => "other_connector",
-        Fate::Withheld => "withheld",
-        Fate::Erased => "erased",
+/// Returns the outcome as one word, for a metric's label.
+const fn label(outcome: ArrivalOutcome) -> &'static str {
+    match outcome {
+        ArrivalOutcome::Duplicate => "duplicate",
+        ArrivalOutcome::Matched(_) => "taken",
+        ArrivalOutcome::Adopted(_) => "adopted",
+        ArrivalOutcome::Unmatched => "unmatched",
+        ArrivalOutcome::OfOtherConnector => "other_connector",
+        ArrivalOutcome::Withheld => "withheld",
+        ArrivalOutcome::Erased => "erased",
     }
 }
 
 fn log(admission: &Admission) {
-    let count = |fate: fn(&Fate) -> bool| admission.fates.iter().filter(|f| fate(f)).count();
+    let count = |is_counted: fn(&ArrivalOutcome) -> bool| {
+        let outcomes = admission.outcomes.iter();
+        outcomes.filter(|outcome| is_counted(outcome)).count()
+    };
     tracing::debug!(
-        taken = count(|fate| matches!(fate, Fate::Taken(_))),
-        adopted = count(|fate| matches!(fate, Fate::Adopted(_))),
-        duplicates = count(|fate| matches!(fate, Fate::Duplicate)),
-        kept = count(|fate| matches!(fate, Fate::Early | Fate::OfOtherConnector)),
-        withheld = count(|fate| matches!(fate, Fate::Withheld)),
-        of_erased_users = count(|fate| matches!(fate, Fate::Erased)),
+        taken = count(|outcome| matches!(outcome, ArrivalOutcome::Matched(_))),
+        adopted = count(|outcome| matches!(outcome, ArrivalOutcome::Adopted(_))),
+        duplicates = count(|outcome| matches!(outcome, ArrivalOutcome::Duplicate)),
+        kept = count(|outcome| {
+            matches!(
+                outcome,
+                ArrivalOutcome::Unmatched | ArrivalOutcome::OfOtherConnector
+            )
+        }),
+        withheld = count(|outcome| matches!(outcome, ArrivalOutcome::Withheld)),
+        of_erased_users = count(|outcome| matches!(outcome, ArrivalOutcome::Erased)),
         matched = admission.matched,
         "notifications stored"
     );
@@ -425,59 +441,62 @@ mod tests {
     use super::*;
     use crate::webhooks::wire::Notification;
 
-    /// Returns a parsed notification with a body of `bytes` bytes.
-    fn read(bytes: usize) -> Vec<Read> {
+    /// Returns the changes of a notification, with a body of `bytes` bytes.
+    fn incoming(bytes: usize) -> Vec<IncomingChange> {
         let text = "x".repeat(bytes);
         let body = format!(
             r#"{{"kind":"notification","type":"ms.MessagingEventNotification","body":{{"changes":[{{"text":"{text}"}}]}}}}"#
         );
         let notification = Notification::parse(body.as_bytes()).unwrap();
-        let changes = notification.changes.into_iter().map(|change| Read {
-            arrival: Arrival {
-                account_id: "1".parse().unwrap(),
-                key: None,
-                subject: "c1".to_owned(),
-                consumer_id: None,
-                side: None,
-                turn: None,
-                open: None,
-                kind: change.kind().as_str(),
-                body: text.clone(),
-                parent: None,
-                signed: None,
-            },
-            change,
-        });
+        let changes = notification
+            .changes
+            .into_iter()
+            .map(|change| IncomingChange {
+                arrival: Arrival {
+                    account_id: "1".parse().unwrap(),
+                    key: None,
+                    subject: "c1".to_owned(),
+                    consumer_id: None,
+                    named_dialog: None,
+                    position: None,
+                    open: None,
+                    kind: change.kind().as_str(),
+                    body: text.clone(),
+                    parent: None,
+                    signed: None,
+                },
+                change,
+            });
         changes.collect()
     }
 
     #[tokio::test]
     async fn abandoned_notifications_still_count_against_the_byte_bound() {
-        let (inbox, mut waiting) = Inbox::queue();
+        let (inbox, mut queue) = Inbox::channel();
         let mebibyte = 1024 * 1024;
 
-        for _ in 0..QUEUE_BYTES / mebibyte {
-            // It is queued, and then its request goes away.
-            assert!(inbox.take(read(mebibyte)).now_or_never().is_none());
+        for _ in 0..MAX_QUEUED_BYTES / mebibyte {
+            // It is queued, and then its request is cancelled.
+            assert!(inbox.submit(incoming(mebibyte)).now_or_never().is_none());
         }
 
-        let refused = inbox.take(read(1)).now_or_never();
+        let refused = inbox.submit(incoming(1)).now_or_never();
         assert!(matches!(refused, Some(Err(Error::Full))));
-        drop(waiting.recv().await);
-        assert!(inbox.take(read(mebibyte)).now_or_never().is_none());
+        drop(queue.recv().await);
+        assert!(inbox.submit(incoming(mebibyte)).now_or_never().is_none());
     }
 
     #[tokio::test]
     async fn the_number_of_waiting_notifications_is_bounded() {
-        let (inbox, mut waiting) = Inbox::queue();
+        let (inbox, mut queue) = Inbox::channel();
 
-        for _ in 0..QUEUE {
-            assert!(inbox.take(read(1)).now_or_never().is_none());
+        for _ in 0..MAX_QUEUED {
+            assert!(inbox.submit(incoming(1)).now_or_never().is_none());
         }
 
-        let refused = inbox.take(read(1)).now_or_never();
+        let refused = inbox.submit(incoming(1)).now_or_never();
         assert!(matches!(refused, Some(Err(Error::Full))));
-        drop(waiting.recv().await);
-        assert!(inbox.take(read(1)).now_or_never().is_none());
+        drop(queue.recv().await);
+        assert!(inbox.submit(incoming(1)).now_or_never().is_none());
     }
 }

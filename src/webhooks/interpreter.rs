@@ -1,5 +1,5 @@
-//! The interpreter: turns a change into an event to store, with its channel, its user and the time
-//! at which its delivery is given up.
+//! The interpreter: translates a change into an event to store, with its channel, its user and the
+//! time at which its delivery is given up.
 
 use std::collections::HashMap;
 
@@ -7,14 +7,14 @@ use chrono::{DateTime, Utc};
 use url::Url;
 
 use super::translate::{self, FileLink, Ignored, translate};
-use super::wire::{self, message::Matter};
+use super::wire::{self, message::MessageContent};
 use crate::clock::SharedClock;
 use crate::store::{
     Arrival, Change, Echo, HostedFile, KnownConversation, NewEvent, ToTranslate, Translated,
     Translation, UnknownConversation,
 };
-use crate::types::event::data::TYPING_LIFE;
-use crate::types::event::{EventId, EventType, Listener, UnaddressedEvent};
+use crate::types::event::data::TYPING_LIFETIME;
+use crate::types::event::{EventId, EventType, Subscription, UnaddressedEvent};
 use crate::types::file::FileId;
 use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
 use crate::types::links;
@@ -38,9 +38,9 @@ pub struct ChannelScope {
 #[derive(Debug)]
 pub struct Interpreter {
     /// The channels, and the events that each one receives.
-    pub listeners: HashMap<ChannelId, Listener>,
+    pub subscriptions: HashMap<ChannelId, Subscription>,
     /// The channels with their accounts and namespaces, in the order of the configuration.
-    pub homes: Vec<ChannelScope>,
+    pub scopes: Vec<ChannelScope>,
     /// The client id of the bridge's app installation, by account.
     pub apps: HashMap<AccountId, String>,
     /// The base of the URLs from which channels fetch files.
@@ -57,7 +57,7 @@ pub(super) struct BatchTranslator<'a> {
 }
 
 impl Interpreter {
-    pub(super) fn reading<'a>(
+    pub(super) fn batch_translator<'a>(
         &'a self,
         arrivals: &'a [Arrival],
         changes: &'a [wire::Change],
@@ -70,10 +70,10 @@ impl Interpreter {
     }
 
     /// Returns the time at which the delivery of an event is given up.
-    fn deliver_until(&self, listener: &Listener, kind: EventType) -> Option<DateTime<Utc>> {
-        let max_age = listener.max_age?;
+    fn deliver_until(&self, subscription: &Subscription, kind: EventType) -> Option<DateTime<Utc>> {
+        let max_age = subscription.max_age?;
         let age = if kind == EventType::TypingChanged {
-            TYPING_LIFE.min(max_age)
+            TYPING_LIFETIME.min(max_age)
         } else {
             max_age
         };
@@ -90,10 +90,10 @@ impl BatchTranslator<'_> {
     /// Translates the result of a lookup.
     pub(super) fn translate(&self, found: &ToTranslate<'_>) -> Translated {
         match found {
-            ToTranslate::Strangers(changes) => {
+            ToTranslate::UnknownConversations(changes) => {
                 let changes = changes.iter();
-                let strangers = changes.map(|(account, change)| self.stranger(account, *change));
-                Translated::Strangers(strangers.collect())
+                let unknown = changes.map(|(account, change)| self.classify(account, *change));
+                Translated::UnknownConversations(unknown.collect())
             }
             ToTranslate::File(change) => Translated::File(self.file(*change)),
             ToTranslate::Change {
@@ -101,9 +101,9 @@ impl BatchTranslator<'_> {
                 known,
                 file,
             } => Translated::Change {
-                translation: self.come_to(*change, known, *file),
+                translation: self.translate_change(*change, known, *file),
                 echo: self
-                    .with(*change, |change, _| echo(change, known))
+                    .with_change(*change, |change, _| echo(change, known))
                     .flatten(),
             },
             ToTranslate::AdoptionCandidate {
@@ -119,7 +119,7 @@ impl BatchTranslator<'_> {
 
     /// Returns the file in a change, with an id for it in case it has none yet.
     fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
-        let file = self.with(change, |change, _| {
+        let file = self.with_change(change, |change, _| {
             change.file().map(|file| HostedFile {
                 relative_path: file.relative_path.to_owned(),
                 file_type: file.file_type.clone(),
@@ -128,14 +128,14 @@ impl BatchTranslator<'_> {
         Some((FileId::new(self.interpreter.clock.uuid()), file))
     }
 
-    fn come_to(
+    fn translate_change(
         &self,
         change: Change<'_>,
         known: &KnownConversation,
         file: Option<FileId>,
     ) -> Translation {
-        let outcome = self.with(change, |change, parent| {
-            self.interpreter.come_to(change, parent, known, file)
+        let outcome = self.with_change(change, |change, parent| {
+            self.interpreter.translate(change, parent, known, file)
         });
         match outcome {
             Some(Ok(translation)) => translation,
@@ -152,11 +152,11 @@ impl BatchTranslator<'_> {
     }
 
     /// Classifies a change of an unknown conversation.
-    fn stranger(&self, account: &str, change: Change<'_>) -> UnknownConversation {
-        let stranger = self.with(change, |change, _| {
-            self.interpreter.stranger(account, change)
+    fn classify(&self, account: &str, change: Change<'_>) -> UnknownConversation {
+        let unknown = self.with_change(change, |change, _| {
+            self.interpreter.classify(account, change)
         });
-        stranger.unwrap_or(UnknownConversation::Ended)
+        unknown.unwrap_or(UnknownConversation::Ended)
     }
 
     /// Builds the event for a conversation that ended because another one replaced it.
@@ -177,9 +177,9 @@ fn echo(change: &wire::Change, known: &KnownConversation) -> Option<Echo> {
     let wire::message::Event::Written(written) = &message.event else {
         return None;
     };
-    let (digest, sketch) = match &written.matter {
-        Matter::Text(text) => (Digest::of_text(text), Some(Sketch::of(text))),
-        Matter::File(file) => (Digest::of_file(&file.relative_path), None),
+    let (digest, sketch) = match &written.content {
+        MessageContent::Text(text) => (Digest::of_text(text), Some(Sketch::of(text))),
+        MessageContent::File(file) => (Digest::of_file(&file.relative_path), None),
         _ => return None,
     };
     is_own.then_some(Echo {
@@ -192,27 +192,27 @@ fn echo(change: &wire::Change, known: &KnownConversation) -> Option<Echo> {
 }
 
 impl BatchTranslator<'_> {
-    /// Calls `with` with the change and its trace context. A stored change is parsed again.
-    fn with<T>(
+    /// Calls `f` with the change and its trace context. A stored change is parsed again.
+    fn with_change<T>(
         &self,
         change: Change<'_>,
-        with: impl FnOnce(&wire::Change, Option<&TraceContext>) -> T,
+        f: impl FnOnce(&wire::Change, Option<&TraceContext>) -> T,
     ) -> Option<T> {
         match change {
             Change::Arrived(index) => {
                 let (change, arrival) = (self.changes.get(index)?, self.arrivals.get(index)?);
-                Some(with(change, arrival.parent.as_ref()))
+                Some(f(change, arrival.parent.as_ref()))
             }
-            Change::Kept { kind, body, parent } => {
+            Change::Stored { kind, body, parent } => {
                 let kind = kind.parse().unwrap_or(wire::Kind::Unknown);
-                Some(with(&wire::Change::parse(kind, body), parent))
+                Some(f(&wire::Change::parse(kind, body), parent))
             }
         }
     }
 }
 
 impl Interpreter {
-    fn come_to(
+    fn translate(
         &self,
         change: &wire::Change,
         parent: Option<&TraceContext>,
@@ -221,7 +221,7 @@ impl Interpreter {
     ) -> Result<Translation, Ignored> {
         let translation = translate(
             change,
-            &translate::Known {
+            &translate::KnownState {
                 consumer_id: known.consumer_id.as_deref(),
                 opened_by: known.opened_by,
                 announced: known.announced,
@@ -247,8 +247,9 @@ impl Interpreter {
         parent: Option<&TraceContext>,
     ) -> Option<NewEvent> {
         let kind = draft.kind;
-        let listener = self.listeners.get(&known.channel_id);
-        let listener = listener.filter(|listener| listener.events.contains(&kind))?;
+        let subscription = self.subscriptions.get(&known.channel_id);
+        let subscription =
+            subscription.filter(|subscription| subscription.events.contains(&kind))?;
         let id = EventId::new(self.clock.uuid());
         let event = draft.into_event(
             id,
@@ -263,12 +264,12 @@ impl Interpreter {
             kind,
             body: event.to_json(),
             parent: parent.cloned(),
-            deliver_until: self.deliver_until(listener, kind),
+            deliver_until: self.deliver_until(subscription, kind),
         })
     }
 
     /// Classifies a change of an unknown conversation.
-    fn stranger(&self, account: &str, change: &wire::Change) -> UnknownConversation {
+    fn classify(&self, account: &str, change: &wire::Change) -> UnknownConversation {
         let wire::Content::Conversation(conversation) = change.content() else {
             return UnknownConversation::Ended;
         };
@@ -276,11 +277,11 @@ impl Interpreter {
         let own = apps
             .find(|(id, _)| id.as_str() == account)
             .map(|(_, app)| app);
-        let is_others = conversation
+        let is_of_other_connector = conversation
             .connector()
             .is_some_and(|app| own.is_none_or(|own| !own.eq_ignore_ascii_case(app)));
         match conversation.ended {
-            _ if is_others => UnknownConversation::OfOtherConnector,
+            _ if is_of_other_connector => UnknownConversation::OfOtherConnector,
             true => UnknownConversation::Ended,
             false => UnknownConversation::Open {
                 began_at: conversation.began_at(),
@@ -291,14 +292,14 @@ impl Interpreter {
     /// Returns the channel of the latest conversation if it is still configured, else the first one
     /// of the user's namespace.
     fn channel_of(&self, user: &UserKey, latest: Option<&ChannelId>) -> Option<ChannelId> {
-        let homes = || {
-            let homes = self.homes.iter();
-            homes.filter(|home| {
-                home.account_id == user.account_id && home.namespace == user.namespace
+        let scopes = || {
+            let scopes = self.scopes.iter();
+            scopes.filter(|scope| {
+                scope.account_id == user.account_id && scope.namespace == user.namespace
             })
         };
-        let same = homes().find(|home| Some(&home.channel_id) == latest);
-        let home = same.or_else(|| homes().next())?;
-        Some(home.channel_id.clone())
+        let latest_scope = scopes().find(|scope| Some(&scope.channel_id) == latest);
+        let scope = latest_scope.or_else(|| scopes().next())?;
+        Some(scope.channel_id.clone())
     }
 }

@@ -1,7 +1,7 @@
 //! Typed access to the members of the Cloud's JSON objects.
 //!
-//! A member that is missing, `null`, or of an unexpected form reads as `None`. The caller
-//! decides what that means, and nothing fails.
+//! A member that is missing, `null`, or of an unexpected form reads as `None`, and the caller
+//! decides what to do. Reading never fails.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
@@ -62,8 +62,8 @@ impl<'a> Members<'a> {
     }
 
     /// Returns a value of one of the Cloud's enumerations; `None` if it is too long to be one.
-    pub(super) fn word(self, name: &str) -> Option<&'a str> {
-        self.text(name).filter(|word| is_graphic(word, 64))
+    pub(super) fn enum_value(self, name: &str) -> Option<&'a str> {
+        self.text(name).filter(|value| is_graphic(value, 64))
     }
 
     /// Returns an id, which the Cloud writes as text or as a number.
@@ -93,8 +93,8 @@ impl<'a> Members<'a> {
             .flatten()
     }
 
-    /// Returns the metadata of an object. Of more than 16 items only the first 16 are kept, since
-    /// more could not be sent back.
+    /// Returns the metadata of an object. Of more than 16 items it returns the first 16, since more
+    /// could not be sent back.
     pub(super) fn metadata(self, name: &str) -> Option<Metadata> {
         let objects = self.list(name).iter().filter_map(Value::as_object);
         Metadata::try_from(objects.take(16).cloned().collect::<Vec<_>>()).ok()

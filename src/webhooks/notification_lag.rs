@@ -1,5 +1,5 @@
-//! The notification lag of an account, collected for one second at a time so that storing it is
-//! cheap.
+//! The notification lag of an account, collected for a second at a time, so that it is cheap to
+//! store.
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -24,14 +24,14 @@ pub(super) struct LagTracker {
 
 impl LagTracker {
     /// Records a change, with the time of its event if it has one.
-    pub(super) fn record(&mut self, happened_at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
-        // Earlier notifications say nothing about the present lag.
+    pub(super) fn record(&mut self, occurred_at: Option<DateTime<Utc>>, now: DateTime<Utc>) {
+        // Earlier notifications do not show the present lag.
         if self.received_at.is_some_and(|at| now - at >= SAVE_INTERVAL) {
             self.oldest = None;
         }
         self.received_at = Some(now);
-        self.oldest = self.oldest.into_iter().chain(happened_at).min();
-        if happened_at.is_some_and(|at| now - at > LATE_AFTER) {
+        self.oldest = self.oldest.into_iter().chain(occurred_at).min();
+        if occurred_at.is_some_and(|at| now - at > LATE_AFTER) {
             self.last_late_at = Some(now);
         }
     }
@@ -84,14 +84,14 @@ mod tests {
         assert_eq!(tracker.due(at(1000)), Some(lag(1000, 999, None)));
         tracker.mark_saved(at(1000));
 
-        for (happened_at, now) in [(Some(at(1003)), 1004), (Some(at(940)), 1005), (None, 1006)] {
-            tracker.record(happened_at, at(now));
+        for (occurred_at, now) in [(Some(at(1003)), 1004), (Some(at(940)), 1005), (None, 1006)] {
+            tracker.record(occurred_at, at(now));
             assert_eq!(tracker.due(at(now)), None);
         }
         tracker.record(Some(at(1010)), at(1011));
 
-        let noted = tracker.due(at(1011));
-        assert_eq!(noted, Some(lag(1011, 940, Some(1005))));
+        let due = tracker.due(at(1011));
+        assert_eq!(due, Some(lag(1011, 940, Some(1005))));
     }
 
     #[test]

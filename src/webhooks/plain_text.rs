@@ -2,8 +2,8 @@
 //! text, and its user answers with a number.
 //!
 //! An element becomes a line of its words and links. Its children follow below, in the order in
-//! which they are shown. The rule hardly depends on an element's `type`, so it also reads kinds
-//! that are added later. Words are written, and objects and lists are visited. An element that
+//! which they are shown. The rule hardly depends on an element's `type`, so it also covers kinds
+//! that are added later: words are written, and objects and lists are visited. An element that
 //! publishes a text when it is touched is a choice. The traversal has its own stack and ends at a
 //! limit.
 //!
@@ -16,7 +16,7 @@
 
 use serde_json::Value;
 
-use self::element::{Element, Step, collapsed, joined, word};
+use self::element::{Element, Step, collapsed, displayed, joined};
 use super::members::Members;
 use crate::types::event::data::Choice;
 
@@ -67,7 +67,7 @@ pub fn render(content: &[&Value]) -> Plain {
                 page.gap = true;
                 Ok(())
             }
-            Step::Reply(text) => page.reply(text),
+            Step::Reply(text) => page.write_reply(text),
             Step::Value(Value::Array(items)) => {
                 steps.extend(items.iter().rev().map(Step::Value));
                 Ok(())
@@ -75,9 +75,11 @@ pub fn render(content: &[&Value]) -> Plain {
             Step::Value(Value::Object(members)) => {
                 let element = Element(Members::from(members));
                 steps.extend(element.children().into_iter().rev());
-                page.element(element)
+                page.write_element(element)
             }
-            Step::Value(text @ Value::String(_)) => page.line(&word(text).unwrap_or_default()),
+            Step::Value(text @ Value::String(_)) => {
+                page.write_line(&displayed(text).unwrap_or_default())
+            }
             // Numbers in a list are percentages and the like.
             Step::Value(_) => Ok(()),
         };
@@ -91,7 +93,7 @@ pub fn render(content: &[&Value]) -> Plain {
 /// The error that the text has reached its limit.
 struct Full;
 
-/// The lines and choices that are written so far.
+/// The lines and choices that have been written so far.
 #[derive(Default)]
 struct Page {
     plain: Plain,
@@ -101,7 +103,7 @@ struct Page {
 
 impl Page {
     /// Writes the line of an element, if it has one.
-    fn element(&mut self, element: Element<'_>) -> Result<(), Full> {
+    fn write_element(&mut self, element: Element<'_>) -> Result<(), Full> {
         let mut words = element.words();
         let details = element.details(&words);
         let published = element.published();
@@ -114,7 +116,7 @@ impl Page {
             None => String::new(),
         };
         if title.is_empty() {
-            return self.line(&joined(words, details));
+            return self.write_line(&joined(words, details));
         }
         words.drain(..words.len().min(1));
         words.extend(details);
@@ -124,12 +126,12 @@ impl Page {
             title,
             metadata: element.choice_metadata(),
         };
-        self.choice(choice, &collapsed(&words.join(", ")))
+        self.write_choice(choice, &collapsed(&words.join(", ")))
     }
 
-    /// Writes a reply that is shown as it is published.
-    fn reply(&mut self, reply: &Value) -> Result<(), Full> {
-        let Some(title) = word(reply) else {
+    /// Writes a reply whose text is both shown and published.
+    fn write_reply(&mut self, reply: &Value) -> Result<(), Full> {
+        let Some(title) = displayed(reply) else {
             return Ok(());
         };
         let choice = Choice {
@@ -139,21 +141,21 @@ impl Page {
             title: collapsed(&title),
             metadata: None,
         };
-        self.choice(choice, "")
+        self.write_choice(choice, "")
     }
 
-    fn choice(&mut self, choice: Choice, details: &str) -> Result<(), Full> {
+    fn write_choice(&mut self, choice: Choice, details: &str) -> Result<(), Full> {
         let number = self.plain.choices.len() + 1;
         let colon = if details.is_empty() { "" } else { ": " };
         let line = format!("{number}. {}{colon}{details}", choice.title);
         if self.chars + line.chars().count() > TEXT_LIMIT {
-            return self.end();
+            return self.truncate();
         }
         self.plain.choices.push(choice);
-        self.line(&line)
+        self.write_line(&line)
     }
 
-    fn line(&mut self, line: &str) -> Result<(), Full> {
+    fn write_line(&mut self, line: &str) -> Result<(), Full> {
         if line.is_empty() {
             return Ok(());
         }
@@ -162,14 +164,18 @@ impl Page {
             text.push_str(if self.gap { "\n\n" } else { "\n" });
         }
         self.gap = false;
-        let left = TEXT_LIMIT.saturating_sub(self.chars);
-        text.extend(line.chars().take(left));
+        let remaining = TEXT_LIMIT.saturating_sub(self.chars);
+        text.extend(line.chars().take(remaining));
         let chars = line.chars().count();
         self.chars += chars;
-        if chars > left { self.end() } else { Ok(()) }
+        if chars > remaining {
+            self.truncate()
+        } else {
+            Ok(())
+        }
     }
 
-    fn end(&mut self) -> Result<(), Full> {
+    fn truncate(&mut self) -> Result<(), Full> {
         self.plain.text.push('…');
         Err(Full)
     }

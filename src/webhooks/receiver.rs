@@ -2,7 +2,7 @@
 //! are answered.
 //!
 //! A notification with a valid signature is never refused, since the Cloud would repeat it and hold
-//! back everything behind it. It is stored, or skipped if it cannot be used.
+//! back all later ones. It is stored, or skipped if it cannot be used.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use tokio_util::bytes::Bytes;
 use tracing::Span;
 
 use super::error::Error;
-use super::inbox::{Inbox, Read};
+use super::inbox::{Inbox, IncomingChange};
 use super::rejections::Rejections;
 use super::signature::Signature;
 use super::wire::{Change, Content, Notification, ParseError};
@@ -28,12 +28,12 @@ use crate::types::rejection::{OLDEST_NOTIFICATION, Rejection};
 use crate::types::trace::Trace;
 
 /// 5 minutes: the age from which a typing notification is dropped, if the Cloud says when it was
-/// sent. It matters for seconds; the rest allows for clocks that differ.
+/// sent. Typing matters for seconds; the other minutes allow for clocks that differ.
 const OLDEST_CHAT_STATE: TimeDelta = TimeDelta::minutes(5);
 
-/// 1,000: the limit of changes that are queued at once. Many more would not fit into the time of a
+/// 1,000: the limit of changes that are queued at once. Many more would take too long for a
 /// transaction.
-const MAX_CHANGES_PER_PUSH: usize = 1000;
+const MAX_CHANGES_PER_SUBMIT: usize = 1000;
 
 /// 64 KiB: a larger body is parsed on a thread for blocking work. A body of 4 MiB takes tenths of a
 /// second, for which the other requests on the same thread of the runtime would wait.
@@ -63,13 +63,13 @@ pub struct Origin<'a> {
 
 /// A notification with a valid head: its account, and the signature that its body must match.
 #[derive(Debug)]
-pub struct Announced<'a> {
+pub struct CheckedHead<'a> {
     account_id: AccountId,
     installation: &'a Installation,
     signature: Signature,
 }
 
-impl Announced<'_> {
+impl CheckedHead<'_> {
     /// The account in the path.
     #[must_use]
     pub fn account_id(&self) -> &AccountId {
@@ -96,7 +96,7 @@ pub struct Receiver {
 }
 
 impl Receiver {
-    /// Creates a receiver for these accounts. It records in `rejections` what it rejects.
+    /// Creates a receiver for these accounts. It records rejected notifications in `rejections`.
     #[must_use]
     pub fn new(
         inbox: Inbox,
@@ -120,9 +120,9 @@ impl Receiver {
     /// # Errors
     ///
     /// [`Error::Unsigned`].
-    pub fn announce(&self, origin: Origin<'_>) -> Result<Announced<'_>, Error> {
-        self.check(origin).map_err(|reason| {
-            self.refuse(origin.account_id, reason);
+    pub fn check_head(&self, origin: Origin<'_>) -> Result<CheckedHead<'_>, Error> {
+        self.validate_head(origin).map_err(|reason| {
+            self.record_refusal(origin.account_id, reason);
             Error::Unsigned
         })
     }
@@ -132,19 +132,15 @@ impl Receiver {
     /// # Errors
     ///
     /// [`Error::Unsigned`].
-    pub fn verify<'a>(
-        &self,
-        announced: Announced<'_>,
-        body: &'a Bytes,
-    ) -> Result<Signed<'a>, Error> {
-        let Announced {
+    pub fn verify<'a>(&self, head: CheckedHead<'_>, body: &'a Bytes) -> Result<Signed<'a>, Error> {
+        let CheckedHead {
             account_id,
             installation,
             signature,
-        } = announced;
+        } = head;
         let secret = installation.client_secret.expose_secret().as_bytes();
-        if !signature.is_of(body, secret) {
-            self.refuse(account_id.as_str(), Rejection::SignatureWrong);
+        if !signature.matches(body, secret) {
+            self.record_refusal(account_id.as_str(), Rejection::SignatureWrong);
             return Err(Error::Unsigned);
         }
         Ok(Signed {
@@ -154,33 +150,33 @@ impl Receiver {
         })
     }
 
-    /// Accepts a notification; returns once all its usable changes are stored.
+    /// Accepts a notification, and returns once all its usable changes are stored.
     ///
     /// # Errors
     ///
     /// See [`Error`]. After an error, some changes of a large notification may already be stored. A
-    /// repeat brings the others.
+    /// repeat delivers the others.
     pub async fn receive(&self, signed: Signed<'_>, trace: &Trace) -> Result<(), Error> {
-        let mut changes = self.read(&signed.account_id, signed.body, trace).await?;
-        for read in &mut changes {
-            read.arrival.signed = Some(signed.form);
+        let mut changes = self.parse(&signed.account_id, signed.body, trace).await?;
+        for change in &mut changes {
+            change.arrival.signed = Some(signed.form);
         }
         while !changes.is_empty() {
-            let rest = changes.split_off(changes.len().min(MAX_CHANGES_PER_PUSH));
-            self.inbox.take(changes).await?;
-            changes = rest;
+            let remaining = changes.split_off(changes.len().min(MAX_CHANGES_PER_SUBMIT));
+            self.inbox.submit(changes).await?;
+            changes = remaining;
         }
         Ok(())
     }
 
     /// Returns the changes of a signed body that can be stored, parsed without blocking other
     /// requests.
-    async fn read(
+    async fn parse(
         &self,
         account_id: &AccountId,
         body: &Bytes,
         trace: &Trace,
-    ) -> Result<Vec<Read>, Error> {
+    ) -> Result<Vec<IncomingChange>, Error> {
         if body.len() <= LARGE_BODY {
             return Ok(self.usable(account_id, body, trace));
         }
@@ -191,9 +187,9 @@ impl Receiver {
             trace.clone(),
         );
         let span = Span::current();
-        let reading =
+        let parsing =
             spawn_blocking(move || span.in_scope(|| receiver.usable(&account_id, &body, &trace)));
-        match reading.await {
+        match parsing.await {
             Ok(changes) => Ok(changes),
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -203,21 +199,22 @@ impl Receiver {
     }
 
     /// Records that a body was refused before its signature could be checked.
-    pub fn refuse_body(&self, account_id: &str, reason: Rejection) {
-        self.refuse(account_id, reason);
+    pub fn record_refused_body(&self, account_id: &str, reason: Rejection) {
+        self.record_refusal(account_id, reason);
     }
 
     /// Records that a notification was refused, for the account in its path.
-    fn refuse(&self, account_id: &str, reason: Rejection) {
+    fn record_refusal(&self, account_id: &str, reason: Rejection) {
         let named = account_id.parse().ok();
         let configured = named
             .as_ref()
             .filter(|id| self.installations.contains_key(id));
-        self.rejections.refuse(configured, named.as_ref(), reason);
+        self.rejections
+            .record_refusal(configured, named.as_ref(), reason);
     }
 
     /// Returns the checked head, or the first error in it.
-    fn check(&self, origin: Origin<'_>) -> Result<Announced<'_>, Rejection> {
+    fn validate_head(&self, origin: Origin<'_>) -> Result<CheckedHead<'_>, Rejection> {
         let unknown = Rejection::UnknownAccount;
         let account_id: AccountId = origin.account_id.parse().map_err(|_| unknown)?;
         let installation = self.installations.get(&account_id).ok_or(unknown)?;
@@ -229,7 +226,7 @@ impl Receiver {
         }
         let signature = origin.signature.ok_or(Rejection::SignatureMissing)?;
         let signature = Signature::parse(signature).ok_or(Rejection::SignatureMalformed)?;
-        Ok(Announced {
+        Ok(CheckedHead {
             account_id,
             installation,
             signature,
@@ -238,7 +235,7 @@ impl Receiver {
 
     /// Returns the changes of a signed body that can be stored. The others are counted and logged
     /// once.
-    fn usable(&self, account_id: &AccountId, body: &[u8], trace: &Trace) -> Vec<Read> {
+    fn usable(&self, account_id: &AccountId, body: &[u8], trace: &Trace) -> Vec<IncomingChange> {
         let notification = match Notification::parse(body) {
             Ok(notification) => notification,
             Err(error) => {
@@ -253,7 +250,7 @@ impl Receiver {
                     %error,
                     "a signed notification could not be used; it was answered with 200"
                 );
-                self.rejections.pass_over(account_id, reason);
+                self.rejections.record_unusable(account_id, reason);
                 return Vec::new();
             }
         };
@@ -267,8 +264,8 @@ impl Receiver {
                 too_old += 1;
                 continue;
             }
-            match read(account_id, trace, change) {
-                Ok(read) => usable.push(read),
+            match incoming(account_id, trace, change) {
+                Ok(change) => usable.push(change),
                 Err(reason) => {
                     unknown += 1;
                     why.get_or_insert(reason);
@@ -298,14 +295,14 @@ impl Receiver {
                 [account_id.as_str(), reason.as_str()],
                 changes,
             );
-            self.rejections.pass_over(account_id, reason);
+            self.rejections.record_unusable(account_id, reason);
         }
         usable
     }
 }
 
-/// True if a change is older than the time for which duplicates are recognized. It may be a repeat
-/// of one that was stored long ago.
+/// True if a change is older than the time for which duplicates are recognized. It may repeat one
+/// that was stored long ago.
 ///
 /// Compares the Cloud's clock with ours. The age of a conversation does not matter, only the age of
 /// the change.
@@ -315,12 +312,16 @@ fn is_too_old(change: &Change, sent_at: Option<DateTime<Utc>>, now: DateTime<Utc
     } else {
         OLDEST_NOTIFICATION
     };
-    let made_at = change.made_at().or(sent_at);
-    made_at.is_some_and(|at| now - at > oldest)
+    let latest = change.latest_time().or(sent_at);
+    latest.is_some_and(|at| now - at > oldest)
 }
 
-/// Builds the data for the store, or returns the reason why a change belongs to no conversation.
-fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &'static str> {
+/// Builds the data for the store. The error is the reason why a change cannot be stored.
+fn incoming(
+    account_id: &AccountId,
+    trace: &Trace,
+    change: Change,
+) -> Result<IncomingChange, &'static str> {
     if let Content::Unknown(why) = change.content() {
         return Err(why);
     }
@@ -333,12 +334,12 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         Content::Conversation(conversation) => Some(!conversation.ended),
         Content::Message(_) | Content::Unknown(_) => None,
     };
-    let turn = match change.content() {
+    let position = match change.content() {
         Content::Message(message) => message.dialog().zip(message.sequence),
         Content::Conversation(_) | Content::Unknown(_) => None,
     };
     // A user does not write in a side dialog.
-    let side = change
+    let named_dialog = change
         .dialog_id()
         .map(DialogId::as_str)
         .filter(|dialog| *dialog != subject && change.consumer_id().is_none());
@@ -349,8 +350,8 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
             .map(|key| URL_SAFE_NO_PAD.encode(key)),
         subject: subject.to_owned(),
         consumer_id: change.consumer_id().map(str::to_owned),
-        side: side.map(str::to_owned),
-        turn: turn.map(|(dialog_id, sequence)| DialogPosition {
+        named_dialog: named_dialog.map(str::to_owned),
+        position: position.map(|(dialog_id, sequence)| DialogPosition {
             dialog_id: dialog_id.to_owned(),
             sequence: sequence.into(),
         }),
@@ -361,7 +362,7 @@ fn read(account_id: &AccountId, trace: &Trace, change: Change) -> Result<Read, &
         // The same for all changes of a notification, so the caller sets it.
         signed: None,
     };
-    Ok(Read { arrival, change })
+    Ok(IncomingChange { arrival, change })
 }
 
 #[cfg(test)]
@@ -389,7 +390,7 @@ mod tests {
     async fn a_large_notification_is_read_off_the_runtime_threads() {
         let threads = Arc::new(Threads::default());
         let (metrics, clock) = (Metrics::default(), Arc::clone(&threads) as SharedClock);
-        let (inbox, _waiting) = Inbox::queue();
+        let (inbox, _queue) = Inbox::channel();
         let rejections = Rejections::new(metrics.clone(), Arc::clone(&clock));
         let receiver = Receiver::new(inbox, metrics, clock, rejections, HashMap::new());
         let account = "12345678".parse().unwrap();
@@ -399,13 +400,13 @@ mod tests {
             let list = vec!["{}"; changes].join(",");
             let body = Bytes::from(format!("{{\"body\":{{\"changes\":[{list}]}}}}"));
 
-            let read = receiver.read(&account, &body, &trace).await.unwrap();
+            let parsed = receiver.parse(&account, &body, &trace).await.unwrap();
 
-            assert!(read.is_empty());
-            let mut asked = threads.0.lock().unwrap();
-            let all_here = asked.iter().all(|thread| *thread == thread::current().id());
-            assert_eq!((asked.is_empty(), all_here), (false, is_here), "{changes}");
-            asked.clear();
+            assert!(parsed.is_empty());
+            let mut ids = threads.0.lock().unwrap();
+            let all_here = ids.iter().all(|id| *id == thread::current().id());
+            assert_eq!((ids.is_empty(), all_here), (false, is_here), "{changes}");
+            ids.clear();
         }
     }
 }

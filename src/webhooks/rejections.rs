@@ -1,7 +1,7 @@
 //! Rejected notifications: counted, logged at intervals, and recorded in the database for
 //! operators.
 //!
-//! Anybody on the internet can send a notification that is rejected, so a rejection must be cheap.
+//! Anyone on the internet can send a notification that is rejected, so a rejection must be cheap.
 //! It costs a counter in memory. For each account and reason, at most one line is logged every 10 s
 //! and one row is written every 2 s.
 
@@ -21,14 +21,14 @@ use crate::types::rejection::Rejected;
 use crate::types::rejection::Rejection;
 
 /// 10 s: the minimum time between two log lines for the same account and reason.
-const LOGGED: TimeDelta = TimeDelta::seconds(10);
+const LOG_INTERVAL: TimeDelta = TimeDelta::seconds(10);
 
 /// 2 s: the minimum time between two writes.
-const SAVED: Duration = Duration::from_secs(2);
+const SAVE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The one label for all accounts that are not configured. A caller can choose any name, so such
 /// names must not become labels.
-const UNKNOWN: &str = "unknown";
+const UNKNOWN_ACCOUNT: &str = "unknown";
 
 /// The recorder of rejected notifications. Clones share one state.
 #[derive(Debug, Clone)]
@@ -40,8 +40,8 @@ struct Shared {
     clock: SharedClock,
     /// Keyed by configured account and reason, so it stays small.
     tallies: Mutex<HashMap<Key, Tally>>,
-    /// Notified when there is something to save.
-    noted: Notify,
+    /// Notified when there are counts to save.
+    changed: Notify,
 }
 
 type Key = (Option<AccountId>, Rejection);
@@ -70,20 +70,20 @@ impl Rejections {
             metrics,
             clock,
             tallies: Mutex::default(),
-            noted: Notify::new(),
+            changed: Notify::new(),
         }))
     }
 
-    /// Records that a notification was refused. `configured` is `None` if the account is not
-    /// configured. `named` is the account in the path. It is safe to log, since its characters and
-    /// its length are limited.
-    pub(super) fn refuse(
+    /// Records that a notification was refused. `configured` is the account, if it is configured.
+    /// `named` is the account in the path. It is safe to log, since its characters and its length
+    /// are limited.
+    pub(super) fn record_refusal(
         &self,
         configured: Option<&AccountId>,
         named: Option<&AccountId>,
         reason: Rejection,
     ) {
-        let Some(count) = self.note(configured, reason) else {
+        let Some(count) = self.count(configured, reason) else {
             return;
         };
         tracing::warn!(
@@ -95,13 +95,13 @@ impl Rejections {
     }
 
     /// Records that a signed notification could not be used.
-    pub(super) fn pass_over(&self, account: &AccountId, reason: Rejection) {
-        self.note(Some(account), reason);
+    pub(super) fn record_unusable(&self, account: &AccountId, reason: Rejection) {
+        self.count(Some(account), reason);
     }
 
     /// Counts one rejection. If a log line is due, returns the number of rejections that it covers.
-    fn note(&self, account: Option<&AccountId>, reason: Rejection) -> Option<u64> {
-        let label = account.map_or(UNKNOWN, AccountId::as_str);
+    fn count(&self, account: Option<&AccountId>, reason: Rejection) -> Option<u64> {
+        let label = account.map_or(UNKNOWN_ACCOUNT, AccountId::as_str);
         let labels = [label, reason.as_str()];
         self.0.metrics.count(&WEBHOOK_REJECTED, labels, 1);
         let now = self.0.clock.now();
@@ -114,40 +114,40 @@ impl Rejections {
         });
         let due = tally.log_due(now);
         drop(tallies);
-        self.0.noted.notify_one();
+        self.0.changed.notify_one();
         due
     }
 
     /// Saves the counts until the service stops.
     pub async fn save(self, store: Store, stopping: CancellationToken) {
         while stopping
-            .run_until_cancelled(self.0.noted.notified())
+            .run_until_cancelled(self.0.changed.notified())
             .await
             .is_some()
         {
             self.save_counts(&store).await;
             stopping
-                .run_until_cancelled(tokio::time::sleep(SAVED))
+                .run_until_cancelled(tokio::time::sleep(SAVE_INTERVAL))
                 .await;
         }
         self.save_counts(&store).await;
     }
 
     async fn save_counts(&self, store: &Store) {
-        let noted = self.unsaved();
-        if noted.is_empty() {
+        let unsaved = self.take_unsaved();
+        if unsaved.is_empty() {
             return;
         }
-        if let Err(error) = store.add_rejections(&noted).await {
+        if let Err(error) = store.add_rejections(&unsaved).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "refused notifications could not be recorded; retrying in 2 s"
             );
-            self.put_back(noted);
+            self.put_back(unsaved);
         }
     }
 
-    fn unsaved(&self) -> Vec<Rejected> {
+    fn take_unsaved(&self) -> Vec<Rejected> {
         let mut tallies = self.lock();
         let unsaved = tallies.iter_mut().filter_map(|((account, reason), tally)| {
             let Unsaved {
@@ -166,9 +166,9 @@ impl Rejections {
         unsaved.collect()
     }
 
-    fn put_back(&self, noted: Vec<Rejected>) {
+    fn put_back(&self, unsaved: Vec<Rejected>) {
         let mut tallies = self.lock();
-        for rejected in noted {
+        for rejected in unsaved {
             let key = (rejected.account_id, rejected.reason);
             tallies.entry(key).or_default().add(Unsaved {
                 count: rejected.count,
@@ -177,7 +177,7 @@ impl Rejections {
             });
         }
         drop(tallies);
-        self.0.noted.notify_one();
+        self.0.changed.notify_one();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Tally>> {
@@ -187,20 +187,20 @@ impl Rejections {
 }
 
 impl Tally {
-    fn add(&mut self, more: Unsaved) {
-        self.unlogged += more.count;
+    fn add(&mut self, added: Unsaved) {
+        self.unlogged += added.count;
         self.unsaved = Some(match self.unsaved {
-            Some(known) => Unsaved {
-                count: known.count + more.count,
-                first_at: known.first_at.min(more.first_at),
-                last_at: known.last_at.max(more.last_at),
+            Some(unsaved) => Unsaved {
+                count: unsaved.count + added.count,
+                first_at: unsaved.first_at.min(added.first_at),
+                last_at: unsaved.last_at.max(added.last_at),
             },
-            None => more,
+            None => added,
         });
     }
 
     fn log_due(&mut self, now: DateTime<Utc>) -> Option<u64> {
-        if self.logged_at.is_some_and(|at| now - at < LOGGED) {
+        if self.logged_at.is_some_and(|at| now - at < LOG_INTERVAL) {
             return None;
         }
         self.logged_at = Some(now);
@@ -225,24 +225,22 @@ mod tests {
     fn many_rejections_give_one_line_per_ten_seconds_and_one_row() {
         let (rejections, clock) = rejections();
         let account: AccountId = "12345678".parse().unwrap();
-        let note = || rejections.note(Some(&account), Rejection::SignatureWrong);
+        let count = || rejections.count(Some(&account), Rejection::SignatureWrong);
 
-        assert_eq!(note(), Some(1));
+        assert_eq!(count(), Some(1));
         for _ in 0..1000 {
-            assert_eq!(note(), None);
+            assert_eq!(count(), None);
         }
-        clock.advance(LOGGED);
-        assert_eq!(note(), Some(1001));
+        clock.advance(LOG_INTERVAL);
+        assert_eq!(count(), Some(1001));
 
-        let noted = rejections.unsaved();
-        let [row] = &noted[..] else {
-            panic!("{noted:?}")
-        };
+        let rows = rejections.take_unsaved();
+        let [row] = &rows[..] else { panic!("{rows:?}") };
         assert_eq!((row.count, row.reason), (1002, Rejection::SignatureWrong));
-        assert_eq!(row.last_at - row.first_at, LOGGED);
-        assert!(rejections.unsaved().is_empty());
-        rejections.put_back(noted.clone());
-        assert_eq!(rejections.unsaved(), noted);
+        assert_eq!(row.last_at - row.first_at, LOG_INTERVAL);
+        assert!(rejections.take_unsaved().is_empty());
+        rejections.put_back(rows.clone());
+        assert_eq!(rejections.take_unsaved(), rows);
     }
 
     #[test]
@@ -250,7 +248,7 @@ mod tests {
         let (rejections, _) = rejections();
         for number in 0..1000 {
             let named = format!("a{number}").parse().ok();
-            rejections.refuse(None, named.as_ref(), Rejection::UnknownAccount);
+            rejections.record_refusal(None, named.as_ref(), Rejection::UnknownAccount);
         }
 
         assert_eq!(rejections.lock().len(), 1);

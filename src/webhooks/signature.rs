@@ -1,8 +1,8 @@
 //! The signature of a notification: an HMAC under the app's `client_secret` over the exact bytes of
 //! the body.
 //!
-//! Nothing else is signed, neither a time nor a nonce, so a replayed body has a valid signature.
-//! [`super::wire::Change::dedupe_key`] keeps it from counting twice.
+//! Neither a time nor a nonce is signed, so a replayed body has a valid signature.
+//! [`super::wire::Change::dedupe_key`] identifies its changes as duplicates.
 
 use aws_lc_rs::hmac::{self, HMAC_SHA1_FOR_LEGACY_USE_ONLY, HMAC_SHA256};
 use base64::Engine as _;
@@ -41,8 +41,8 @@ pub enum SignatureError {
 /// be parsed.
 pub fn verify(header: &str, body: &[u8], secret: &[u8]) -> Result<(), SignatureError> {
     let signature = Signature::parse(header).ok_or(SignatureError::Malformed)?;
-    let is_right = signature.is_of(body, secret);
-    is_right.then_some(()).ok_or(SignatureError::Mismatch)
+    let is_match = signature.matches(body, secret);
+    is_match.then_some(()).ok_or(SignatureError::Mismatch)
 }
 
 /// A well-formed `x-liveperson-signature`.
@@ -81,7 +81,7 @@ impl Signature {
     }
 
     /// True if the signature matches a body under a secret. The comparison takes constant time.
-    pub(super) fn is_of(&self, body: &[u8], secret: &[u8]) -> bool {
+    pub(super) fn matches(&self, body: &[u8], secret: &[u8]) -> bool {
         let key = hmac::Key::new(self.algorithm, secret);
         hmac::verify(&key, body, &self.tag).is_ok()
     }
@@ -230,12 +230,12 @@ mod tests {
             body in prop::collection::vec(any::<u8>(), 1..200),
             secret in prop::collection::vec(any::<u8>(), 1..64),
             (sha256, hex) in any::<(bool, bool)>(),
-            place in any::<prop::sample::Index>(),
+            index in any::<prop::sample::Index>(),
             change in 1_u8..,
         ) {
             let changed = |bytes: &[u8]| {
                 let mut bytes = bytes.to_vec();
-                let at = place.index(bytes.len());
+                let at = index.index(bytes.len());
                 bytes[at] ^= change;
                 bytes
             };
@@ -252,20 +252,20 @@ mod tests {
         fn a_changed_character_of_the_value_fails(
             body in prop::collection::vec(any::<u8>(), 0..50),
             (sha256, hex) in any::<(bool, bool)>(),
-            place in any::<prop::sample::Index>(),
+            index in any::<prop::sample::Index>(),
             other in any::<char>(),
         ) {
             let header = written(sha256, hex, &sign(sha256, &body, SECRET));
             let start = header.find('=').unwrap() + 1;
-            let at = start + place.index(header.len() - start);
+            let at = start + index.index(header.len() - start);
             let old = &header[at..=at];
             // Hex digits may be in upper or lower case.
-            let same = if hex {
+            let is_same = if hex {
                 old.eq_ignore_ascii_case(&other.to_string())
             } else {
                 old == other.to_string()
             };
-            prop_assume!(!same);
+            prop_assume!(!is_same);
             let changed = format!("{}{other}{}", &header[..at], &header[at + 1..]);
             // White space around the value does not count.
             prop_assume!(changed.trim_ascii().len() == changed.len());

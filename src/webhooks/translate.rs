@@ -1,7 +1,7 @@
 //! Translation of a change from the Cloud: the event for the channel, and the update of the
 //! mapping.
 //!
-//! A pure function of one change and of what is known of its conversation. It has no state, so a
+//! A pure function of one change and the known state of its conversation. It has no state, so a
 //! change that waited in the inbox gives the same result when it is translated later. The caller
 //! drops duplicates by [`super::wire::Change::dedupe_key`], and finds the user of the conversation
 //! beforehand.
@@ -20,7 +20,7 @@ mod message;
 
 /// The known state of the conversation that a change belongs to.
 #[derive(Debug, Clone)]
-pub struct Known<'a> {
+pub struct KnownState<'a> {
     /// The Cloud's id of the user.
     pub consumer_id: Option<&'a str>,
     /// The side that opened the conversation.
@@ -87,7 +87,7 @@ pub enum Ignored {
 }
 
 impl Ignored {
-    /// The reason as one word, for a metric's label.
+    /// Returns the reason as one word, for a metric's label.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ impl Ignored {
 /// # Errors
 ///
 /// [`Ignored`] if the change is ignored. That is usual, and only counted.
-pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Ignored> {
+pub fn translate(change: &Change, known: &KnownState<'_>) -> Result<Translation, Ignored> {
     match change.content() {
         Content::Message(message) => message::translate(message, known).map(|event| Translation {
             event,
@@ -117,8 +117,8 @@ pub fn translate(change: &Change, known: &Known<'_>) -> Result<Translation, Igno
     }
 }
 
-/// Creates the event for a conversation that the Cloud has replaced by another one: a user has only
-/// one at a time.
+/// Creates the event for a conversation that the Cloud replaced by another one. A user has only one
+/// at a time.
 #[must_use]
 pub fn replaced(
     id: &ConversationId,
@@ -134,8 +134,8 @@ pub fn replaced(
 
 /// Maps the Cloud's name of a role. A missing or unknown role counts as an agent: a reply with the
 /// wrong style is better than a reply that a channel does not show.
-fn role(word: Option<&str>) -> Role {
-    match word.unwrap_or_default() {
+fn role(name: Option<&str>) -> Role {
+    match name.unwrap_or_default() {
         super::wire::CONSUMER => Role::Consumer,
         "READER" => Role::Reader,
         // Only the bot of a survey. A bot that serves a conversation has the role ASSIGNED_AGENT.

@@ -22,7 +22,7 @@ pub mod message;
 mod privacy;
 
 use conversation::Conversation;
-use message::{Audience, Event, Matter, Message};
+use message::{Audience, Event, Message, MessageContent};
 use privacy::{AGENTS_AND_MANAGERS, MESSAGE_AUDIENCE, is_marked};
 
 /// The reason why a body is not a notification.
@@ -43,9 +43,9 @@ pub enum ParseError {
 
 /// 10,000: the limit of changes that are read from one body.
 ///
-/// As the Cloud writes changes, a body of the maximum size has room for fewer. Only a body with
-/// some hundred thousand empty changes has more, and the limit keeps these from using memory.
-const MOST_CHANGES: usize = 10_000;
+/// A body of the maximum size has fewer changes of the Cloud's usual form. Only a body with some
+/// hundred thousand empty changes has more. The limit bounds their memory.
+const MAX_CHANGES: usize = 10_000;
 
 /// The byte order mark of UTF-8. JSON must not begin with it, but a parser may skip it. Source: RFC
 /// 8259, 8.1.
@@ -93,7 +93,7 @@ impl Notification {
         let named = notification.text("type").map(Kind::of);
         let all = body.list("changes");
         let is_private = is_marked(notification);
-        let changes = all.iter().take(MOST_CHANGES).map(|change| {
+        let changes = all.iter().take(MAX_CHANGES).map(|change| {
             let kind = named.unwrap_or_else(|| Kind::of_shape(change));
             match change {
                 // The change may be stored alone, so it carries the mark itself.
@@ -108,14 +108,13 @@ impl Notification {
         });
         Ok(Self {
             changes: changes.collect(),
-            surplus: all.len().saturating_sub(MOST_CHANGES),
+            surplus: all.len().saturating_sub(MAX_CHANGES),
             sent_at: body.time("sentTs"),
         })
     }
 }
 
-/// Parses JSON. Lone surrogates, which remain when an emoji is cut in two, do not make the rest
-/// unreadable.
+/// Parses JSON. Lone surrogates, which remain when an emoji is cut in two, are replaced.
 fn json(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(text)
         .or_else(|_| serde_json::from_str(&surrogates::replace_unpaired(text)))
@@ -139,8 +138,8 @@ impl Kind {
     /// as in an app's manifest. No notification with such a suffix has been seen yet.
     fn of(name: &str) -> Self {
         let is = |known: &str| {
-            let rest = name.strip_prefix(known);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            let suffix = name.strip_prefix(known);
+            suffix.is_some_and(|suffix| suffix.is_empty() || suffix.starts_with('.'))
         };
         if is("ms.MessagingEventNotification") {
             Self::Message
@@ -232,7 +231,7 @@ impl Change {
     }
 
     fn new(kind: Kind, value: &Value, json: String) -> Self {
-        let read = Members::of(value)
+        let content = Members::of(value)
             .ok_or("the change is not a JSON object")
             .and_then(|change| match kind {
                 Kind::Message => Message::read(change).map(|it| Content::Message(Box::new(it))),
@@ -244,7 +243,7 @@ impl Change {
         Self {
             kind,
             json,
-            content: read.unwrap_or_else(Content::Unknown),
+            content: content.unwrap_or_else(Content::Unknown),
         }
     }
 
@@ -289,7 +288,7 @@ impl Change {
 
     /// Returns the time of the event by the Cloud's clock. Chat states have no time.
     #[must_use]
-    pub fn happened_at(&self) -> Option<DateTime<Utc>> {
+    pub fn occurred_at(&self) -> Option<DateTime<Utc>> {
         match &self.content {
             Content::Message(message) => message.sent_at,
             Content::Conversation(conversation) => conversation.updated_at,
@@ -297,12 +296,12 @@ impl Change {
         }
     }
 
-    /// Returns the newest time in the change by the Cloud's clock. The change is not older than
+    /// Returns the latest time in the change, by the Cloud's clock. The change is not older than
     /// this time. Chat states have no time.
     ///
     /// The start of a conversation does not count: the conversation may have been open for 90 days.
     #[must_use]
-    pub fn made_at(&self) -> Option<DateTime<Utc>> {
+    pub fn latest_time(&self) -> Option<DateTime<Utc>> {
         match &self.content {
             Content::Message(message) => message.sent_at,
             Content::Conversation(conversation) => {
@@ -349,8 +348,8 @@ impl Change {
             return None;
         }
         match &message.event {
-            Event::Written(written) => match &written.matter {
-                Matter::File(file) => Some(HostedFile {
+            Event::Written(written) => match &written.content {
+                MessageContent::File(file) => Some(HostedFile {
                     relative_path: &file.relative_path,
                     file_type: &file.file_type,
                 }),
@@ -365,7 +364,7 @@ impl Change {
     ///
     /// The key is a hash of the dialog and the sequence, or of the change itself if these are
     /// missing. For a conversation it is always a hash of the change itself, since two states may
-    /// have the same time. A state without news is detected during translation.
+    /// have the same time. The translation detects a state that reports nothing new.
     #[must_use]
     pub fn dedupe_key(&self, account: &AccountId) -> Option<[u8; 32]> {
         let account = account.as_str().as_bytes();
@@ -381,14 +380,14 @@ impl Change {
                         dialog.as_bytes(),
                         &sequence.to_be_bytes(),
                     ]),
-                    _ => self.hash_of_itself(account),
+                    _ => self.content_hash(account),
                 }
             }
-            Content::Conversation(_) | Content::Unknown(_) => self.hash_of_itself(account),
+            Content::Conversation(_) | Content::Unknown(_) => self.content_hash(account),
         })
     }
 
-    fn hash_of_itself(&self, account: &[u8]) -> [u8; 32] {
+    fn content_hash(&self, account: &[u8]) -> [u8; 32] {
         let kind = self.kind.as_str().as_bytes();
         hash(&[b"change", account, kind, self.json.as_bytes()])
     }

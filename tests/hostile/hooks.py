@@ -1,17 +1,16 @@
-"""What schemathesis cannot know of the service from its document alone; scripts/hostile runs it with these."""
+"""Hooks for schemathesis, with rules that the document does not express; scripts/hostile uses them."""
 
 import itertools
 import re
 
 import schemathesis
 
-# Rules that JSON Schema cannot state. The document states them in words, and requests that break
-# them are refused. The refusal of a request that the schema allows is correct only if it names one
-# of these rules.
+# Rules that the document states only in words, because JSON Schema cannot express them. The refusal
+# of a request that the schema allows is correct only if it names one of these rules.
 RULES_IN_WORDS = [
     # The schema counts characters, not bytes.
     ("malformed-request", r"user_id: expected 1 to 256 bytes of UTF-8"),
-    # A key does not show that it was used before with another request.
+    # The schema of a key cannot tell that it was used for another request.
     ("idempotency-key-reused", r""),
     # The Cloud decides which fields it accepts in a request of any type.
     ("cloud-refused", r""),
@@ -33,7 +32,7 @@ RULES_IN_WORDS = [
     ("invalid-request", r'"detail":"expected text without U\+0000'),
 ]
 
-# The smallest image that the service takes by its first bytes.
+# The smallest file that the service accepts as an image, by its first bytes.
 IMAGE = b"\x89PNG\r\n\x1a\n" + bytes(32)
 
 numbers = itertools.count()
@@ -41,7 +40,7 @@ numbers = itertools.count()
 
 @schemathesis.hook
 def map_query(context, query):
-    """Readers of events wait for a second at most: the rest of the run would wait with them."""
+    """Shortens the waits of event readers to a second, because each wait delays the whole run."""
     wait = (query or {}).get("wait")
     if isinstance(wait, int) and not isinstance(wait, bool) and 1 < wait <= 30:
         return {**query, "wait": 1}
@@ -50,7 +49,7 @@ def map_query(context, query):
 
 @schemathesis.hook
 def map_body(context, body):
-    """Every other file is an image: at random none would be."""
+    """Makes every other file an image, because random bytes are none."""
     if isinstance(body, dict) and isinstance(body.get("file"), bytes) and next(numbers) % 2:
         return {**body, "file": IMAGE}
     return body
@@ -58,7 +57,7 @@ def map_body(context, body):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Most keys are new: else the answer to nearly all that has one would be that it came before."""
+    """Makes most keys new; otherwise nearly every request with a key would be refused for a reused key."""
     key = (case.headers or {}).get("Idempotency-Key")
     number = next(numbers)
     if key and len(key) < 200 and number % 8:
@@ -67,7 +66,7 @@ def before_call(context, case, kwargs):
 
 @schemathesis.hook
 def filter_failure(context, failure, case, response):
-    """Whether what a check found is one: not where a rule in words was broken, nor where a form lost what was wrong."""
+    """Drops false failures: a request broke a rule in words, or its form cannot express the wrong type."""
     kind = type(failure).__name__
     if kind == "AcceptedNegativeData":
         # Every value in a part of a form is text: `true` of the wrong type arrives as the caption

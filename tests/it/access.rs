@@ -25,9 +25,9 @@ on_both_engines!(
 );
 
 const SECRET: &str = "a-shared-secret-of-at-least-32-bytes";
-const FORMER: &str = "the-secret-that-was-shared-before-it";
-const OTHER: &str = "another-secret-of-at-least-32-bytes";
-const UNKNOWN: &str = "This is neither a known API key nor a valid token.";
+const FORMER_SECRET: &str = "the-secret-that-was-shared-before-it";
+const OTHER_SECRET: &str = "another-secret-of-at-least-32-bytes";
+const UNKNOWN_CREDENTIAL: &str = "This is neither a known API key nor a valid token.";
 const ORIGIN: &str = "https://shop.example.com";
 
 /// Starts a service with these lines added to the configuration of channel `sms`.
@@ -39,7 +39,7 @@ async fn start(engine: Engine, lines: &str) -> TestApp {
 }
 
 async fn with_tokens(engine: Engine) -> TestApp {
-    let jwt = format!(r#"jwt = {{algorithm = "HS256", key = ["{SECRET}", "{FORMER}"]}}"#);
+    let jwt = format!(r#"jwt = {{algorithm = "HS256", key = ["{SECRET}", "{FORMER_SECRET}"]}}"#);
     start(engine, &format!("{jwt}\ncors_origins = [\"{ORIGIN}\"]")).await
 }
 
@@ -48,7 +48,7 @@ fn signed(algorithm: Algorithm, key: &EncodingKey, claims: &Value) -> String {
 }
 
 /// Returns the channel with a token in place of its key, valid for a minute by the service's clock.
-fn bearing(app: &TestApp, secret: &str, mut claims: Value) -> Channel {
+fn with_token(app: &TestApp, secret: &str, mut claims: Value) -> Channel {
     let exp = (app.cloud.clock.now() + TimeDelta::minutes(1)).timestamp();
     if claims.get("exp").is_none() {
         claims["exp"] = exp.into();
@@ -63,8 +63,8 @@ fn hs256(secret: &str, claims: &Value) -> String {
 
 async fn a_token_serves_as_well_as_a_key(engine: Engine) {
     let app = with_tokens(engine).await;
-    let token = bearing(&app, SECRET, json!({"iss": "sms"}));
-    let former = bearing(&app, FORMER, json!({"iss": "sms", "aud": "anybody"}));
+    let token = with_token(&app, SECRET, json!({"iss": "sms"}));
+    let former = with_token(&app, FORMER_SECRET, json!({"iss": "sms", "aud": "anybody"}));
 
     let sent = token.say("ada", "hello").await.expect(201);
     former.say("ada", "hello").await.expect(201);
@@ -124,17 +124,17 @@ async fn a_token_that_is_not_the_channels_is_refused(engine: Engine) {
     let app = with_tokens(engine).await;
 
     for (secret, claims) in [
-        (OTHER, json!({"iss": "sms"})),
+        (OTHER_SECRET, json!({"iss": "sms"})),
         // This channel has a key and no tokens.
         (SECRET, json!({"iss": "app"})),
         (SECRET, json!({"iss": "nobody"})),
         (SECRET, json!({"sub": "sms"})),
     ] {
-        let reply = bearing(&app, secret, claims).get("/v1/events").await;
+        let reply = with_token(&app, secret, claims).get("/v1/events").await;
 
         assert_eq!(reply.headers["www-authenticate"], "Bearer");
         let problem = reply.expect_problem(401, "unauthorized");
-        assert_eq!(problem["detail"], UNKNOWN);
+        assert_eq!(problem["detail"], UNKNOWN_CREDENTIAL);
     }
     assert!(app.cloud.sandbox.requests().is_empty());
 }
@@ -147,7 +147,8 @@ async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
     let no_user = "The token's user is not a user id: expected a string of 1 to 256 bytes without control characters and other than . and .., or no user.";
     let too_long = "The token's exp is more than a year ahead. It must be in seconds; this value may be in milliseconds.";
     let no_time = "The token's exp and nbf must be numbers: seconds since 1970.";
-    let early = "The token is not valid yet: its nbf, in seconds since 1970, is in the future.";
+    let not_yet_valid =
+        "The token is not valid yet: its nbf, in seconds since 1970, is in the future.";
 
     for (claims, expected) in [
         (json!({}), "The token has no exp."),
@@ -161,7 +162,10 @@ async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
             json!({"exp": (now - TimeDelta::hours(1)).timestamp_millis()}),
             too_long,
         ),
-        (json!({"exp": in_two_minutes, "nbf": in_two_minutes}), early),
+        (
+            json!({"exp": in_two_minutes, "nbf": in_two_minutes}),
+            not_yet_valid,
+        ),
         (json!({"exp": in_two_minutes, "user": "a\u{0}"}), no_user),
         (json!({"exp": in_two_minutes, "user": "."}), no_user),
         (json!({"exp": in_two_minutes, "user": ".."}), no_user),
@@ -172,7 +176,11 @@ async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
         let mut claims = claims;
         claims["iss"] = "sms".into();
         // The first or the second of the channel's keys, and a key that the channel does not have.
-        for (secret, expected) in [(SECRET, expected), (FORMER, expected), (OTHER, UNKNOWN)] {
+        for (secret, expected) in [
+            (SECRET, expected),
+            (FORMER_SECRET, expected),
+            (OTHER_SECRET, UNKNOWN_CREDENTIAL),
+        ] {
             let token = app.sms.with_key(&hs256(secret, &claims));
 
             let problem = token.get("/v1/events").await;
@@ -191,7 +199,7 @@ async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
             SECRET,
             "The token's header has crit, but no extensions are supported.",
         ),
-        (OTHER, UNKNOWN),
+        (OTHER_SECRET, UNKNOWN_CREDENTIAL),
     ] {
         let key = EncodingKey::from_secret(secret.as_bytes());
         let token = encode(&critical, &claims, &key).unwrap();
@@ -202,8 +210,8 @@ async fn a_correctly_signed_but_invalid_token_gets_a_reason(engine: Engine) {
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
-/// Queues a message of a user and returns the path that shows it.
-async fn say_later(channel: &Channel, user: &str) -> String {
+/// Queues a message of a user, and returns its path.
+async fn queue_text(channel: &Channel, user: &str) -> String {
     let request = channel
         .request(Method::POST, &format!("/v1/users/{user}/messages"))
         .header("prefer", "respond-async")
@@ -215,13 +223,13 @@ async fn say_later(channel: &Channel, user: &str) -> String {
 
 async fn a_token_for_one_user_opens_only_that_users_paths(engine: Engine) {
     let app = with_tokens(engine).await;
-    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada/1"}));
+    let ada = with_token(&app, SECRET, json!({"iss": "sms", "user": "ada/1"}));
     app.sms.say("bob", "of bob").await.expect(201);
-    let of_bob = say_later(&app.sms, "bob").await;
+    let of_bob = queue_text(&app.sms, "bob").await;
 
     ada.say("ada%2F1", "hello").await.expect(201);
     ada.get("/v1/users/ada%2F1").await.expect(200);
-    let of_ada = say_later(&ada, "ada%2F1").await;
+    let of_ada = queue_text(&ada, "ada%2F1").await;
     ada.get(&of_ada).await.expect(200);
 
     ada.get(&of_bob)
@@ -250,17 +258,17 @@ async fn a_token_for_one_user_opens_only_that_users_paths(engine: Engine) {
 async fn a_token_for_one_user_shows_only_that_users_events(engine: Engine) {
     let app = with_tokens(engine).await;
     app.subscribe_to_the_cloud();
-    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
-    let nobody = bearing(&app, SECRET, json!({"iss": "sms", "user": "nobody"}));
+    let ada = with_token(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
+    let unknown_user = with_token(&app, SECRET, json!({"iss": "sms", "user": "nobody"}));
     for user in ["ada", "bob"] {
         let sent = app.sms.say(user, "hello").await.expect(201);
         let id = sent["conversation_id"].as_str().unwrap();
         let action = serde_json::from_value(json!({"type": "text", "text": user})).unwrap();
         app.cloud.sandbox.act(id, action).unwrap();
     }
-    eventually("all is told", async || {
-        let told = app.logged("sms").await;
-        let replies = told
+    eventually("all events are logged", async || {
+        let logged_events = app.event_log("sms").await;
+        let replies = logged_events
             .iter()
             .filter(|event| event["type"] == "message.created");
         (replies.count() == 2).then_some(())
@@ -272,13 +280,13 @@ async fn a_token_for_one_user_shows_only_that_users_events(engine: Engine) {
     assert!(events.len() >= 2);
     assert!(events.iter().all(|event| event["user_id"] == "ada"));
     let next = page["next"].as_str().unwrap();
-    let rest = ada
+    let next_page = ada
         .get(&format!("/v1/events?after={next}"))
         .await
         .expect(200);
-    assert_eq!(rest["events"], json!([]));
-    assert_eq!(rest.get("gap"), None);
-    let none = nobody.get("/v1/events").await.expect(200);
+    assert_eq!(next_page["events"], json!([]));
+    assert_eq!(next_page.get("gap"), None);
+    let none = unknown_user.get("/v1/events").await.expect(200);
     assert_eq!(none["events"], json!([]));
     // The channel itself sees all events.
     let all = app.sms.get("/v1/events").await.expect(200);
@@ -297,7 +305,7 @@ async fn requests_over_the_channels_rate_limit_are_refused_with_429(engine: Engi
 
     // Both requests have to arrive within the same second; a slow machine may need several
     // attempts.
-    let (allowed, refused) = eventually("a request too many", async || {
+    let (allowed, refused) = eventually("a request above the limit", async || {
         let first = app.sms.get("/v1/users/ada").await;
         let second = app.sms.get("/v1/users/bob").await;
         (second.status == 429).then_some((first, second))
@@ -330,7 +338,7 @@ async fn requests_over_the_channels_rate_limit_are_refused_with_429(engine: Engi
 async fn a_rate_limit_per_user_does_not_affect_other_users(engine: Engine) {
     let app = start(engine, "limits = {per_user_requests_per_second = 1}").await;
 
-    let refused = eventually("a request too many", async || {
+    let refused = eventually("a request above the limit", async || {
         app.sms.get("/v1/users/ada").await;
         let second = app.sms.get("/v1/users/ada").await;
         (second.status == 429).then_some(second)
@@ -349,8 +357,8 @@ async fn a_rate_limit_per_user_does_not_affect_other_users(engine: Engine) {
 
 async fn cors_allows_only_a_token_for_one_user(engine: Engine) {
     let app = with_tokens(engine).await;
-    let ada = bearing(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
-    let whole = bearing(&app, SECRET, json!({"iss": "sms"}));
+    let ada = with_token(&app, SECRET, json!({"iss": "sms", "user": "ada"}));
+    let for_all_users = with_token(&app, SECRET, json!({"iss": "sms"}));
     let allowed = async |channel: &Channel, method: Method, origin: &str| {
         let request = channel
             .request(method, "/v1/users/ada")
@@ -366,7 +374,7 @@ async fn cors_allows_only_a_token_for_one_user(engine: Engine) {
     assert_eq!(allowed(&ada, Method::OPTIONS, other).await, "");
     assert_eq!(allowed(&ada, Method::GET, other).await, "");
     // A key, or a token for all users, must not be used in a web page.
-    assert_eq!(allowed(&whole, Method::GET, ORIGIN).await, "");
+    assert_eq!(allowed(&for_all_users, Method::GET, ORIGIN).await, "");
     assert_eq!(allowed(&app.sms, Method::GET, ORIGIN).await, "");
     let refused = ada.get("/v1/users/bob").await;
     refused.expect_problem(403, "forbidden");

@@ -38,12 +38,12 @@ async fn a_profile_is_sent_at_once_and_again_with_the_next_opening(engine: Engin
     ]);
     app.sms.say("ada", "hello").await.expect(201);
 
-    let kept = app.sms.put("/v1/users/ada/profile", profile.clone()).await;
+    let reply = app.sms.put("/v1/users/ada/profile", profile.clone()).await;
 
-    assert_eq!(kept.expect(200), profile);
-    let told = sends(&app).pop().unwrap();
-    assert_eq!(told["type"], "userprofile.SetUserProfile");
-    assert_eq!(told["body"]["authenticatedData"]["lp_sdes"], attributes);
+    assert_eq!(reply.expect(200), profile);
+    let request = sends(&app).pop().unwrap();
+    assert_eq!(request["type"], "userprofile.SetUserProfile");
+    assert_eq!(request["body"]["authenticatedData"]["lp_sdes"], attributes);
     let close = "/v1/users/ada/conversation/close";
     app.sms.post(close, json!({})).await.expect(200);
     app.sms.say("ada", "again").await.expect(201);
@@ -61,8 +61,8 @@ async fn a_profile_replaces_the_stored_one_but_an_opening_merges_it(engine: Engi
     app.sms.put(path, first).await.expect(200);
     let second = json!({"first_name": "Augusta", "customer": {"type": "vip"}});
     app.sms.put(path, second.clone()).await.expect(200);
-    let kept = async || app.sms.get("/v1/users/ada").await.expect(200)["profile"].take();
-    assert_eq!(kept().await, second);
+    let stored_profile = async || app.sms.get("/v1/users/ada").await.expect(200)["profile"].take();
+    assert_eq!(stored_profile().await, second);
 
     let open = json!({"profile": {"last_name": "Byron", "customer": {"role": "countess"}}});
     let path = "/v1/users/ada/conversation";
@@ -71,7 +71,7 @@ async fn a_profile_replaces_the_stored_one_but_an_opening_merges_it(engine: Engi
     let merged = json!({
         "first_name": "Augusta", "last_name": "Byron", "customer": {"type": "vip", "role": "countess"},
     });
-    assert_eq!(kept().await, merged);
+    assert_eq!(stored_profile().await, merged);
 }
 
 async fn a_profile_is_not_stored_when_the_cloud_fails(engine: Engine) {
@@ -121,11 +121,11 @@ async fn a_rating_is_taken_after_the_close(engine: Engine) {
     let app = TestApp::start(engine).await;
     let path = "/v1/users/ada/conversation/rating";
     let rating = json!({"csat": 5, "fcr": "yes"});
-    let early = app.sms.put(path, rating.clone()).await;
-    early.expect_problem(404, "conversation-not-found");
+    let refused = app.sms.put(path, rating.clone()).await;
+    refused.expect_problem(404, "conversation-not-found");
     app.sms.say("ada", "hello").await.expect(201);
-    let early = app.sms.put(path, rating.clone()).await;
-    early.expect_problem(409, "conversation-open");
+    let refused = app.sms.put(path, rating.clone()).await;
+    refused.expect_problem(409, "conversation-open");
     let close = "/v1/users/ada/conversation/close";
     app.sms.post(close, json!({})).await.expect(200);
 

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::Channel;
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, agent_text, tell};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, agent_text, send_notification};
 use crate::support::configuration::{APP_KEY, WHATSAPP_KEY};
 use crate::support::database::Engine;
 use crate::support::events::user;
@@ -63,7 +63,7 @@ fn state(app: &TestApp, id: &str, consumer: &str, stage: &str, began: i64, updat
 }
 
 /// Merges the changes of several notifications of one type into one notification.
-fn together(notifications: impl IntoIterator<Item = Value>) -> Value {
+fn merged(notifications: impl IntoIterator<Item = Value>) -> Value {
     let mut notifications = notifications.into_iter();
     let mut all = notifications.next().unwrap();
     for mut other in notifications {
@@ -74,7 +74,7 @@ fn together(notifications: impl IntoIterator<Item = Value>) -> Value {
 }
 
 async fn notify(app: &TestApp, notification: &Value) {
-    tell(&app.sms, notification).await.expect(200);
+    send_notification(&app.sms, notification).await.expect(200);
 }
 
 /// Returns the consumer id of a user of `sms`.
@@ -103,35 +103,35 @@ async fn shown(channel: &Channel, user: &str) -> Value {
 }
 
 /// Returns a channel's events as `type opener` or `type text`.
-async fn told(app: &TestApp, channel: &str) -> Vec<String> {
-    let events = app.logged(channel).await.into_iter();
-    let told = events.map(|event| {
+async fn summaries(app: &TestApp, channel: &str) -> Vec<String> {
+    let events = app.event_log(channel).await.into_iter();
+    let summaries = events.map(|event| {
         let (kind, data) = (event["type"].as_str().unwrap(), &event["data"]);
-        let what = data["opened_by"].as_str().or(data["text"].as_str());
+        let detail = data["opened_by"].as_str().or(data["text"].as_str());
         // No other event has this field.
         assert_eq!(
             data["opened_by"].is_string(),
             kind == "conversation.opened",
             "{event}"
         );
-        format!("{} {}", kind, what.unwrap_or_default())
+        format!("{} {}", kind, detail.unwrap_or_default())
             .trim_end()
             .to_owned()
     });
-    told.collect()
+    summaries.collect()
 }
 
 /// Waits until a channel has at least this number of events, and returns them.
-async fn eventually_logged_summaries(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
-    eventually("it is told", async || {
-        let told = told(app, channel).await;
-        (told.len() >= count).then_some(told)
+async fn wait_for_summaries(app: &TestApp, channel: &str, count: usize) -> Vec<String> {
+    eventually("the events are logged", async || {
+        let logged = summaries(app, channel).await;
+        (logged.len() >= count).then_some(logged)
     })
     .await
 }
 
-/// Returns the number of changes that the metrics count with this fate.
-async fn counted(app: &TestApp, fate: &str) -> u64 {
+/// Returns the number of changes that the metrics count under this `fate`.
+async fn count_changes(app: &TestApp, fate: &str) -> u64 {
     let request = app.admin.request(reqwest::Method::GET, "/metrics");
     let metrics = request.send().await.unwrap().text().await.unwrap();
     let series = format!(
@@ -161,8 +161,8 @@ async fn a_conversation_resumed_by_an_agent_becomes_the_users_open_one(engine: E
     notify(&app, &agent_text("resumed", 0, "Hi again")).await;
 
     let expected = ["conversation.opened agent", "message.created Hi again"];
-    assert_eq!(told(&app, "sms").await, expected);
-    let events = app.logged("sms").await;
+    assert_eq!(summaries(&app, "sms").await, expected);
+    let events = app.event_log("sms").await;
     assert!(events.iter().all(|event| event["user_id"] == "ada"));
     assert!(
         events
@@ -176,8 +176,8 @@ async fn a_conversation_resumed_by_an_agent_becomes_the_users_open_one(engine: E
         (&json!("resumed"), &json!("open"))
     );
     assert_ne!(former, "resumed");
-    assert_eq!(counted(&app, "adopted").await, 1);
-    assert_eq!(counted(&app, "unmatched").await, 0);
+    assert_eq!(count_changes(&app, "adopted").await, 1);
+    assert_eq!(count_changes(&app, "unmatched").await, 0);
 }
 
 async fn a_resumed_conversation_closes_the_users_previous_one(engine: Engine) {
@@ -193,14 +193,14 @@ async fn a_resumed_conversation_closes_the_users_previous_one(engine: Engine) {
         "conversation.closed",
         "conversation.opened agent",
     ];
-    assert_eq!(told(&app, "sms").await, expected);
-    let closed = &app.logged("sms").await[1];
+    assert_eq!(summaries(&app, "sms").await, expected);
+    let closed = &app.event_log("sms").await[1];
     assert_eq!(closed["conversation_id"], *former);
     assert_eq!(closed["data"]["state"], "closed");
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
     // A later notification that the former conversation is closed creates no event.
     notify(&app, &state(&app, &former, &consumer, "CLOSE", 0, 59)).await;
-    assert_eq!(told(&app, "sms").await.len(), 3);
+    assert_eq!(summaries(&app, "sms").await.len(), 3);
     assert_eq!(shown(&app.sms, "ada").await["state"], "open");
 }
 
@@ -212,7 +212,7 @@ async fn messages_of_an_unknown_conversation_are_delivered_after_its_opening(eng
     for (sequence, text) in [(1, "two"), (0, "one")] {
         notify(&app, &agent_text("resumed", sequence, text)).await;
     }
-    assert!(told(&app, "sms").await.is_empty());
+    assert!(summaries(&app, "sms").await.is_empty());
     notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 0)).await;
     notify(&app, &agent_text("resumed", 2, "three")).await;
 
@@ -222,7 +222,7 @@ async fn messages_of_an_unknown_conversation_are_delivered_after_its_opening(eng
         "message.created two",
         "message.created three",
     ];
-    assert_eq!(told(&app, "sms").await, expected);
+    assert_eq!(summaries(&app, "sms").await, expected);
 }
 
 async fn repeated_notifications_open_a_conversation_once(engine: Engine) {
@@ -234,16 +234,16 @@ async fn repeated_notifications_open_a_conversation_once(engine: Engine) {
     for _ in 0..3 {
         notify(&app, &opened).await;
     }
-    notify(&app, &together([opened.clone(), opened])).await;
+    notify(&app, &merged([opened.clone(), opened])).await;
     notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 1)).await;
 
     let expected = ["conversation.opened agent", "conversation.updated"];
-    assert_eq!(told(&app, "sms").await, expected);
+    assert_eq!(summaries(&app, "sms").await, expected);
 }
 
 async fn a_conversation_of_an_unknown_consumer_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let known = open(&app.sms, "ada").await;
+    let open_id = open(&app.sms, "ada").await;
 
     notify(
         &app,
@@ -252,14 +252,14 @@ async fn a_conversation_of_an_unknown_consumer_is_ignored(engine: Engine) {
     .await;
     notify(&app, &agent_text("another", 0, "Hi")).await;
 
-    assert!(told(&app, "sms").await.is_empty());
-    assert_eq!(shown(&app.sms, "ada").await["id"], *known);
-    assert_eq!(counted(&app, "unmatched").await, 2);
+    assert!(summaries(&app, "sms").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["id"], *open_id);
+    assert_eq!(count_changes(&app, "unmatched").await, 2);
 }
 
 async fn a_conversation_of_another_connector_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let known = open(&app.sms, "ada").await;
+    let open_id = open(&app.sms, "ada").await;
     let consumer = consumer(&app, "ada").await;
     let of_app = |id: &str, app_install_id: &str| {
         let mut state = state(&app, id, &consumer, "OPEN", 60, 60);
@@ -275,11 +275,11 @@ async fn a_conversation_of_another_connector_is_ignored(engine: Engine) {
     )
     .await;
 
-    assert!(told(&app, "sms").await.is_empty());
-    assert_eq!(shown(&app.sms, "ada").await["id"], *known);
-    assert_eq!(counted(&app, "other_connector").await, 1);
-    assert_eq!(counted(&app, "unmatched").await, 0);
-    // The bridge's own installation id counts like no installation id.
+    assert!(summaries(&app, "sms").await.is_empty());
+    assert_eq!(shown(&app.sms, "ada").await["id"], *open_id);
+    assert_eq!(count_changes(&app, "other_connector").await, 1);
+    assert_eq!(count_changes(&app, "unmatched").await, 0);
+    // The bridge's own installation id is treated like a missing one.
     notify(&app, &of_app("resumed", CLIENT_ID)).await;
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
 }
@@ -291,14 +291,14 @@ async fn a_closed_conversation_is_not_adopted(engine: Engine) {
 
     // The first change of a conversation decides if it is adopted, in one notification or in
     // several.
-    let late = [("CLOSE", 9), ("OPEN", 5)]
+    let reversed = [("CLOSE", 9), ("OPEN", 5)]
         .map(|(stage, updated)| state(&app, "past", &consumer, stage, 0, updated));
-    notify(&app, &together(late)).await;
+    notify(&app, &merged(reversed)).await;
     notify(&app, &state(&app, "over", &consumer, "CLOSE", 0, 9)).await;
     notify(&app, &agent_text("over", 0, "Hi")).await;
     notify(&app, &state(&app, "over", &consumer, "OPEN", 0, 5)).await;
 
-    assert!(told(&app, "sms").await.is_empty());
+    assert!(summaries(&app, "sms").await.is_empty());
     assert_eq!(shown(&app.sms, "ada").await["id"], *former);
 }
 
@@ -309,12 +309,12 @@ async fn an_agents_older_conversation_is_not_adopted(engine: Engine) {
 
     // This one is older by the bridge's clock.
     notify(&app, &state(&app, "older", &consumer, "OPEN", -120, -110)).await;
-    assert!(told(&app, "sms").await.is_empty());
+    assert!(summaries(&app, "sms").await.is_empty());
     // This one is older by the Cloud's clock, which is an hour behind. A notification about the
     // newer one comes first.
     notify(&app, &state(&app, &open, &consumer, "OPEN", -3600, -3600)).await;
     notify(&app, &state(&app, "old", &consumer, "OPEN", -3720, -3710)).await;
-    assert_eq!(told(&app, "sms").await, ["conversation.opened user"]);
+    assert_eq!(summaries(&app, "sms").await, ["conversation.opened user"]);
     assert_eq!(shown(&app.sms, "ada").await["id"], *open);
 
     notify(&app, &state(&app, "newer", &consumer, "OPEN", -3540, -3540)).await;
@@ -334,7 +334,7 @@ async fn a_conversation_opened_and_closed_in_one_notification_is_delivered_whole
         state(&app, &former, &consumer, "CLOSE", 0, 59),
         state(&app, "resumed", &consumer, "OPEN", 62, 62),
     ];
-    notify(&app, &together(all)).await;
+    notify(&app, &merged(all)).await;
 
     let expected = [
         "conversation.closed",
@@ -343,8 +343,11 @@ async fn a_conversation_opened_and_closed_in_one_notification_is_delivered_whole
         "conversation.closed",
         "conversation.opened agent",
     ];
-    assert_eq!(told(&app, "sms").await, expected);
-    assert_eq!(app.logged("sms").await[0]["data"]["close_reason"], "agent");
+    assert_eq!(summaries(&app, "sms").await, expected);
+    assert_eq!(
+        app.event_log("sms").await[0]["data"]["close_reason"],
+        "agent"
+    );
     assert_eq!(shown(&app.sms, "ada").await["id"], "resumed");
 }
 
@@ -368,9 +371,9 @@ async fn the_open_survey_of_an_adopted_conversation_can_be_answered(engine: Engi
     notify(&app, &question).await;
     notify(&app, &survey).await;
 
-    let told = eventually_logged_summaries(&app, "sms", 2).await;
+    let events = wait_for_summaries(&app, "sms", 2).await;
     assert_eq!(
-        told,
+        events,
         ["conversation.opened agent", "message.created How was it?"]
     );
     let _refused = app.sms.say("ada", "fine").await;
@@ -392,8 +395,8 @@ async fn a_users_first_agent_opening_goes_to_the_namespaces_first_channel(engine
     notify(&app, &state(&app, "first", &consumer, "OPEN", 0, 0)).await;
 
     // The events go to the first channel in the configuration that shares this user.
-    assert_eq!(told(&app, "sms").await, ["conversation.opened agent"]);
-    assert!(told(&app, "whatsapp").await.is_empty());
+    assert_eq!(summaries(&app, "sms").await, ["conversation.opened agent"]);
+    assert!(summaries(&app, "whatsapp").await.is_empty());
     assert_eq!(shown(&app.sms, "ada").await["features"], json!([]));
 }
 
@@ -409,8 +412,8 @@ async fn an_agent_opening_goes_to_the_latest_conversations_channel(engine: Engin
     notify(&app, &state(&app, "resumed", &consumer, "OPEN", 60, 60)).await;
 
     let expected = ["conversation.closed", "conversation.opened agent"];
-    assert_eq!(told(&app, "whatsapp").await, expected);
-    assert!(told(&app, "sms").await.is_empty() && told(&app, "app").await.is_empty());
+    assert_eq!(summaries(&app, "whatsapp").await, expected);
+    assert!(summaries(&app, "sms").await.is_empty() && summaries(&app, "app").await.is_empty());
     assert_eq!(
         shown(&app.sms, "ada").await["features"],
         json!(["AUTO_MESSAGES"])
@@ -422,12 +425,12 @@ async fn a_user_answers_and_closes_an_agents_conversation(engine: Engine) {
     let app = TestApp::start(engine).await;
     app.subscribe_to_the_cloud();
     open_and_close(&app, "ada").await;
-    let before = eventually_logged_summaries(&app, "sms", 2).await.len();
+    let before = wait_for_summaries(&app, "sms", 2).await.len();
 
     let opened = agent_opens(&app, "ada", "Hi again");
-    let told = eventually_logged_summaries(&app, "sms", before + 2).await;
+    let events = wait_for_summaries(&app, "sms", before + 2).await;
     let expected = ["conversation.opened agent", "message.created Hi again"];
-    assert_eq!(told[before..], expected);
+    assert_eq!(events[before..], expected);
 
     let sent = app.sms.say("ada", "Hello").await.expect(201);
     assert_eq!(
@@ -447,14 +450,14 @@ async fn a_user_answers_and_closes_an_agents_conversation(engine: Engine) {
     let second = app
         .cloud
         .sandbox
-        .act(&opened, Action::say("Anything else?"));
+        .act(&opened, Action::text("Anything else?"));
     assert_eq!(second.unwrap(), Some(3));
-    eventually_logged_summaries(&app, "sms", before + 3).await;
+    wait_for_summaries(&app, "sms", before + 3).await;
     let close = app.sms.post("/v1/users/ada/conversation/close", json!({}));
     assert_eq!(close.await.expect(200)["state"], "closed");
-    let told = eventually_logged_summaries(&app, "sms", before + 4).await;
+    let events = wait_for_summaries(&app, "sms", before + 4).await;
     assert_eq!(
-        told[before + 2..],
+        events[before + 2..],
         ["message.created Anything else?", "conversation.closed"]
     );
     assert_eq!(
@@ -473,21 +476,21 @@ async fn agent_openings_survive_duplicate_and_reordered_notifications(engine: En
 
     let mut expected = vec!["conversation.opened user".to_owned()];
     for number in 0..TIMES {
-        let trouble = [DisturbanceKind::Reorder, DisturbanceKind::Duplicate][number % 2];
+        let disturbance = [DisturbanceKind::Reorder, DisturbanceKind::Duplicate][number % 2];
         assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
         app.cloud.sandbox.disturb(Disturbance {
             only: Some(Kind::Conversation),
-            ..Disturbance::next(trouble)
+            ..Disturbance::next(disturbance)
         });
         open = agent_opens(&app, "ada", &format!("text {number}"));
-        // A change that a disturbance holds back is sent after the next one.
-        app.cloud.sandbox.act(&open, Action::say("and")).unwrap();
+        // A change that a disturbance delays is sent after the next one.
+        app.cloud.sandbox.act(&open, Action::text("and")).unwrap();
         expected.push("conversation.closed".to_owned());
         expected.push("conversation.opened agent".to_owned());
         expected.push(format!("message.created text {number}"));
         expected.push("message.created and".to_owned());
         assert_eq!(
-            eventually_logged_summaries(&app, "sms", expected.len()).await,
+            wait_for_summaries(&app, "sms", expected.len()).await,
             expected
         );
         assert_eq!(shown(&app.sms, "ada").await["id"], *open);
@@ -501,8 +504,8 @@ async fn an_opening_notified_before_its_answer_counts_as_the_users(engine: Engin
     app.subscribe_to_the_cloud();
     // The user's consumer id is known already.
     open_and_close(&app, "ada").await;
-    let before = eventually_logged_summaries(&app, "sms", 2).await.len();
-    let kept = counted(&app, "unmatched").await;
+    let before = wait_for_summaries(&app, "sms", 2).await.len();
+    let unmatched_before = count_changes(&app, "unmatched").await;
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
         ..Fault::new(Operation::Conversation, Answer::Delay(Delay { seconds: 2 }))
@@ -512,17 +515,17 @@ async fn an_opening_notified_before_its_answer_counts_as_the_users(engine: Engin
     });
     let mut opening = std::pin::pin!(app.sms.post("/v1/users/ada/conversation", opening));
     let overtaken = async {
-        eventually("it is kept", async || {
-            (counted(&app, "unmatched").await == kept + 1).then_some(())
+        eventually("the change is stored", async || {
+            (count_changes(&app, "unmatched").await == unmatched_before + 1).then_some(())
         })
         .await;
         let id = app.cloud.sandbox.conversations().pop().unwrap().id;
-        app.cloud.sandbox.act(&id, Action::say("Welcome")).unwrap();
-        eventually("both are kept", async || {
-            (counted(&app, "unmatched").await == kept + 3).then_some(())
+        app.cloud.sandbox.act(&id, Action::text("Welcome")).unwrap();
+        eventually("both changes are stored", async || {
+            (count_changes(&app, "unmatched").await == unmatched_before + 3).then_some(())
         })
         .await;
-        assert_eq!(told(&app, "sms").await.len(), before);
+        assert_eq!(summaries(&app, "sms").await.len(), before);
         id
     };
     let id = tokio::select! {
@@ -534,9 +537,9 @@ async fn an_opening_notified_before_its_answer_counts_as_the_users(engine: Engin
 
     assert_eq!(opened["id"], *id);
     assert_eq!(opened["features"], json!(["MULTI_DIALOG"]));
-    let told = eventually_logged_summaries(&app, "sms", before + 3).await;
+    let events = wait_for_summaries(&app, "sms", before + 3).await;
     assert_eq!(
-        told[before..],
+        events[before..],
         [
             "conversation.opened user",
             "conversation.updated",
@@ -545,7 +548,7 @@ async fn an_opening_notified_before_its_answer_counts_as_the_users(engine: Engin
     );
     let user = app.sms.get("/v1/users/ada").await.expect(200);
     assert_eq!(user["profile"]["first_name"], "Ada");
-    assert_eq!(counted(&app, "adopted").await, 0);
+    assert_eq!(count_changes(&app, "adopted").await, 0);
 }
 
 async fn an_opening_with_a_lost_answer_counts_as_the_users(engine: Engine) {
@@ -565,19 +568,19 @@ async fn an_opening_with_a_lost_answer_counts_as_the_users(engine: Engine) {
     let lost = whatsapp.post("/v1/users/ada/conversation", opening).await;
     assert_eq!(lost.status, 503, "{lost:?}");
     let id = app.cloud.only_conversation().id;
-    app.cloud.sandbox.act(&id, Action::say("Welcome")).unwrap();
-    eventually("it is kept", async || {
-        (counted(&app, "unmatched").await == 3).then_some(())
+    app.cloud.sandbox.act(&id, Action::text("Welcome")).unwrap();
+    eventually("the change is stored", async || {
+        (count_changes(&app, "unmatched").await == 3).then_some(())
     })
     .await;
-    assert!(told(&app, "whatsapp").await.is_empty());
+    assert!(summaries(&app, "whatsapp").await.is_empty());
 
     // By now no replica can still be opening the conversation.
     app.cloud.clock.advance(TimeDelta::seconds(30));
 
-    let told = eventually_logged_summaries(&app, "whatsapp", 3).await;
+    let events = wait_for_summaries(&app, "whatsapp", 3).await;
     assert_eq!(
-        told,
+        events,
         [
             "conversation.opened user",
             "conversation.updated",
@@ -621,19 +624,19 @@ async fn an_agent_opening_is_delivered_after_a_failed_opening_of_the_bridge(engi
 
     notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 0)).await;
     notify(&app, &agent_text("resumed", 0, "Hi again")).await;
-    assert!(told(&app, "sms").await.is_empty());
+    assert!(summaries(&app, "sms").await.is_empty());
     store.end_opening(user, &opening, None).await.unwrap();
     notify(&app, &state(&app, "resumed", &consumer, "OPEN", 0, 1)).await;
-    assert!(told(&app, "sms").await.is_empty());
+    assert!(summaries(&app, "sms").await.is_empty());
     store.release_lane(user, &lease).await.unwrap();
 
-    let told = eventually_logged_summaries(&app, "sms", 3).await;
+    let events = wait_for_summaries(&app, "sms", 3).await;
     let expected = [
         "conversation.opened agent",
         "message.created Hi again",
         "conversation.updated",
     ];
-    assert_eq!(told, expected);
+    assert_eq!(events, expected);
 }
 
 async fn an_opening_that_meets_an_agents_conversation_joins_it(engine: Engine) {
@@ -648,7 +651,7 @@ async fn an_opening_that_meets_an_agents_conversation_joins_it(engine: Engine) {
     app.subscribe_to_the_cloud();
     app.cloud
         .sandbox
-        .act(&opened, Action::say("There you are"))
+        .act(&opened, Action::text("There you are"))
         .unwrap();
     app.cloud
         .sandbox
@@ -659,9 +662,9 @@ async fn an_opening_that_meets_an_agents_conversation_joins_it(engine: Engine) {
             },
         )
         .unwrap();
-    let told = eventually_logged_summaries(&app, "sms", 2).await;
+    let events = wait_for_summaries(&app, "sms", 2).await;
     assert_eq!(
-        told,
+        events,
         ["message.created There you are", "conversation.opened agent"]
     );
 }
@@ -672,7 +675,7 @@ async fn an_erased_users_agent_conversation_is_not_resurrected(engine: Engine) {
     open_and_close(&app, "ada").await;
     let consumer = consumer(&app, "ada").await;
     let opened = agent_opens(&app, "ada", "marker");
-    eventually_logged_summaries(&app, "sms", 4).await;
+    wait_for_summaries(&app, "sms", 4).await;
 
     let erased = app.sms.request(reqwest::Method::DELETE, "/v1/users/ada");
     assert_eq!(erased.send().await.unwrap().status(), 204);

@@ -70,7 +70,13 @@ async fn recorded(app: &TestApp) -> Vec<Value> {
 }
 
 /// Sends a request with a request id.
-async fn ask(channel: &Channel, method: Method, path: &str, body: Value, id: &str) -> Reply {
+async fn send_with_id(
+    channel: &Channel,
+    method: Method,
+    path: &str,
+    body: Value,
+    id: &str,
+) -> Reply {
     let request = channel.request(method, path).header("x-request-id", id);
     let request = if body.is_null() {
         request
@@ -91,12 +97,12 @@ async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
     let since = app.cloud.clock.now() - TimeDelta::minutes(1);
 
     let body = json!({"type": "message.created"});
-    let sample = ask(&app.sms, Method::POST, "/v1/events/test", body, "r1").await;
+    let sample = send_with_id(&app.sms, Method::POST, "/v1/events/test", body, "r1").await;
     let id = sample.expect(201)["id"].as_str().unwrap().to_owned();
     let path = format!("/v1/deliveries/{id}/retry");
-    let retried = ask(&token, Method::POST, &path, Value::Null, "r2").await;
+    let retried = send_with_id(&token, Method::POST, &path, Value::Null, "r2").await;
     let replay = json!({"since": since, "state": "pending"});
-    let replayed = ask(
+    let replayed = send_with_id(
         &app.sms,
         Method::POST,
         "/v1/deliveries/replay",
@@ -105,11 +111,11 @@ async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
     )
     .await;
     let path = "/v1/deliveries/resume";
-    let resumed = ask(&app.sms, Method::POST, path, Value::Null, "r4").await;
+    let resumed = send_with_id(&app.sms, Method::POST, path, Value::Null, "r4").await;
     let path = "/v1/users/+15550001111";
-    let erased = ask(&app.sms, Method::DELETE, path, Value::Null, "r5").await;
+    let erased = send_with_id(&app.sms, Method::DELETE, path, Value::Null, "r5").await;
     let path = "/v1/users/+15550002222";
-    let erased_oneself = ask(&own, Method::DELETE, path, Value::Null, "r6").await;
+    let erased_oneself = send_with_id(&own, Method::DELETE, path, Value::Null, "r6").await;
 
     retried.expect(202);
     assert_eq!(replayed.expect(200)["count"], 1);
@@ -126,7 +132,7 @@ async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
     let kind = json!({"type": "message.created"});
     let replay =
         json!({"since": at, "until": null, "state": "pending", "of_one_user": false, "count": 1});
-    let (key, nobody) = (DIGITS_OF_SMS, Value::Null);
+    let (key, no_subject) = (DIGITS_OF_SMS, Value::Null);
     let by_own_token = |own: bool| json!({"by_own_token": own});
     let mut entries = recorded(&app).await;
     entries.sort_by_key(|entry| entry["request_id"].to_string());
@@ -135,10 +141,22 @@ async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
         [
             entry(key, "event.test", json!(id), kind.clone(), "r1"),
             entry("jwt", "delivery.retry", json!(id), kind, "r2"),
-            entry(key, "deliveries.replay", nobody.clone(), replay, "r3"),
-            entry(key, "deliveries.resume", nobody.clone(), json!({}), "r4"),
-            entry(key, "user.erase", nobody.clone(), by_own_token(false), "r5"),
-            entry("jwt", "user.erase", nobody, by_own_token(true), "r6"),
+            entry(key, "deliveries.replay", no_subject.clone(), replay, "r3"),
+            entry(
+                key,
+                "deliveries.resume",
+                no_subject.clone(),
+                json!({}),
+                "r4"
+            ),
+            entry(
+                key,
+                "user.erase",
+                no_subject.clone(),
+                by_own_token(false),
+                "r5"
+            ),
+            entry("jwt", "user.erase", no_subject, by_own_token(true), "r6"),
         ]
     );
     let dump = app.database.dump().await;
@@ -147,19 +165,19 @@ async fn the_audit_log_records_each_action_with_its_actor(engine: Engine) {
 
 async fn the_audit_log_omits_refused_dry_run_and_empty_actions(engine: Engine) {
     let app = start(engine).await;
-    let nobody = app.sms.with_key("key-of-nobody");
+    let unauthorized = app.sms.with_key("key-of-nobody");
     let since = app.cloud.clock.now() - TimeDelta::minutes(1);
     let unknown = EventId::new(app.cloud.clock.uuid());
     let dry = json!({"since": since, "state": "pending", "dry_run": true});
-    let of_nobody = json!({"since": since, "user_id": "nobody"});
+    let of_unknown_user = json!({"since": since, "user_id": "nobody"});
 
     let replay = "/v1/deliveries/replay";
     app.sms.post(replay, dry).await.expect(200);
-    app.sms.post(replay, of_nobody).await.expect(200);
+    app.sms.post(replay, of_unknown_user).await.expect(200);
     let retry = format!("/v1/deliveries/{unknown}/retry");
     app.sms.post_text(&retry, "").await.expect(404);
     let resume = "/v1/deliveries/resume";
-    nobody.post_text(resume, "").await.expect(401);
+    unauthorized.post_text(resume, "").await.expect(401);
     let erase = app.sms.request(Method::DELETE, "/v1/users/nobody");
     send(erase).await.expect(204);
 
@@ -207,14 +225,14 @@ async fn an_action_fails_when_the_audit_log_cannot_be_written(engine: Engine) {
         .await;
 
     assert_eq!(refused, [500; 5]);
-    assert_eq!(app.logged("sms").await.len(), 1);
+    assert_eq!(app.event_log("sms").await.len(), 1);
     assert_eq!(until().await, before);
     assert!(app.store().callback_schedule(&sms).await.unwrap().paused);
     app.sms.get("/v1/users/ada").await.expect(200);
     assert_eq!(recorded(&app).await.len(), 1, "the sample from before");
     // The actions succeed once they can be recorded.
     assert_eq!(all().await, [201, 202, 200, 200, 204]);
-    assert_eq!(app.logged("sms").await.len(), 2);
+    assert_eq!(app.event_log("sms").await.len(), 2);
     assert_eq!(until().await, before + TimeDelta::seconds(1));
     assert!(!app.store().callback_schedule(&sms).await.unwrap().paused);
     app.sms.get("/v1/users/ada").await.expect(404);
@@ -227,8 +245,8 @@ async fn audit_entries_are_removed_after_400_days(engine: Engine) {
         let resumed = app.sms.post_text("/v1/deliveries/resume", "").await;
         resumed.expect(200);
     };
-    let eventually_left = async |count: usize| {
-        eventually("so many entries are left", async || {
+    let wait_for_entries = async |count: usize| {
+        eventually(&format!("{count} entries remain"), async || {
             (recorded(&app).await.len() == count).then_some(())
         })
         .await;
@@ -240,9 +258,9 @@ async fn audit_entries_are_removed_after_400_days(engine: Engine) {
     assert_eq!(recorded(&app).await.len(), 2);
     app.cloud.clock.advance(TimeDelta::days(2));
 
-    eventually_left(1).await;
+    wait_for_entries(1).await;
     app.cloud.clock.advance(TimeDelta::days(399));
-    eventually_left(0).await;
+    wait_for_entries(0).await;
 }
 
 async fn with_arguments(name: &str, arguments: &[&str], toml: &str) -> Ended {
@@ -261,10 +279,10 @@ async fn commands_are_recorded_and_listed_by_the_audit_command(engine: Engine) {
         let lines: Vec<String> = ended.output.lines().map(str::to_owned).collect();
         (lines, ended.errors)
     };
-    let too_early = with_arguments("audit", &[], &toml).await;
-    assert_eq!(too_early.code, 1);
+    let refused = with_arguments("audit", &[], &toml).await;
+    assert_eq!(refused.code, 1);
     let hint = "check that the schema is up to date";
-    assert!(too_early.errors.contains(hint), "{}", too_early.errors);
+    assert!(refused.errors.contains(hint), "{}", refused.errors);
 
     for _ in 0..2 {
         let migrated = with_arguments("migrate", &[], &toml).await;

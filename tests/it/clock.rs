@@ -9,7 +9,7 @@ use liveperson_bridge::sandbox::{Fault, Operation};
 use serde_json::json;
 
 use crate::support::app::TestApp;
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::with_callback;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -20,7 +20,7 @@ on_both_engines!(
     the_services_clock_follows_server_time,
 );
 
-/// 2 days: longer than any message for the Cloud or event for a callback is kept.
+/// 2 days: longer than any queued message or pending event is stored.
 const LEAD_MS: i64 = 2 * 86_400_000;
 
 /// A clock that can be ahead.
@@ -29,7 +29,7 @@ struct Skewed {
     base: Arc<ManualClock>,
     is_ahead: AtomicBool,
     /// The number of times that the bridge has checked this clock before doing due work.
-    asked: AtomicUsize,
+    checks: AtomicUsize,
 }
 
 impl Clock for Skewed {
@@ -39,7 +39,7 @@ impl Clock for Skewed {
     }
 
     fn is_ahead(&self) -> bool {
-        self.asked.fetch_add(1, Ordering::SeqCst);
+        self.checks.fetch_add(1, Ordering::SeqCst);
         self.is_ahead.load(Ordering::SeqCst)
     }
 }
@@ -47,10 +47,10 @@ impl Clock for Skewed {
 impl Skewed {
     /// Waits until all workers have checked the clock several times. Each checks it at least every
     /// 5 s.
-    async fn until_asked(&self) {
-        let before = self.asked.load(Ordering::SeqCst);
-        eventually("all have asked", async || {
-            (self.asked.load(Ordering::SeqCst) >= before + 40).then_some(())
+    async fn wait_for_checks(&self) {
+        let before = self.checks.load(Ordering::SeqCst);
+        eventually("all workers have checked", async || {
+            (self.checks.load(Ordering::SeqCst) >= before + 40).then_some(())
         })
         .await;
     }
@@ -63,16 +63,16 @@ async fn a_replica_ahead_of_server_time_does_no_due_work(engine: Engine) {
     let clock = Arc::new(Skewed {
         base: Arc::clone(&cloud.clock),
         is_ahead: AtomicBool::new(false),
-        asked: AtomicUsize::new(0),
+        checks: AtomicUsize::new(0),
     });
     let shared = Arc::clone(&clock);
-    let app = TestApp::start_by(shared, cloud, database, |toml| {
+    let app = TestApp::start_with_clock(shared, cloud, database, |toml| {
         with_callback(&toml, &receiver.url, &format!("\"{SECRET}\""))
     })
     .await;
     let opened = app.sms.say("ada", "hello").await.expect(201);
     let conversation = opened["conversation_id"].as_str().unwrap();
-    tell(&app.sms, &agent_text(conversation, 1, "good morning"))
+    send_notification(&app.sms, &agent_text(conversation, 1, "good morning"))
         .await
         .expect(200);
     receiver.wait_for(1).await;
@@ -81,10 +81,10 @@ async fn a_replica_ahead_of_server_time_does_no_due_work(engine: Engine) {
         ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
     });
     let queued = app.sms.say_preferring("ada", "1", "respond-async").await;
-    let promise = queued.headers["location"].to_str().unwrap().to_owned();
+    let location = queued.headers["location"].to_str().unwrap().to_owned();
     queued.expect(202);
-    eventually("it was tried", async || {
-        let shown = app.sms.get(&promise).await.expect(200);
+    eventually("the request is postponed", async || {
+        let shown = app.sms.get(&location).await.expect(200);
         let mut timeline = shown["timeline"].as_array()?.iter();
         timeline
             .any(|step| step["what"] == "postponed")
@@ -92,11 +92,11 @@ async fn a_replica_ahead_of_server_time_does_no_due_work(engine: Engine) {
     })
     .await;
     // By then both lanes have been released, and are not due before the clock is advanced.
-    clock.until_asked().await;
+    clock.wait_for_checks().await;
 
     clock.is_ahead.store(true, Ordering::SeqCst);
     let unready = app.admin.get("/readyz").await.expect(503);
-    clock.until_asked().await;
+    clock.wait_for_checks().await;
     clock.is_ahead.store(false, Ordering::SeqCst);
 
     assert_eq!(
@@ -106,7 +106,7 @@ async fn a_replica_ahead_of_server_time_does_no_due_work(engine: Engine) {
     app.admin.get("/readyz").await.expect(200);
     drop(app.cloud.sandbox.withdraw_faults());
     receiver.answer_status(200);
-    app.until_shown(&promise, "sent").await;
+    app.wait_for_status(&location, "sent").await;
     eventually("the event is delivered", async || {
         app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
         let list = app.sms.get("/v1/deliveries?state=delivered").await;

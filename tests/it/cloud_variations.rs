@@ -47,7 +47,7 @@ fn texts(app: &TestApp) -> Vec<Vec<String>> {
 }
 
 /// Queues a text of the user `ada`.
-async fn say_later(app: &TestApp, text: &str) -> ChannelReply {
+async fn queue_text(app: &TestApp, text: &str) -> ChannelReply {
     app.sms.say_preferring("ada", text, "respond-async").await
 }
 
@@ -121,7 +121,7 @@ async fn a_user_is_erased_although_the_cloud_refuses_the_close(engine: Engine) {
 async fn a_closed_conversation_is_recognized_in_any_wording(engine: Engine) {
     let app = opened(engine).await;
     let mut expected = vec![vec!["first".to_owned()]];
-    for (status, words) in [
+    for (status, text) in [
         (400, "Dialog is close"),
         (200, "Conversation already closed"),
         (400, "the conversation is not open"),
@@ -130,16 +130,16 @@ async fn a_closed_conversation_is_recognized_in_any_wording(engine: Engine) {
     ] {
         app.cloud.sandbox.set_behaviour(Behaviour {
             closed_status: StatusCode::from_u16(status).unwrap(),
-            closed_words: words.to_owned(),
+            closed_words: text.to_owned(),
             ..Behaviour::default()
         });
         let open = app.cloud.sandbox.conversations().pop().unwrap().id;
         assert!(app.cloud.sandbox.close_conversation(&open, "AGENT"));
 
-        app.sms.say("ada", words).await.expect(201);
+        app.sms.say("ada", text).await.expect(201);
 
-        expected.push(vec![words.to_owned()]);
-        assert_eq!(texts(&app), expected, "{words}");
+        expected.push(vec![text.to_owned()]);
+        assert_eq!(texts(&app), expected, "{text}");
     }
 }
 
@@ -186,7 +186,7 @@ async fn one_unknown_answer_after_an_outage_does_not_fail_a_message(engine: Engi
 
     let queued = app.sms.say("ada", "second").await;
 
-    app.until(queued, "sent").await;
+    app.wait_until(queued, "sent").await;
     assert_eq!(texts(&app), [["first", "second"]]);
 }
 
@@ -240,9 +240,9 @@ async fn a_bare_401_renews_both_tokens_and_loses_no_message(engine: Engine) {
             .await
             .expect(201);
 
-        let made = |operation| app.cloud.requests(operation).len();
-        assert_eq!(made(Operation::AppToken), number + 2, "{body}");
-        assert_eq!(made(Operation::ConsumerToken), number + 2, "{body}");
+        let count = |operation| app.cloud.requests(operation).len();
+        assert_eq!(count(Operation::AppToken), number + 2, "{body}");
+        assert_eq!(count(Operation::ConsumerToken), number + 2, "{body}");
     }
     let expected = ["first", "text 0", "text 1", "text 2", "text 3"];
     assert_eq!(texts(&app), [expected]);
@@ -250,12 +250,12 @@ async fn a_bare_401_renews_both_tokens_and_loses_no_message(engine: Engine) {
 
 async fn a_queued_message_survives_a_bare_401(engine: Engine) {
     let app = opened(engine).await;
-    // More 401s than one attempt of a message meets.
+    // More 401s than one attempt of a message can receive.
     answer(&app, Operation::Send, 5, 401, "");
 
-    let queued = say_later(&app, "second").await;
+    let queued = queue_text(&app, "second").await;
 
-    app.until(queued, "sent").await;
+    app.wait_until(queued, "sent").await;
     assert_eq!(texts(&app), [["first", "second"]]);
 }
 
@@ -287,7 +287,7 @@ async fn answers_of_a_gateway_before_the_cloud_lose_no_message(engine: Engine) {
 
         let queued = app.sms.say("ada", "first").await;
 
-        app.until(queued, "sent").await;
+        app.wait_until(queued, "sent").await;
         assert_eq!(texts(&app), [["first"]], "{operation:?} {status} {body}");
     }
 }
@@ -355,11 +355,11 @@ async fn a_message_without_a_sequence_is_sent_once(engine: Engine) {
     let queued = app.sms.say("ada", "second").await;
 
     // This app receives no notifications yet, so it gets no echo.
-    app.until(queued, "sent").await;
+    app.wait_until(queued, "sent").await;
     assert_eq!(texts(&app), [["first", "second"]]);
     app.subscribe_to_the_cloud();
     let queued = app.sms.say("ada", "third").await;
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
     assert_eq!(sent["sequence"], 2);
     assert_eq!(texts(&app), [["first", "second", "third"]]);
 }

@@ -255,11 +255,11 @@ async fn the_doctor_reports_clock_offset_and_refusals_in_one_line_each(engine: E
 }
 
 async fn the_doctor_uses_the_proxy_of_the_environment(engine: Engine) {
-    let (asked, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut requests) = tokio::sync::mpsc::unbounded_channel();
     let proxy = axum::Router::new().fallback(move |request: axum::extract::Request| {
-        let asked = asked.clone();
+        let sender = sender.clone();
         async move {
-            asked.send(request).unwrap();
+            sender.send(request).unwrap();
             StatusCode::BAD_GATEWAY
         }
     });
@@ -276,7 +276,7 @@ async fn the_doctor_uses_the_proxy_of_the_environment(engine: Engine) {
     let ended = run(command).await;
 
     assert!(has_line(&ended, "FAILED", "domain of sentinel"));
-    let request = heard.recv().await.unwrap();
+    let request = requests.recv().await.unwrap();
     assert_eq!(request.uri().host(), Some("cloud.example"));
     let authorization = &request.headers()["proxy-authorization"];
     assert_eq!(authorization, "Basic bmFtZTpwYTU1d29yZA==");
@@ -312,21 +312,30 @@ async fn the_doctor_checks_file_sharing_as_a_consumer(engine: Engine) {
     let toml = bridge_toml(&database.location, &cloud.url);
     let line = format!("ok     account {ACCOUNT}: file sharing: ");
 
-    let unasked = run_configured("doctor", &toml).await;
-    let alone = doctor_as_consumer(&toml).await;
+    let without_consumer = run_configured("doctor", &toml).await;
+    let without_conversation = doctor_as_consumer(&toml).await;
     open_for_the_doctor(&cloud, &database, &toml).await;
-    let told = doctor_as_consumer(&toml).await;
+    let with_conversation = doctor_as_consumer(&toml).await;
 
     assert!(
-        !unasked.output.contains("file sharing"),
+        !without_consumer.output.contains("file sharing"),
         "{}",
-        unasked.output
+        without_consumer.output
     );
-    assert_eq!((alone.code, told.code), (0, 0), "{}", told.output);
+    assert_eq!(without_conversation.code, 0);
+    assert_eq!(with_conversation.code, 0, "{}", with_conversation.output);
     let without = format!("{line}not refused, but the Cloud decides only in an open conversation");
-    assert!(alone.output.contains(&without), "{}", alone.output);
+    assert!(
+        without_conversation.output.contains(&without),
+        "{}",
+        without_conversation.output
+    );
     let gives = format!("{line}the Cloud returns an upload URL\n");
-    assert!(told.output.contains(&gives), "{}", told.output);
+    assert!(
+        with_conversation.output.contains(&gives),
+        "{}",
+        with_conversation.output
+    );
     // The check uploads nothing and sends no message.
     assert!(cloud.requests(Operation::Upload).is_empty());
     assert!(cloud.requests(Operation::Conversation).is_empty());
@@ -364,7 +373,7 @@ async fn the_doctor_reports_refused_file_sharing(engine: Engine) {
     assert_eq!(unavailable.code, 1);
     assert!(has_line(&unavailable, "FAILED", "file sharing"));
     assert!(!unavailable.output.contains("site property"));
-    // Without a token, the check as a consumer is left out.
+    // Without a token, the check as a consumer is omitted.
     assert_eq!(tokenless.code, 1);
     assert!(!tokenless.output.contains("file sharing"));
 }
@@ -472,14 +481,14 @@ async fn a_standalone_sandbox_notifies_the_webhook_of_its_options() {
         let listens = process.output_line("listens on http://").await;
         let cloud = Channel::new(listens.split_whitespace().last().unwrap(), "none");
 
-        let told = cloud
+        let known = cloud
             .post("/_sandbox/notifications/le1/foreign", json!({}))
             .await;
-        let nobody = cloud
+        let unknown = cloud
             .post("/_sandbox/notifications/le2/foreign", json!({}))
             .await;
 
-        assert_eq!((told.status, nobody.status), (200, 404));
+        assert_eq!((known.status, unknown.status), (200, 404));
         let warning = process.log_line("did not accept a notification").await;
         assert!(warning.contains("le1"), "{warning}");
         let notifications = cloud.get("/_sandbox/notifications").await.expect(200);

@@ -168,7 +168,7 @@ async fn a_wrong_value_in_a_variable_is_reported_with_its_name() {
 
 #[tokio::test]
 async fn a_secret_containing_white_space_is_refused_and_not_shown() {
-    for (part, key, what) in [
+    for (part, key, value) in [
         (
             "cl1entsecret",
             "accounts[0].client_secret",
@@ -186,7 +186,7 @@ async fn a_secret_containing_white_space_is_refused_and_not_shown() {
 
         let ended = run(command).await;
 
-        let expected = format!("{key}: expected {what}, without white space before or within it");
+        let expected = format!("{key}: expected {value}, without white space before or within it");
         assert_refused(&ended, &format!("bridge.toml: {expected}"));
     }
 }

@@ -2,16 +2,17 @@
 //! crash, fail over and run out of space. Networks go silent. The Cloud's answers are lost, and its
 //! notifications come late, twice and out of order. The channel's callback fails.
 //!
-//! `scene` starts all programs, and `troubles` makes the faults. `users` and `agents` act,
+//! `scene` starts all programs, and `faults` makes the faults. `users` and `agents` act,
 //! `callbacks` records the channel's events, `recording` records the Cloud's echoes, and `verdict`
 //! checks the result. `parts` has the table of all parts of a run, and `settings` its length and
 //! load; `scripts/crash` sets both.
 
+mod actions;
 mod agents;
 mod callbacks;
 mod copies;
-mod deeds;
 mod events;
+mod faults;
 mod parts;
 mod recording;
 mod replicas;
@@ -19,7 +20,6 @@ mod scene;
 mod settings;
 mod storage;
 mod tally;
-mod troubles;
 mod users;
 mod verdict;
 
@@ -37,30 +37,30 @@ use crate::support::database::Engine;
 on_both_engines!(requests_answered_2xx_are_not_lost_duplicated_or_reordered);
 
 /// One run at a time: two runs at once would slow each other down and distort the measurements.
-static TURN: Mutex<()> = Mutex::const_new(());
+static RUN_LOCK: Mutex<()> = Mutex::const_new(());
 
 #[expect(
     clippy::print_stdout,
-    reason = "who runs it is shown what was done and counted"
+    reason = "the person who runs it sees the faults and the counts"
 )]
 async fn requests_answered_2xx_are_not_lost_duplicated_or_reordered(engine: Engine) {
-    let _turn = TURN.lock().await;
+    let _run = RUN_LOCK.lock().await;
     let settings = Settings::from_environment(engine);
     println!("crash: {settings}");
     let seed = settings.seed;
-    let scene = Arc::new(Scene::set(settings).await);
+    let scene = Arc::new(Scene::start(settings).await);
     let end = Instant::now() + scene.settings.duration;
 
     let mut users = JoinSet::new();
     let mut agents = JoinSet::new();
     for number in 0..scene.settings.users {
-        let (user, agent) = scene.cast(number);
+        let (user, agent) = scene.create_user(number);
         users.spawn(user.act_until(end));
         agents.spawn(agent.answer_until(end));
     }
     let recording = scene.record_until(end);
-    let broken = troubles::until(end, &scene);
-    let ((), ()) = tokio::join!(recording, broken);
+    let faults = faults::until(end, &scene);
+    let ((), ()) = tokio::join!(recording, faults);
     let lives = users.join_all().await.into_iter().flatten().collect();
     let written = agents.join_all().await.into_iter().flatten().collect();
     let drained = scene.drain().await;
@@ -68,7 +68,7 @@ async fn requests_answered_2xx_are_not_lost_duplicated_or_reordered(engine: Engi
     let verdict = Verdict::of(&scene, lives, written, drained).await;
     println!("{verdict}");
     if !verdict.complaints.is_empty() {
-        println!("crash: logs are kept in {}", scene.keep_logs().await);
+        println!("crash: logs are stored in {}", scene.save_logs().await);
     }
     assert!(
         verdict.complaints.is_empty(),

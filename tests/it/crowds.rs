@@ -11,7 +11,7 @@ use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::support::channel::{Channel, FORM, send};
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, Cloud, agent_text, sign, tell};
+use crate::support::cloud::{ACCOUNT, CLIENT_ID, Cloud, agent_text, send_notification, sign};
 use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
@@ -28,7 +28,7 @@ struct Target {
     /// Another channel.
     app: Channel,
     admin: Channel,
-    _kept: (Cloud, Database),
+    _backends: (Cloud, Database),
 }
 
 impl Target {
@@ -45,15 +45,17 @@ impl Target {
             app: sms.with_key(APP_KEY),
             sms,
             admin,
-            _kept: (cloud, database),
+            _backends: (cloud, database),
         }
     }
 
     /// Checks that notifications are accepted.
-    async fn hears(&self) {
+    async fn expect_notifications_accepted(&self) {
         for sequence in 0..10 {
-            let told = agent_text("a-conversation", sequence, "hello");
-            tell(&self.sms, &told).await.expect(200);
+            let notification = agent_text("a-conversation", sequence, "hello");
+            send_notification(&self.sms, &notification)
+                .await
+                .expect(200);
         }
     }
 
@@ -104,7 +106,7 @@ async fn unauthenticated_requests_do_not_block_notifications() {
         let head = notification(account, client_id);
         let mut crowd = target.crowd(count, &lines(&head)).await;
 
-        target.hears().await;
+        target.expect_notifications_accepted().await;
 
         for connection in &mut crowd {
             let refused = connection.read().await;
@@ -140,7 +142,7 @@ async fn slow_notifications_with_bad_signatures_do_not_block_others() {
                 // The service may have closed it already because it is too slow.
                 drop(connection.try_write("x").await);
             }
-            target.hears().await;
+            target.expect_notifications_accepted().await;
         }
     }
 }
@@ -184,7 +186,7 @@ async fn a_slow_body_is_answered_408_and_its_connection_closed() {
         let refused = connection.read().await;
         assert_eq!(refused.headers["connection"], "close");
         refused.expect_problem(408, "request-timeout");
-        assert!(connection.is_at_its_end().await);
+        assert!(connection.reads_end().await);
     }
     target.sms.say("ada", "hello").await.expect(201);
     // The refused notification is counted under its account.
@@ -321,14 +323,14 @@ async fn incomplete_requests_are_bounded_per_address() {
         connection.write("GET /v1/users/ada HTTP/1.1\r\n").await;
         halves.push(connection);
     }
-    let whole = ["GET /v1/users/ada HTTP/1.1"];
+    let complete_head = ["GET /v1/users/ada HTTP/1.1"];
 
     // The service may close the connection before or after the write.
     let mut one_more = Connection::open(&target.sms).await.unwrap();
     drop(one_more.try_write("GET / HTTP/1.1\r\n").await);
-    assert!(one_more.is_at_its_end().await);
+    assert!(one_more.reads_end().await);
     let mut other = from_elsewhere(&target.sms).await;
-    other.write_head(&whole).await;
+    other.write_head(&complete_head).await;
     other.read().await.expect_problem(401, "unauthorized");
     target.admin.get("/livez").await.expect(200);
     target.process.log_line("connections refused").await;
@@ -338,7 +340,7 @@ async fn incomplete_requests_are_bounded_per_address() {
     let answered = halves[0].read().await;
     answered.expect_problem(401, "unauthorized");
     let mut next = Connection::open(&target.sms).await.unwrap();
-    next.write_head(&whole).await;
+    next.write_head(&complete_head).await;
     next.read().await.expect_problem(401, "unauthorized");
 }
 
@@ -349,13 +351,13 @@ async fn guessing_keys_does_not_slow_down_other_callers() {
     // More requests than are answered at once.
     let mut guessing = tokio::task::JoinSet::new();
     for n in 0..200 {
-        let (stranger, operator) = (
+        let (channel, operator) = (
             target.sms.with_key(&format!("guess-{n}")),
             target.admin.with_key(&format!("guess-{n}")),
         );
         let resume = resume.clone();
         guessing.spawn(async move {
-            let refused = stranger.get("/v1/events").await;
+            let refused = channel.get("/v1/events").await;
             refused.expect_problem(401, "unauthorized");
             let refused = operator.post("/api/resume", resume).await;
             if refused.status != 503 {

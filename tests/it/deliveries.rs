@@ -93,8 +93,8 @@ impl Bed {
     }
 
     /// Appends an agent's message to a user, and returns the event's id.
-    async fn say(&self, user: &str, text: &str) -> EventId {
-        say(self.app.store(), user, text, self.now()).await
+    async fn append_text(&self, user: &str, text: &str) -> EventId {
+        append_text(self.app.store(), user, text, self.now()).await
     }
 
     async fn record(&self, id: EventId) -> EventRecord {
@@ -102,7 +102,7 @@ impl Bed {
         record.unwrap()
     }
 
-    async fn eventually_is(&self, id: EventId, state: DeliveryState) -> EventRecord {
+    async fn wait_for_state(&self, id: EventId, state: DeliveryState) -> EventRecord {
         eventually(&format!("{state:?}"), async || {
             let record = self.record(id).await;
             (record.delivery == Some(state)).then_some(record)
@@ -111,7 +111,7 @@ impl Bed {
     }
 
     /// Waits until this number of attempts of an event is recorded.
-    async fn eventually_tried(&self, id: EventId, times: usize) -> EventRecord {
+    async fn wait_for_attempts(&self, id: EventId, times: usize) -> EventRecord {
         eventually(&format!("{times} tries"), async || {
             let record = self.record(id).await;
             (record.attempts.len() >= times).then_some(record)
@@ -119,12 +119,12 @@ impl Bed {
         .await
     }
 
-    /// Waits until the service has looked for due work after this call: it appends an event of
-    /// another user and waits for its delivery.
-    async fn looked(&self) {
-        let somebody = Uuid::new_v4().to_string();
-        let id = self.say(&somebody, "looked").await;
-        self.eventually_is(id, DeliveryState::Delivered).await;
+    /// Waits for a round of due work after this call. For this, appends an event of another user
+    /// and waits for its delivery.
+    async fn wait_for_round(&self) {
+        let probe = Uuid::new_v4().to_string();
+        let id = self.append_text(&probe, "probe").await;
+        self.wait_for_state(id, DeliveryState::Delivered).await;
     }
 
     /// Returns the texts of a user's received events, in order, with repeats.
@@ -193,21 +193,21 @@ async fn append_one(store: &Store, event: &NewEvent, now: DateTime<Utc>) -> Even
     event.id
 }
 
-async fn say(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> EventId {
+async fn append_text(store: &Store, user: &str, text: &str, now: DateTime<Utc>) -> EventId {
     let event = event(store, user, text, now).await;
     append_one(store, &event, now).await
 }
 
 async fn a_callback_request_carries_the_event_and_its_signature(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let told = event(bed.app.store(), "ada", "Zoë 👋", bed.now()).await;
+    let created = event(bed.app.store(), "ada", "Zoë 👋", bed.now()).await;
 
-    append_one(bed.app.store(), &told, bed.now()).await;
+    append_one(bed.app.store(), &created, bed.now()).await;
 
     let received = bed.receiver.wait_for(1).await.remove(0);
-    assert_eq!(received.body, told.body.as_bytes());
+    assert_eq!(received.body, created.body.as_bytes());
     assert_eq!(received.path, "/callback");
-    assert_eq!(received.header("webhook-id"), told.id.to_string());
+    assert_eq!(received.header("webhook-id"), created.id.to_string());
     assert_eq!(received.header("webhook-attempt"), "1");
     let timestamp = bed.now().timestamp().to_string();
     assert_eq!(received.header("webhook-timestamp"), timestamp);
@@ -223,7 +223,9 @@ async fn a_callback_request_carries_the_event_and_its_signature(engine: Engine) 
     assert_eq!(received.header("tracestate"), "rojo=1");
     let webhook = Webhook::new(SECRET).unwrap();
     webhook.verify(&received.body, &received.headers).unwrap();
-    let record = bed.eventually_is(told.id, DeliveryState::Delivered).await;
+    let record = bed
+        .wait_for_state(created.id, DeliveryState::Delivered)
+        .await;
     assert_eq!(record.attempts.len(), 1);
     assert_eq!(record.attempts[0].status, Some(200));
     assert_eq!(record.attempts[0].at, bed.now());
@@ -239,7 +241,7 @@ async fn each_of_two_callback_secrets_signs(engine: Engine) {
     })
     .await;
 
-    say(app.store(), "ada", "hello", app.cloud.clock.now()).await;
+    append_text(app.store(), "ada", "hello", app.cloud.clock.now()).await;
 
     let request = receiver.wait_for(1).await.remove(0);
     for secret in secrets {
@@ -258,27 +260,27 @@ async fn a_users_events_keep_their_order_despite_failures(engine: Engine) {
     // The number of failures differs from event to event.
     bed.receiver.answer(move |received| {
         let text = received.text();
-        let tries: &mut u32 = counts.entry(text.clone()).or_default();
-        *tries += 1;
+        let attempts: &mut u32 = counts.entry(text.clone()).or_default();
+        *attempts += 1;
         let failures = text.bytes().map(u32::from).sum::<u32>() % 3;
-        Answer::status(if *tries <= failures { 503 } else { 200 })
+        Answer::status(if *attempts <= failures { 503 } else { 200 })
     });
 
     let mut ids = Vec::new();
     for number in 0..EVENTS {
         for user in 0..USERS {
             let text = format!("{user}-{number}");
-            ids.push(bed.say(&user.to_string(), &text).await);
+            ids.push(bed.append_text(&user.to_string(), &text).await);
         }
     }
 
     eventually("all are delivered", async || {
-        let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
-        if outlook.due_at.is_some_and(|due_at| due_at > bed.now()) {
-            // Less than a lease, so that the holders of leases keep them.
+        let schedule = bed.app.store().callback_schedule(&sms()).await.unwrap();
+        if schedule.due_at.is_some_and(|due_at| due_at > bed.now()) {
+            // Less than the duration of a lease, so that no lease expires.
             bed.advance(2000);
         }
-        outlook.due_at.is_none().then_some(())
+        schedule.due_at.is_none().then_some(())
     })
     .await;
     for user in 0..USERS {
@@ -301,15 +303,18 @@ async fn a_hanging_callback_of_one_user_does_not_delay_others(engine: Engine) {
         _ => Answer::status(200),
     });
     for text in ["1", "2"] {
-        bed.say("ada", text).await;
-        bed.say("bob", text).await;
+        bed.append_text("ada", text).await;
+        bed.append_text("bob", text).await;
     }
     bed.receiver.wait_for(2).await;
 
-    let (first, second) = (bed.say("eve", "1").await, bed.say("eve", "2").await);
+    let (first, second) = (
+        bed.append_text("eve", "1").await,
+        bed.append_text("eve", "2").await,
+    );
 
-    bed.eventually_is(first, DeliveryState::Delivered).await;
-    bed.eventually_is(second, DeliveryState::Delivered).await;
+    bed.wait_for_state(first, DeliveryState::Delivered).await;
+    bed.wait_for_state(second, DeliveryState::Delivered).await;
     assert_eq!(bed.texts_of("eve"), ["1", "2"]);
     assert_eq!(bed.texts_of("ada"), ["1"]);
     assert_eq!(bed.texts_of("bob"), ["1"]);
@@ -330,11 +335,11 @@ async fn a_backlog_of_other_users_does_not_delay_a_user(engine: Engine) {
     append(store, &gathered, bed.now()).await;
     bed.receiver.wait_for(1).await;
 
-    let id = bed.say("newcomer", "hello").await;
+    let id = bed.append_text("newcomer", "hello").await;
     // From now on, a released lane is due after the new user's lane.
     bed.advance(1);
 
-    bed.eventually_is(id, DeliveryState::Delivered).await;
+    bed.wait_for_state(id, DeliveryState::Delivered).await;
     let texts = bed.receiver.texts();
     let before = texts.iter().position(|text| text == "hello").unwrap();
     assert!(before < USERS * EVENTS * 3 / 4, "{before} before it");
@@ -353,15 +358,15 @@ fn fail_ada(receiver: &Receiver, status: u16, headers: &[(&'static str, String)]
 async fn a_failed_delivery_is_repeated_with_growing_back_off(engine: Engine) {
     let bed = Bed::start(engine).await;
     fail_ada(&bed.receiver, 500, &[]);
-    let id = bed.say("ada", "hello").await;
-    bed.eventually_tried(id, 1).await;
+    let id = bed.append_text("ada", "hello").await;
+    bed.wait_for_attempts(id, 1).await;
 
     for (tries, pause) in (1..).zip([1000, 2000, 4000, 8000, 16_000]) {
         bed.advance(pause * 79 / 100);
-        bed.looked().await;
+        bed.wait_for_round().await;
         assert_eq!(bed.texts_of("ada").len(), tries, "too early");
         bed.advance(pause * 42 / 100);
-        bed.eventually_tried(id, tries + 1).await;
+        bed.wait_for_attempts(id, tries + 1).await;
     }
 
     let record = bed.record(id).await;
@@ -372,12 +377,12 @@ async fn a_failed_delivery_is_repeated_with_growing_back_off(engine: Engine) {
 async fn a_repeated_delivery_differs_only_in_attempt_and_time(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(500);
-    let id = bed.say("ada", "hello").await;
-    bed.eventually_tried(id, 1).await;
+    let id = bed.append_text("ada", "hello").await;
+    bed.wait_for_attempts(id, 1).await;
 
     bed.receiver.answer_status(200);
     bed.advance(2000);
-    bed.eventually_is(id, DeliveryState::Delivered).await;
+    bed.wait_for_state(id, DeliveryState::Delivered).await;
 
     let [first, second] = &bed.receiver.received()[..] else {
         panic!("two requests");
@@ -398,34 +403,37 @@ async fn retry_after_is_honoured_in_seconds_and_as_a_date(engine: Engine) {
     let date = bed.now() + TimeDelta::seconds(91);
     let date = date.format("%a, %d %b %Y %H:%M:%S GMT").to_string();
     fail_ada(&bed.receiver, 503, &[("retry-after", "30".to_owned())]);
-    let id = bed.say("ada", "hello").await;
-    bed.eventually_tried(id, 1).await;
+    let id = bed.append_text("ada", "hello").await;
+    bed.wait_for_attempts(id, 1).await;
 
     bed.advance(29_900);
-    bed.looked().await;
+    bed.wait_for_round().await;
     assert_eq!(bed.texts_of("ada").len(), 1);
     fail_ada(&bed.receiver, 429, &[("retry-after", date)]);
     bed.advance(100);
-    bed.eventually_tried(id, 2).await;
+    bed.wait_for_attempts(id, 2).await;
     bed.advance(59_900);
-    bed.looked().await;
+    bed.wait_for_round().await;
     assert_eq!(bed.texts_of("ada").len(), 2);
 
     bed.advance(1100);
-    bed.eventually_tried(id, 3).await;
+    bed.wait_for_attempts(id, 3).await;
 }
 
 async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(410);
-    let first = bed.say("ada", "1").await;
-    bed.eventually_tried(first, 1).await;
+    let first = bed.append_text("ada", "1").await;
+    bed.wait_for_attempts(first, 1).await;
 
     bed.receiver.answer_status(200);
-    let others = [bed.say("ada", "2").await, bed.say("bob", "1").await];
+    let later = [
+        bed.append_text("ada", "2").await,
+        bed.append_text("bob", "1").await,
+    ];
     bed.advance(3_600_000);
-    let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
-    assert!(outlook.paused);
+    let schedule = bed.app.store().callback_schedule(&sms()).await.unwrap();
+    assert!(schedule.paused);
     assert_eq!(
         bed.record(first).await.delivery,
         Some(DeliveryState::Pending)
@@ -436,9 +444,9 @@ async fn an_answer_of_410_pauses_the_callback_until_it_is_resumed(engine: Engine
     let store = bed.app.store();
     store.resume_callback(&sms(), now, &resumed).await.unwrap();
 
-    bed.eventually_is(first, DeliveryState::Delivered).await;
-    for id in others {
-        let record = bed.eventually_is(id, DeliveryState::Delivered).await;
+    bed.wait_for_state(first, DeliveryState::Delivered).await;
+    for id in later {
+        let record = bed.wait_for_state(id, DeliveryState::Delivered).await;
         assert_eq!(record.attempts.len(), 1, "nothing was sent meanwhile");
     }
     assert_eq!(bed.texts_of("ada"), ["1", "1", "2"]);
@@ -459,7 +467,7 @@ async fn message_in_conversation(bed: &Bed, user: &str, sequence: u32) -> (NewEv
 }
 
 async fn eventually_nacked(bed: &Bed, conversation: &Value, sequence: u32) {
-    let receipts = eventually("the agent is told", async || {
+    let receipts = eventually("the agent is notified", async || {
         let receipts = bed.receipts();
         (!receipts.is_empty()).then_some(receipts)
     })
@@ -481,13 +489,13 @@ async fn an_answer_of_422_fails_one_event_and_notifies_the_agent(engine: Engine)
     });
 
     append_one(bed.app.store(), &refused, bed.now()).await;
-    let next = bed.say("ada", "next").await;
+    let next = bed.append_text("ada", "next").await;
 
-    let record = bed.eventually_is(refused.id, DeliveryState::Failed).await;
+    let record = bed.wait_for_state(refused.id, DeliveryState::Failed).await;
     let failure = record.failure.unwrap();
     assert_eq!(failure, "refused by the channel (422)");
     assert_eq!(record.attempts.len(), 1);
-    bed.eventually_is(next, DeliveryState::Delivered).await;
+    bed.wait_for_state(next, DeliveryState::Delivered).await;
     eventually_nacked(&bed, &conversation, 7).await;
 }
 
@@ -496,12 +504,12 @@ async fn a_redirect_is_a_failure_and_is_not_followed(engine: Engine) {
     let elsewhere = bed.receiver.url.replace("/callback", "/elsewhere");
     fail_ada(&bed.receiver, 307, &[("location", elsewhere)]);
 
-    let id = bed.say("ada", "hello").await;
+    let id = bed.append_text("ada", "hello").await;
 
-    let record = bed.eventually_tried(id, 1).await;
+    let record = bed.wait_for_attempts(id, 1).await;
     assert_eq!(record.delivery, Some(DeliveryState::Pending));
     assert_eq!(record.attempts[0].status, Some(307));
-    bed.looked().await;
+    bed.wait_for_round().await;
     let paths: Vec<_> = bed.receiver.received();
     assert!(paths.iter().all(|received| received.path == "/callback"));
 }
@@ -563,15 +571,15 @@ async fn a_callbacks_status_counts_despite_many_or_large_headers(engine: Engine)
         (DeliveryState::Delivered, 200),
         (DeliveryState::Failed, 422),
     ] {
-        let id = say(app.store(), "ada", "hello", now).await;
+        let id = append_text(app.store(), "ada", "hello", now).await;
 
         let record = becomes(id, state).await;
         assert_eq!(record.attempts.len(), 1, "{:?}", record.attempts);
         assert_eq!(record.attempts[0].status, Some(status));
     }
     // The size of the head is limited nevertheless.
-    let id = say(app.store(), "ada", "hello", now).await;
-    eventually("a try has failed", async || {
+    let id = append_text(app.store(), "ada", "hello", now).await;
+    eventually("an attempt has failed", async || {
         let record = app.store().event(&sms(), id).await.unwrap().unwrap();
         (record.attempts.len() == 1).then_some(())
     })
@@ -594,9 +602,9 @@ async fn a_callback_request_times_out_after_ten_seconds(engine: Engine) {
             Answer::status(200)
         }
     });
-    let id = bed.say("ada", "hello").await;
+    let id = bed.append_text("ada", "hello").await;
 
-    let record = bed.eventually_tried(id, 1).await;
+    let record = bed.wait_for_attempts(id, 1).await;
 
     assert_eq!(record.delivery, Some(DeliveryState::Pending));
     let attempt = &record.attempts[0];
@@ -604,7 +612,7 @@ async fn a_callback_request_times_out_after_ten_seconds(engine: Engine) {
     assert_eq!(attempt.error.as_deref(), Some("no answer within 10 s"));
     assert!((9900..12_000).contains(&attempt.duration_ms), "{attempt:?}");
     bed.advance(2000);
-    bed.eventually_is(id, DeliveryState::Delivered).await;
+    bed.wait_for_state(id, DeliveryState::Delivered).await;
 }
 
 async fn an_unreachable_callback_is_called_again(engine: Engine) {
@@ -615,9 +623,9 @@ async fn an_unreachable_callback_is_called_again(engine: Engine) {
     let receiver = Receiver::start().await;
     let bed = Bed { app, receiver };
 
-    let id = bed.say("ada", "hello").await;
+    let id = bed.append_text("ada", "hello").await;
 
-    let record = bed.eventually_tried(id, 1).await;
+    let record = bed.wait_for_attempts(id, 1).await;
     assert_eq!(record.delivery, Some(DeliveryState::Pending));
     let error = record.attempts[0].error.clone().unwrap();
     assert!(
@@ -626,7 +634,7 @@ async fn an_unreachable_callback_is_called_again(engine: Engine) {
     );
     assert!(error.contains("refused"), "{error}");
     bed.advance(2000);
-    bed.eventually_tried(id, 2).await;
+    bed.wait_for_attempts(id, 2).await;
 }
 
 async fn callbacks_at_private_addresses_are_not_called(engine: Engine) {
@@ -643,9 +651,9 @@ async fn callbacks_at_private_addresses_are_not_called(engine: Engine) {
         .await;
         let bed = Bed { app, receiver };
 
-        let id = bed.say("ada", "hello").await;
+        let id = bed.append_text("ada", "hello").await;
 
-        let record = bed.eventually_tried(id, 1).await;
+        let record = bed.wait_for_attempts(id, 1).await;
         let error = record.attempts[0].error.clone().unwrap();
         assert!(error.contains("allow_private_callbacks"), "{host}: {error}");
         assert_eq!(record.delivery, Some(DeliveryState::Pending));
@@ -659,25 +667,25 @@ async fn twenty_failures_open_a_callbacks_circuit_breaker(engine: Engine) {
     bed.receiver.answer_status(503);
     let mut ids = Vec::new();
     for user in 0..USERS {
-        ids.push(bed.say(&user.to_string(), "hello").await);
+        ids.push(bed.append_text(&user.to_string(), "hello").await);
     }
     let failures = async |expected| {
         eventually(&format!("{expected} failures"), async || {
-            let outlook = bed.app.store().callback_schedule(&sms()).await.unwrap();
+            let schedule = bed.app.store().callback_schedule(&sms()).await.unwrap();
             // While a probe is in flight, `probe_at` is later than for any scheduled probe.
-            let soon = bed.now() + TimeDelta::seconds(9);
-            let scheduled = outlook.probe_at.is_none_or(|at| at <= soon);
-            (outlook.failures == expected && scheduled).then_some(())
+            let latest_probe = bed.now() + TimeDelta::seconds(9);
+            let scheduled = schedule.probe_at.is_none_or(|at| at <= latest_probe);
+            (schedule.failures == expected && scheduled).then_some(())
         })
         .await;
     };
     failures(20).await;
-    let before = eventually("those under way are settled", async || {
-        let mut tried = 0;
+    let before = eventually("attempts in flight are settled", async || {
+        let mut attempts = 0;
         for id in &ids {
-            tried += bed.record(*id).await.attempts.len();
+            attempts += bed.record(*id).await.attempts.len();
         }
-        (tried == bed.receiver.received().len()).then_some(tried)
+        (attempts == bed.receiver.received().len()).then_some(attempts)
     })
     .await;
 
@@ -692,7 +700,7 @@ async fn twenty_failures_open_a_callbacks_circuit_breaker(engine: Engine) {
     bed.advance(10_000);
 
     for id in ids {
-        bed.eventually_is(id, DeliveryState::Delivered).await;
+        bed.wait_for_state(id, DeliveryState::Delivered).await;
     }
     failures(0).await;
 }
@@ -712,12 +720,12 @@ async fn a_typing_event_has_one_attempt(engine: Engine) {
 
     let typing = append_one(bed.app.store(), &typing, bed.now()).await;
 
-    let record = bed.eventually_is(typing, DeliveryState::Dropped).await;
+    let record = bed.wait_for_state(typing, DeliveryState::Dropped).await;
     assert_eq!(record.attempts.len(), 1);
     bed.receiver.answer_status(200);
-    let next = bed.say("ada", "next").await;
+    let next = bed.append_text("ada", "next").await;
     bed.advance(2000);
-    bed.eventually_is(next, DeliveryState::Delivered).await;
+    bed.wait_for_state(next, DeliveryState::Delivered).await;
     assert_eq!(bed.texts_of("ada"), ["typing", "next"]);
 }
 
@@ -726,9 +734,9 @@ async fn an_expired_typing_event_is_dropped(engine: Engine) {
     let typing = typing(&bed, TimeDelta::zero()).await;
 
     let typing = append_one(bed.app.store(), &typing, bed.now()).await;
-    let next = bed.say("ada", "next").await;
+    let next = bed.append_text("ada", "next").await;
 
-    bed.eventually_is(next, DeliveryState::Delivered).await;
+    bed.wait_for_state(next, DeliveryState::Delivered).await;
     let record = bed.record(typing).await;
     assert_eq!(record.delivery, Some(DeliveryState::Dropped));
     assert_eq!(record.attempts, []);
@@ -740,11 +748,11 @@ async fn an_expired_message_fails_and_the_agent_is_notified(engine: Engine) {
     let (old, conversation) = message_in_conversation(&bed, "ada", 9).await;
     fail_ada(&bed.receiver, 500, &[]);
     append_one(bed.app.store(), &old, bed.now()).await;
-    bed.eventually_tried(old.id, 1).await;
+    bed.wait_for_attempts(old.id, 1).await;
 
     bed.app.cloud.clock.advance(MAX_AGE);
 
-    let record = bed.eventually_is(old.id, DeliveryState::Failed).await;
+    let record = bed.wait_for_state(old.id, DeliveryState::Failed).await;
     assert_eq!(record.failure.as_deref(), Some("too old"));
     assert_eq!(record.attempts.len(), 1);
     eventually_nacked(&bed, &conversation, 9).await;
@@ -760,21 +768,21 @@ async fn an_expired_message_fails_and_the_agent_is_notified(engine: Engine) {
     let sms = sms();
     let retried = store.retry_delivery(&sms, old.id, bed.now(), until, &entry);
     assert_eq!(retried.await.unwrap(), Some(true));
-    bed.eventually_is(old.id, DeliveryState::Delivered).await;
+    bed.wait_for_state(old.id, DeliveryState::Delivered).await;
 }
 
 async fn events_expire_while_their_callback_is_paused(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.receiver.answer_status(410);
-    let id = bed.say("ada", "hello").await;
-    bed.eventually_tried(id, 1).await;
+    let id = bed.append_text("ada", "hello").await;
+    bed.wait_for_attempts(id, 1).await;
 
     bed.app
         .cloud
         .clock
         .advance(MAX_AGE + TimeDelta::seconds(30));
 
-    let record = bed.eventually_is(id, DeliveryState::Failed).await;
+    let record = bed.wait_for_state(id, DeliveryState::Failed).await;
     assert_eq!(record.failure.as_deref(), Some("too old"));
     assert_eq!(bed.receiver.received().len(), 1);
 }
@@ -786,7 +794,7 @@ async fn a_restarted_service_delivers_the_remaining_events(engine: Engine) {
     bed.receiver
         .answer(move |_| Answer::Later(Arc::clone(&wait)));
     for text in ["1", "2", "3"] {
-        bed.say("ada", text).await;
+        bed.append_text("ada", text).await;
     }
     bed.receiver.wait_for(1).await;
 
@@ -816,9 +824,9 @@ async fn events_of_a_channel_without_a_callback_are_not_delivered(engine: Engine
     };
 
     append_one(bed.app.store(), &other, bed.now()).await;
-    bed.looked().await;
+    bed.wait_for_round().await;
 
-    assert_eq!(bed.receiver.texts(), ["looked"]);
+    assert_eq!(bed.receiver.texts(), ["probe"]);
 }
 
 /// Returns the configuration, the store and the receiver of replicas that share one PostgreSQL.
@@ -837,7 +845,7 @@ async fn a_killed_replicas_deliveries_continue_within_fifteen_seconds() {
     let (first, _, _) = Process::serve(&toml).await;
     receiver.answer(|_| Answer::Stall);
     for text in ["1", "2"] {
-        say(&store, "ada", text, SystemClock.now()).await;
+        append_text(&store, "ada", text, SystemClock.now()).await;
     }
     receiver.wait_for(1).await;
     let taken = SystemClock.now();
@@ -860,7 +868,7 @@ async fn a_stopped_replica_releases_its_delivery_lanes() {
     let wait = Arc::clone(&now);
     receiver.answer(move |_| Answer::Later(Arc::clone(&wait)));
     for text in ["1", "2"] {
-        say(&store, "ada", text, SystemClock.now()).await;
+        append_text(&store, "ada", text, SystemClock.now()).await;
     }
     receiver.wait_for(1).await;
 
@@ -877,8 +885,8 @@ async fn a_stopped_replica_releases_its_delivery_lanes() {
         ["1"],
         "it was finished, and no other begun"
     );
-    let outlook = store.callback_schedule(&sms()).await.unwrap();
-    assert!(outlook.due_at.unwrap() <= SystemClock.now());
+    let schedule = store.callback_schedule(&sms()).await.unwrap();
+    assert!(schedule.due_at.unwrap() <= SystemClock.now());
     let (_second, _, _) = Process::serve(&toml).await;
     receiver.wait_for(2).await;
     assert_eq!(receiver.texts(), ["1", "2"]);
@@ -893,13 +901,13 @@ async fn two_replicas_deliver_each_event_once() {
 
     for text in ["1", "2", "3"] {
         for user in 0..USERS {
-            say(&store, &user.to_string(), text, SystemClock.now()).await;
+            append_text(&store, &user.to_string(), text, SystemClock.now()).await;
         }
     }
 
     eventually("all are delivered", async || {
-        let outlook = store.callback_schedule(&sms()).await.unwrap();
-        outlook.due_at.is_none().then_some(())
+        let schedule = store.callback_schedule(&sms()).await.unwrap();
+        schedule.due_at.is_none().then_some(())
     })
     .await;
     let mut by_user: HashMap<String, Vec<String>> = HashMap::new();

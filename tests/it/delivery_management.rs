@@ -27,7 +27,7 @@ on_both_engines!(
 );
 
 /// A service with a channel `sms` whose callback URL has no listener.
-struct Looked {
+struct Setup {
     app: TestApp,
     failed: NewEvent,
     delivered: NewEvent,
@@ -36,7 +36,7 @@ struct Looked {
 
 /// Starts a service with three events of `sms` for three users: a failed one, a delivered one and a
 /// pending one.
-async fn with_deliveries(engine: Engine) -> Looked {
+async fn with_deliveries(engine: Engine) -> Setup {
     let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
     let store = database.store().await;
     let now = cloud.clock.now();
@@ -69,7 +69,7 @@ async fn with_deliveries(engine: Engine) -> Looked {
     })
     .await;
     let [failed, delivered, pending] = events.try_into().unwrap();
-    Looked {
+    Setup {
         app,
         failed,
         delivered,
@@ -78,21 +78,21 @@ async fn with_deliveries(engine: Engine) -> Looked {
 }
 
 /// Settles the only event that is due.
-async fn settle(store: &Store, cloud: &Cloud, settlement: DeliveryOutcome<'_>) {
+async fn settle(store: &Store, cloud: &Cloud, outcome: DeliveryOutcome<'_>) {
     let now = cloud.clock.now();
     let channel = "sms".parse().unwrap();
     let until = now + TimeDelta::seconds(15);
     let lanes = store.claim_delivery_lanes(&channel, "mine", now, until, 9);
     let lane = lanes.await.unwrap().remove(0);
     let event = store.due_events(&lane, 1).await.unwrap().remove(0);
-    let tried = DeliveryAttempt {
+    let attempt = DeliveryAttempt {
         at: now,
         duration_ms: 42,
         status: Some(422),
         error: None,
     };
-    let held = LaneUpdate::Held(until);
-    let settled = store.settle_delivery(&lane, &event, Some(&tried), settlement, held, now);
+    let lane_update = LaneUpdate::Renewed(until);
+    let settled = store.settle_delivery(&lane, &event, Some(&attempt), outcome, lane_update, now);
     assert!(settled.await.unwrap());
     store.release_emptied_lane(&lane, now).await.unwrap();
 }
@@ -111,7 +111,7 @@ async fn listed(app: &TestApp, state: &str) -> Vec<String> {
 }
 
 async fn deliveries_are_listed_by_state_page_by_page(engine: Engine) {
-    let Looked {
+    let Setup {
         app,
         failed,
         delivered,
@@ -135,12 +135,15 @@ async fn deliveries_are_listed_by_state_page_by_page(engine: Engine) {
     assert_eq!(entry["failure"], "the callback answered 422");
     assert_eq!(entry["created_at"], created_at);
     let next = page["next"].as_str().unwrap();
-    let rest = app.sms.get(&format!("{path}&after={next}")).await;
-    assert_eq!(rest.expect(200), json!({"deliveries": [], "next": next}));
+    let next_page = app.sms.get(&format!("{path}&after={next}")).await;
+    assert_eq!(
+        next_page.expect(200),
+        json!({"deliveries": [], "next": next})
+    );
 }
 
 async fn an_event_is_shown_with_every_delivery_attempt(engine: Engine) {
-    let Looked { app, delivered, .. } = with_deliveries(engine).await;
+    let Setup { app, delivered, .. } = with_deliveries(engine).await;
 
     let path = format!("/v1/events/{}", delivered.id);
     let shown = app.sms.get(&path).await.expect(200);
@@ -165,7 +168,7 @@ async fn an_event_is_shown_with_every_delivery_attempt(engine: Engine) {
 }
 
 async fn a_failed_delivery_is_retried_on_request(engine: Engine) {
-    let Looked {
+    let Setup {
         app,
         failed,
         pending,
@@ -191,7 +194,7 @@ async fn a_failed_delivery_is_retried_on_request(engine: Engine) {
 }
 
 async fn events_of_another_channel_are_neither_shown_nor_retried(engine: Engine) {
-    let Looked { app, failed, .. } = with_deliveries(engine).await;
+    let Setup { app, failed, .. } = with_deliveries(engine).await;
     let other = app.sms.with_key(APP_KEY);
 
     for id in [
@@ -213,7 +216,7 @@ async fn events_of_another_channel_are_neither_shown_nor_retried(engine: Engine)
 }
 
 async fn a_replay_counts_and_delivers_the_selected_events(engine: Engine) {
-    let Looked {
+    let Setup {
         app,
         failed,
         delivered,
@@ -267,14 +270,14 @@ async fn a_replay_counts_and_delivers_the_selected_events(engine: Engine) {
 }
 
 async fn a_channel_without_a_callback_can_neither_retry_nor_replay(engine: Engine) {
-    let Looked { app, .. } = with_deliveries(engine).await;
+    let Setup { app, .. } = with_deliveries(engine).await;
     let other = app.sms.with_key(APP_KEY);
     let body = json!({"type": "message.sent"});
     let event = other.post("/v1/events/test", body).await.expect(201);
     let id = event["id"].as_str().unwrap();
 
     let shown = other.get(&format!("/v1/events/{id}")).await.expect(200);
-    assert_eq!(shown, event, "there is nothing to tell of its delivery");
+    assert_eq!(shown, event, "it has no delivery");
     let since = json!({"since": "2026-01-01T00:00:00Z"});
     for refused in [
         other
@@ -288,19 +291,19 @@ async fn a_channel_without_a_callback_can_neither_retry_nor_replay(engine: Engin
 }
 
 async fn callbacks_are_resumed(engine: Engine) {
-    let Looked { app, .. } = with_deliveries(engine).await;
+    let Setup { app, .. } = with_deliveries(engine).await;
     let (channel, now) = ("sms".parse().unwrap(), app.cloud.clock.now());
     app.store().pause_callback(&channel, now).await.unwrap();
 
     let resumed = app.sms.post_text("/v1/deliveries/resume", "").await;
 
     assert_eq!(resumed.expect(200)["state"], "active");
-    let outlook = app.store().callback_schedule(&channel).await.unwrap();
-    assert!(!outlook.paused);
+    let schedule = app.store().callback_schedule(&channel).await.unwrap();
+    assert!(!schedule.paused);
 }
 
 async fn a_sample_of_each_type_is_logged_like_any_other_event(engine: Engine) {
-    let Looked { app, pending, .. } = with_deliveries(engine).await;
+    let Setup { app, pending, .. } = with_deliveries(engine).await;
     let all = app.sms.get("/v1/events").await.expect(200);
     let query = format!("?after={}", all["next"].as_str().unwrap());
     let mut stream = Stream::open(&app.sms, &query, None).await;
@@ -330,9 +333,9 @@ async fn a_sample_of_each_type_is_logged_like_any_other_event(engine: Engine) {
     let path = "/v1/deliveries?state=pending&limit=1000";
     let list = app.sms.get(path).await.expect(200);
     let deliveries = list["deliveries"].as_array().unwrap().iter();
-    let of_nobody = deliveries.filter(|delivery| delivery["user_id"] == "test");
+    let samples = deliveries.filter(|delivery| delivery["user_id"] == "test");
     // The event `typing.changed` may have been dropped by now.
-    assert!(of_nobody.count() >= 8);
+    assert!(samples.count() >= 8);
     assert!(
         listed(&app, "pending")
             .await
@@ -341,7 +344,7 @@ async fn a_sample_of_each_type_is_logged_like_any_other_event(engine: Engine) {
 }
 
 async fn invalid_delivery_requests_are_refused_by_member(engine: Engine) {
-    let Looked { app, .. } = with_deliveries(engine).await;
+    let Setup { app, .. } = with_deliveries(engine).await;
     let since = "2026-11-22T08:00:00Z";
 
     for (query, pointer) in [

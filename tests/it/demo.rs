@@ -137,17 +137,20 @@ async fn the_printed_stream_line_shows_the_agents_answer() {
 
     send_as_curl_would(&process.output_line("curl -sS ").await).await;
 
-    let mut seen = String::new();
-    while !seen.contains(r#""text":"You said: Hello""#) {
+    let mut received = String::new();
+    while !received.contains(r#""text":"You said: Hello""#) {
         let chunk = timeout(PATIENCE, events.chunk())
             .await
             .unwrap()
             .unwrap()
             .unwrap();
-        seen.push_str(std::str::from_utf8(&chunk).unwrap());
+        received.push_str(std::str::from_utf8(&chunk).unwrap());
     }
-    assert!(seen.contains("event: conversation.opened"), "{seen}");
-    assert!(seen.contains("event: message.created"), "{seen}");
+    assert!(
+        received.contains("event: conversation.opened"),
+        "{received}"
+    );
+    assert!(received.contains("event: message.created"), "{received}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -188,8 +191,8 @@ async fn wire(cloud: &Channel) -> Vec<Value> {
 
 /// Returns a token for one user of the demo's channel.
 async fn token(cloud: &Channel, user: &str) -> String {
-    let made = cloud.post("/_demo/tokens", json!({"user": user})).await;
-    made.expect(200)["token"].as_str().unwrap().to_owned()
+    let reply = cloud.post("/_demo/tokens", json!({"user": user})).await;
+    reply.expect(200)["token"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test(flavor = "multi_thread")]

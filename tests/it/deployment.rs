@@ -127,10 +127,10 @@ async fn the_kubernetes_probes_use_existing_admin_paths() {
     let objects = objects();
 
     for probe in ["startupProbe", "livenessProbe", "readinessProbe"] {
-        let asked = &container(&objects)[probe]["httpGet"];
+        let request = &container(&objects)[probe]["httpGet"];
 
-        assert_eq!(text(&asked["port"]), "admin", "{probe}");
-        app.admin.get(&text(&asked["path"])).await.expect(200);
+        assert_eq!(text(&request["port"]), "admin", "{probe}");
+        app.admin.get(&text(&request["path"])).await.expect(200);
     }
     let scraped = &objects["PodMonitor"]["spec"]["podMetricsEndpoints"][0];
     assert_eq!(text(&scraped["port"]), "admin");
@@ -164,9 +164,9 @@ fn kubernetes_allows_time_for_a_graceful_shutdown() {
     let objects = objects();
     let sleep = &container(&objects)["lifecycle"]["preStop"]["sleep"]["seconds"];
 
-    let whole = &pod(&objects)["terminationGracePeriodSeconds"];
+    let grace_period = &pod(&objects)["terminationGracePeriodSeconds"];
 
-    assert!(whole.as_u64().unwrap() > sleep.as_u64().unwrap() + STOP_SECONDS);
+    assert!(grace_period.as_u64().unwrap() > sleep.as_u64().unwrap() + STOP_SECONDS);
     let update = &objects["Deployment"]["spec"]["strategy"]["rollingUpdate"];
     assert_eq!(update["maxUnavailable"].as_u64(), Some(0));
 }
@@ -199,7 +199,7 @@ async fn deployment_files_use_existing_command_line_options() {
 /// Replaces `${NAME:-default}` and `${NAME:?why}` like compose.
 fn interpolated(text: &str, settings: &BTreeMap<String, String>) -> String {
     let mut parts = text.split("${");
-    let mut whole = parts.next().unwrap().to_owned();
+    let mut result = parts.next().unwrap().to_owned();
     for part in parts {
         let (inside, rest) = part.split_once('}').unwrap();
         let (name, default) = match inside.split_once(":-") {
@@ -207,10 +207,10 @@ fn interpolated(text: &str, settings: &BTreeMap<String, String>) -> String {
             None => (inside.split(":?").next().unwrap(), None),
         };
         let value = settings.get(name).map(String::as_str).or(default);
-        whole += value.unwrap_or_else(|| panic!("{name} is not set"));
-        whole += rest;
+        result += value.unwrap_or_else(|| panic!("{name} is not set"));
+        result += rest;
     }
-    whole
+    result
 }
 
 /// Returns the environment of a service in the compose file, with the settings for the sandbox.
@@ -246,7 +246,7 @@ fn the_compose_configuration_is_valid() {
         }
         let nginx = read("deploy/compose/nginx.conf");
         let server = format!("server bridge:{} resolve", config.listen.port());
-        assert!(nginx.contains(&server), "nginx asks elsewhere");
+        assert!(nginx.contains(&server), "nginx uses another server");
     }
     let grace = text(&compose["services"]["bridge"]["stop_grace_period"]);
     let grace: u64 = grace.strip_suffix('s').unwrap().parse().unwrap();

@@ -106,7 +106,7 @@ impl Setting {
     }
 
     #[track_caller]
-    fn assert_nothing_is_open(&self, case: &str) {
+    fn assert_all_closed(&self, case: &str) {
         for conversation in self.cloud.sandbox.conversations() {
             assert_eq!(conversation.stage, Stage::Close, "{case}");
         }
@@ -124,11 +124,11 @@ fn not_ok(ended: &Ended) -> Vec<String> {
         .lines()
         .filter(|line| !line.starts_with("ok     "));
     let lines = lines.map(|line| {
-        let (verdict, rest) = line.split_at(6);
+        let (verdict, line) = line.split_at(6);
         let of_account = format!("account {ACCOUNT}: ");
-        let rest = rest.trim_start();
-        let rest = rest.strip_prefix(&of_account).unwrap_or(rest);
-        let title = rest.split(": ").next().unwrap();
+        let line = line.trim_start();
+        let line = line.strip_prefix(&of_account).unwrap_or(line);
+        let title = line.split(": ").next().unwrap();
         format!("{} {title}", verdict.trim_end())
     });
     // This note only says that a service owns the embedded database.
@@ -203,8 +203,8 @@ async fn doctor_conversation_succeeds_beside_a_running_service(engine: Engine) {
         fact(&report, "signature")["forms"],
         json!(["sha256 base64"])
     );
-    setting.assert_nothing_is_open("beside a service");
-    // The service goes on undisturbed.
+    setting.assert_all_closed("beside a service");
+    // The service is not disturbed.
     assert!(!service.has_ended());
     sms.say("ada", "hello").await.expect(201);
     if engine == Engine::Postgres {
@@ -224,7 +224,7 @@ async fn doctor_conversation_succeeds_without_a_service(engine: Engine) {
     assert_eq!(fact(&report, "signature")["forms"], json!(["sha1 base64"]));
     assert_eq!(again.code, 0, "{}", again.output);
     assert_eq!(setting.cloud.sandbox.conversations().len(), 2);
-    setting.assert_nothing_is_open("alone");
+    setting.assert_all_closed("alone");
     // The stored test data is deleted, and a service can start.
     assert!(!setting.database.dump().await.contains("Test message"));
     Process::serve(&setting.toml).await;
@@ -253,16 +253,16 @@ async fn an_interrupted_doctor_closes_its_conversation(engine: Engine) {
     assert!(output.contains("FAILED interrupted: "), "{output}");
     assert!(output.contains(": left open: no conversation"), "{output}");
     assert_eq!(setting.cloud.sandbox.conversations().len(), 1);
-    setting.assert_nothing_is_open("interrupted");
+    setting.assert_all_closed("interrupted");
     assert_eq!(read(&path)["run"]["whole"], false);
 }
 
 async fn a_doctor_report_contains_no_secrets_or_ids(engine: Engine) {
     let setting = Setting::new(engine).await;
     let _service = Process::serve(&setting.toml).await;
-    let reply = |status: u16, words: &str| {
+    let reply = |status: u16, text: &str| {
         let mut reply = Reply::new(StatusCode::from_u16(status).unwrap());
-        let conversation = format!("{words} of {ACCOUNT} and {CLIENT_ID} at le.example.com");
+        let conversation = format!("{text} of {ACCOUNT} and {CLIENT_ID} at le.example.com");
         reply.body = json!({"code": "FORBIDDEN", "body": {"msg": conversation}}).to_string();
         Answer::Reply(reply)
     };
@@ -275,8 +275,8 @@ async fn a_doctor_report_contains_no_secrets_or_ids(engine: Engine) {
 
     let refused = &fact(&report, "second_opening")["answer"];
     assert_eq!(refused["status"], 403);
-    let words = refused["parts"][0]["words"].as_str().unwrap();
-    assert_eq!(words, "Not for you of ••• and ••• at •••");
+    let text = refused["parts"][0]["words"].as_str().unwrap();
+    assert_eq!(text, "Not for you of ••• and ••• at •••");
     let text = report.to_string();
     let conversation = setting.cloud.only_conversation();
     for secret in [
@@ -345,11 +345,11 @@ async fn the_doctor_routes_a_conversation_by_its_options(engine: Engine) {
     }
     assert_eq!(fact(&report, "routed_opening")["verdict"], "ok");
     let conversations = setting.cloud.sandbox.conversations();
-    let asked: Vec<_> = conversations.iter().map(|it| &it.request).collect();
-    assert_eq!(asked.len(), 4);
-    assert_eq!(asked[1]["skillId"], "2736637412");
-    assert_eq!(asked[3]["campaignInfo"]["engagementId"], "880524123");
-    setting.assert_nothing_is_open("routed");
+    let openings: Vec<_> = conversations.iter().map(|it| &it.request).collect();
+    assert_eq!(openings.len(), 4);
+    assert_eq!(openings[1]["skillId"], "2736637412");
+    assert_eq!(openings[3]["campaignInfo"]["engagementId"], "880524123");
+    setting.assert_all_closed("routed");
 
     // If an account requires a skill or campaign, the conversation with options still succeeds.
     let mut reply = Reply::new(StatusCode::BAD_REQUEST);
@@ -359,7 +359,7 @@ async fn the_doctor_routes_a_conversation_by_its_options(engine: Engine) {
     let (ended, report) = setting.reported(&skill).await;
     assert_eq!(not_ok(&ended), ["FAILED opening"], "{}", ended.output);
     assert_eq!(fact(&report, "text_after_close")["verdict"], "ok");
-    setting.assert_nothing_is_open("routed alone");
+    setting.assert_all_closed("routed alone");
 }
 
 async fn a_doctor_with_a_wrong_secret_opens_no_conversation(engine: Engine) {
@@ -388,7 +388,7 @@ async fn the_doctor_does_not_migrate_an_outdated_schema(engine: Engine) {
     assert!(ended.output.contains("run migrate"), "{}", ended.output);
     // The other checks still run.
     assert!(ended.output.contains(": text after close: refused"));
-    setting.assert_nothing_is_open("behind");
+    setting.assert_all_closed("behind");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -442,24 +442,24 @@ async fn the_doctor_refuses_conflicting_options_at_once() {
 }
 
 /// A fault, and the lines that are not ok because of it.
-type Case = (Wrong, &'static [&'static str]);
+type Case = (InjectedFault, &'static [&'static str]);
 
-enum Wrong {
+enum InjectedFault {
     Nothing,
     Notification(Disturbance),
     Request(Fault),
 }
 
-fn notification(trouble: DisturbanceKind, only: Kind, times: u32) -> Wrong {
-    Wrong::Notification(Disturbance {
+fn notification(kind: DisturbanceKind, only: Kind, times: u32) -> InjectedFault {
+    InjectedFault::Notification(Disturbance {
         times,
         only: Some(only),
-        ..Disturbance::next(trouble)
+        ..Disturbance::next(kind)
     })
 }
 
-fn request(operation: Operation, skip: u32, answer: Answer) -> Wrong {
-    Wrong::Request(Fault {
+fn request(operation: Operation, skip: u32, answer: Answer) -> InjectedFault {
+    InjectedFault::Request(Fault {
         skip,
         ..Fault::new(operation, answer)
     })
@@ -483,9 +483,9 @@ fn status(status: StatusCode) -> Answer {
 }
 
 /// Faults of notifications, each with the lines that are not ok.
-fn troubles_of_notifications() -> Vec<Case> {
+fn notification_faults() -> Vec<Case> {
     vec![
-        (Wrong::Nothing, &[]),
+        (InjectedFault::Nothing, &[]),
         (
             notification(DisturbanceKind::Duplicate, Kind::Content, 2),
             &[],
@@ -549,7 +549,7 @@ fn troubles_of_notifications() -> Vec<Case> {
 /// Faults of requests, each with the lines that are not ok. SEND requests are counted from the
 /// first text: 0 text, 1 text with metadata, 2 and 3 typing, 4 upload URL of the file, 5 its
 /// message, 6 receipt, 7 and 8 closes, 9 text after the close.
-fn troubles_of_requests() -> Vec<Case> {
+fn request_faults() -> Vec<Case> {
     use Operation::{AppToken, ConsumerToken, Conversation, DomainLookup, Send, Upload};
     let after_applying = Fault {
         after_applying: true,
@@ -577,7 +577,7 @@ fn troubles_of_requests() -> Vec<Case> {
             request(Conversation, 0, status(StatusCode::SERVICE_UNAVAILABLE)),
             &["FAILED opening"],
         ),
-        (Wrong::Request(after_applying), &["FAILED opening"]),
+        (InjectedFault::Request(after_applying), &["FAILED opening"]),
         (
             request(Conversation, 1, refusal()),
             &["FAILED second opening"],
@@ -609,14 +609,14 @@ async fn the_doctor_reports_each_fault_and_closes_its_conversation() {
     let setting = Setting::new(Engine::Postgres).await;
     let (_service, _, _) = Process::serve(&setting.toml).await;
 
-    let cases = troubles_of_notifications().into_iter();
-    let cases = cases.chain(troubles_of_requests());
+    let cases = notification_faults().into_iter();
+    let cases = cases.chain(request_faults());
     for (number, (wrong, expected)) in (1..).zip(cases) {
         setting.cloud.sandbox.reset();
         match wrong {
-            Wrong::Nothing => {}
-            Wrong::Notification(disturbance) => setting.cloud.sandbox.disturb(disturbance),
-            Wrong::Request(fault) => setting.cloud.sandbox.inject(fault),
+            InjectedFault::Nothing => {}
+            InjectedFault::Notification(disturbance) => setting.cloud.sandbox.disturb(disturbance),
+            InjectedFault::Request(fault) => setting.cloud.sandbox.inject(fault),
         }
 
         // Only a missing notification uses up the whole wait.
@@ -630,7 +630,7 @@ async fn the_doctor_reports_each_fault_and_closes_its_conversation() {
         assert_eq!(ended.code, i32::from(fails), "{case}");
         assert_eq!(report["failed"], fails, "{case}");
         assert_eq!(setting.cloud.sandbox.faults().len(), 0, "{case}");
-        setting.assert_nothing_is_open(&case);
+        setting.assert_all_closed(&case);
     }
 }
 
@@ -751,7 +751,7 @@ async fn the_doctor_reports_an_echo_with_other_content() {
         };
         assert_eq!(not_ok(&ended), [expected], "{}", ended.output);
         assert_eq!(ended.code, 1);
-        setting.assert_nothing_is_open(expected);
+        setting.assert_all_closed(expected);
     }
 }
 
@@ -773,9 +773,9 @@ async fn the_doctor_closes_its_conversation_when_its_output_is_closed() {
     drop(lines);
     let status = timeout(PATIENCE, child.wait()).await;
 
-    assert_eq!(status.expect("it goes on").unwrap().code(), Some(1));
+    assert_eq!(status.expect("it does not end").unwrap().code(), Some(1));
     assert_eq!(setting.cloud.sandbox.conversations().len(), 1);
-    setting.assert_nothing_is_open("without a reader");
+    setting.assert_all_closed("without a reader");
 }
 
 #[tokio::test(flavor = "multi_thread")]

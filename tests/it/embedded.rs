@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Channel, Reply, send};
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -88,7 +88,7 @@ impl Bed {
     /// Sends the Cloud's notification of an agent's message.
     async fn notify(&self, sequence: u32) -> Reply {
         let notification = agent_text(&self.conversation, sequence, "from the agent");
-        tell(&self.sms, &notification).await
+        send_notification(&self.sms, &notification).await
     }
 
     /// Sends a message that the bridge queues.
@@ -96,14 +96,14 @@ impl Bed {
         queue(&self.sms, "ada", text).await
     }
 
-    async fn is_back(&self) {
+    async fn wait_for_recovery(&self) {
         eventually("the service is ready", async || {
             (self.admin.get("/readyz").await.status == 200).then_some(())
         })
         .await;
         self.notify(90).await.expect(200);
         self.queue("at last").await.expect(202);
-        eventually("what was queued is sent", async || {
+        eventually("the queued text is sent", async || {
             let texts = self.cloud.texts(&self.conversation);
             texts.contains(&"at last".to_owned()).then_some(())
         })
@@ -148,13 +148,13 @@ async fn a_transaction_that_sqlite_rolled_back_does_not_block_the_next() {
     let end =
         "CREATE TRIGGER ended BEFORE INSERT ON events BEGIN SELECT RAISE(ROLLBACK, 'over'); END";
     app.database.execute(end).await;
-    let lost = tell(&app.sms, &agent_text(conversation, 1, "lost")).await;
+    let lost = send_notification(&app.sms, &agent_text(conversation, 1, "lost")).await;
     app.database.execute("DROP TRIGGER ended").await;
 
     lost.expect(500);
     for (sequence, text) in [(2, "heard"), (3, "heard again")] {
-        let told = tell(&app.sms, &agent_text(conversation, sequence, text)).await;
-        told.expect(200);
+        let reply = send_notification(&app.sms, &agent_text(conversation, sequence, text)).await;
+        reply.expect(200);
     }
     queue(&app.sms, "ada", "queued").await.expect(202);
 }
@@ -180,12 +180,12 @@ async fn the_service_recovers_when_the_disk_accepts_writes_again() {
     }
     limit_files(&bed.process, "unlimited").await;
 
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
     bed.process
         .log_line("the database is available again")
         .await;
-    let told = bed.outages();
-    assert_eq!(told[before..].len(), 2, "{told:#?}");
+    let outages = bed.outages();
+    assert_eq!(outages[before..].len(), 2, "{outages:#?}");
     let sent = bed.cloud.texts(&bed.conversation);
     assert_eq!(sent, ["hello", "at last"]);
 }
@@ -211,7 +211,7 @@ async fn nothing_is_accepted_while_a_database_file_is_missing() {
         assert!(!file.exists(), "{name} was made anew");
 
         fs::rename(&aside, &file).unwrap();
-        bed.is_back().await;
+        bed.wait_for_recovery().await;
     }
 
     bed.process.log_line("was deleted or moved").await;

@@ -1,4 +1,4 @@
-//! The erasure of users, possible at any time. The user is gone at once, and the conversation is
+//! The erasure of users, possible at any time. The user is erased at once, and the conversation is
 //! closed at the Cloud once the Cloud is reachable.
 
 use chrono::TimeDelta;
@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Channel, Reply, send};
-use crate::support::cloud::{Cloud, agent_text, state, tell, texts};
+use crate::support::cloud::{Cloud, agent_text, send_notification, state, texts};
 use crate::support::configuration::{SEALING_KEY, bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -47,13 +47,13 @@ async fn erase(channel: &Channel) -> Reply {
     send(erasure(channel)).await
 }
 
-async fn expect_gone(channel: &Channel) {
+async fn expect_no_user(channel: &Channel) {
     let shown = channel.get(USER).await;
     shown.expect_problem(404, "user-not-found");
 }
 
 /// Makes the Cloud unreachable from now on.
-fn away(cloud: &Cloud) {
+fn make_cloud_unreachable(cloud: &Cloud) {
     cloud.sandbox.inject(Fault {
         times: u32::MAX,
         ..Fault::new(None, Answer::Cut)
@@ -69,7 +69,7 @@ fn leave_closes_unanswered(cloud: &Cloud) {
     });
 }
 
-fn back(cloud: &Cloud) {
+fn restore_cloud(cloud: &Cloud) {
     drop(cloud.sandbox.withdraw_faults());
 }
 
@@ -89,8 +89,8 @@ async fn open(channel: &Channel) -> String {
 /// Returns the Cloud's close reason of a conversation; `None` while it is open.
 fn closed_by(cloud: &Cloud, id: &str) -> Option<String> {
     let conversations = cloud.sandbox.conversations();
-    let known = conversations.into_iter().find(|known| known.id == id);
-    known.unwrap().close_reason
+    let found = conversations.into_iter().find(|found| found.id == id);
+    found.unwrap().close_reason
 }
 
 /// Advances the clock until a conversation is closed.
@@ -103,7 +103,7 @@ async fn until_closed(cloud: &Cloud, id: &str) {
 }
 
 /// Returns the only conversation at the Cloud besides `other`.
-fn another(cloud: &Cloud, other: &str) -> liveperson_bridge::sandbox::Conversation {
+fn other_conversation(cloud: &Cloud, other: &str) -> liveperson_bridge::sandbox::Conversation {
     let mut conversations = cloud.sandbox.conversations();
     conversations.retain(|known| known.id != other);
     assert_eq!(conversations.len(), 1, "{conversations:#?}");
@@ -121,11 +121,11 @@ async fn a_user_is_erased_at_once_while_the_cloud_is_unreachable(engine: Engine)
     let path = format!("{USER}/messages");
     let sent = app.sms.post(&path, open).await.expect(201);
     let id = sent["conversation_id"].as_str().unwrap();
-    tell(&app.sms, &agent_text(id, 7, "marker-answer"))
+    send_notification(&app.sms, &agent_text(id, 7, "marker-answer"))
         .await
         .expect(200);
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
-    away(&app.cloud);
+    make_cloud_unreachable(&app.cloud);
     let request = app.sms.request(Method::POST, &path);
     let request = request
         .header("content-type", "application/json")
@@ -139,15 +139,15 @@ async fn a_user_is_erased_at_once_while_the_cloud_is_unreachable(engine: Engine)
 
     assert_eq!(erase(&app.sms).await.expect(202), Value::Null);
 
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
     assert_eq!(events(&app).await, [] as [Value; 0]);
     let message = app.sms.get(&location).await;
     message.expect_problem(404, "message-not-found");
     // The pending close names the conversation, but not the user.
-    let left = app.database.dump().await;
-    assert!(left.contains(id));
+    let dump = app.database.dump().await;
+    assert!(dump.contains(id));
     for marker in ["marker", &consumer] {
-        assert!(!left.contains(marker), "{marker} is still there: {left}");
+        assert!(!dump.contains(marker), "{marker} is still there: {dump}");
     }
     let shown = app.admin.get("/api/overview").await.expect(200);
     let closes = &shown["accounts"][0]["erasure_closes"];
@@ -160,7 +160,7 @@ async fn a_user_is_erased_at_once_while_the_cloud_is_unreachable(engine: Engine)
 
 async fn an_erased_users_conversation_is_closed_once_the_cloud_is_reachable(engine: Engine) {
     let (app, id) = opened(engine).await;
-    away(&app.cloud);
+    make_cloud_unreachable(&app.cloud);
     erase(&app.sms).await.expect(202);
     // A pending close does not delay a stop, and another process can carry it out.
     let (cloud, database, in_time) = app.stop().await;
@@ -168,11 +168,11 @@ async fn an_erased_users_conversation_is_closed_once_the_cloud_is_reachable(engi
     let app = TestApp::start_with(cloud, database).await;
     erase(&app.sms).await.expect(202);
 
-    back(&app.cloud);
+    restore_cloud(&app.cloud);
     until_closed(&app.cloud, &id).await;
 
     assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
-    eventually("nothing is left", async || {
+    eventually("no pending close remains", async || {
         (!app.database.dump().await.contains(&id)).then_some(())
     })
     .await;
@@ -200,7 +200,7 @@ async fn a_pending_close_is_sent_as_soon_as_the_cloud_recovers(engine: Engine) {
         assert_eq!(typing().await, 503);
     }
 
-    back(&app.cloud);
+    restore_cloud(&app.cloud);
     eventually("a request gets through", async || {
         (typing().await == 204).then_some(())
     })
@@ -216,10 +216,10 @@ async fn a_repeated_erasure_attempts_the_pending_close_again(engine: Engine) {
     erase(&app.sms).await.expect(202);
     erase(&app.sms).await.expect(202);
 
-    back(&app.cloud);
+    restore_cloud(&app.cloud);
 
     // The clock does not advance: only the repeated erasure starts another attempt.
-    eventually("the Cloud is asked again", async || {
+    eventually("the Cloud receives another request", async || {
         (erase(&app.sms).await.status == 204).then_some(())
     })
     .await;
@@ -236,8 +236,8 @@ async fn a_revoked_token_is_renewed_for_a_pending_close(engine: Engine) {
     });
 
     erase(&app.sms).await.expect(202);
-    expect_gone(&app.sms).await;
-    back(&app.cloud);
+    expect_no_user(&app.sms).await;
+    restore_cloud(&app.cloud);
     until_closed(&app.cloud, &id).await;
 
     let tokens = app.cloud.bodies(Operation::ConsumerToken);
@@ -247,15 +247,15 @@ async fn a_revoked_token_is_renewed_for_a_pending_close(engine: Engine) {
 
 async fn an_erased_user_who_writes_again_is_a_new_user(engine: Engine) {
     let (app, id) = opened(engine).await;
-    away(&app.cloud);
+    make_cloud_unreachable(&app.cloud);
     erase(&app.sms).await.expect(202);
 
     let queued = app.sms.say("marker-user", "I am new here").await;
     assert_eq!(queued.body["conversation_id"], Value::Null);
-    back(&app.cloud);
-    let sent = app.until(queued, "sent").await;
+    restore_cloud(&app.cloud);
+    let sent = app.wait_until(queued, "sent").await;
 
-    let new = another(&app.cloud, &id);
+    let new = other_conversation(&app.cloud, &id);
     assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
     assert_eq!(sent["conversation_id"], *new.id);
     assert_eq!(texts(&new), ["I am new here"]);
@@ -264,18 +264,20 @@ async fn an_erased_user_who_writes_again_is_a_new_user(engine: Engine) {
     assert_eq!(shown["conversation"]["id"], *new.id);
     assert_eq!(shown["consumer_id"], *new.consumer.lp_consumer_id);
     // A notification about the old conversation belongs to no user.
-    tell(&app.sms, &agent_text(&id, 9, "marker-old"))
+    send_notification(&app.sms, &agent_text(&id, 9, "marker-old"))
         .await
         .expect(200);
-    tell(&app.sms, &agent_text(&new.id, 1, "Welcome"))
+    send_notification(&app.sms, &agent_text(&new.id, 1, "Welcome"))
         .await
         .expect(200);
-    let told: Vec<_> = events(&app).await;
-    let told = told
+    let messages: Vec<_> = events(&app).await;
+    let messages = messages
         .iter()
         .filter(|event| event["type"] == "message.created");
-    let told: Vec<_> = told.map(|event| event["data"]["text"].clone()).collect();
-    assert_eq!(told, ["Welcome"]);
+    let messages: Vec<_> = messages
+        .map(|event| event["data"]["text"].clone())
+        .collect();
+    assert_eq!(messages, ["Welcome"]);
     assert!(!app.database.dump().await.contains("marker-old"));
     // Only the close of the old conversation was pending, so the erasure of the new user completes
     // at once.
@@ -293,7 +295,7 @@ async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engin
     first.expect(202);
     app.sms.say("marker-user", "two").await.expect(202);
     // The attempts to send it fail, and it goes to no other conversation.
-    eventually("it was tried again", async || {
+    eventually("it was attempted again", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
         let shown = app.sms.get(&location).await.expect(200);
         assert_eq!(shown["status"], "queued");
@@ -303,11 +305,11 @@ async fn a_new_message_waits_for_the_close_of_the_old_conversation(engine: Engin
     assert_eq!(app.cloud.texts(&id), ["marker-text"]);
     assert_eq!(app.cloud.only_conversation().id, id);
 
-    back(&app.cloud);
-    app.until_shown(&location, "sent").await;
+    restore_cloud(&app.cloud);
+    app.wait_for_status(&location, "sent").await;
 
     assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
-    let new = another(&app.cloud, &id);
+    let new = other_conversation(&app.cloud, &id);
     eventually("both are there", async || {
         app.cloud.clock.advance(TimeDelta::milliseconds(200));
         (app.cloud.texts(&new.id) == ["one", "two"]).then_some(())
@@ -323,28 +325,28 @@ async fn no_change_of_an_erased_users_conversation_is_stored(engine: Engine) {
     erase(&app.sms).await.expect(202);
 
     let open = state(&id, &consumer, "OPEN", 1);
-    for told in [
+    for notification in [
         agent_text(&id, 7, "marker-answer"),
         open.clone(),
         agent_text(&id, 8, "marker-answer"),
     ] {
-        tell(&app.sms, &told).await.expect(200);
+        send_notification(&app.sms, &notification).await.expect(200);
     }
 
-    expect_gone(&app.sms).await;
-    let left = app.database.dump().await;
+    expect_no_user(&app.sms).await;
+    let dump = app.database.dump().await;
     for marker in ["marker", &consumer] {
-        assert!(!left.contains(marker), "{marker} is still there: {left}");
+        assert!(!dump.contains(marker), "{marker} is still there: {dump}");
     }
     // The conversation may stay open for long. Its changes are never stored, no matter how long the
     // Cloud reports them.
     for number in [10, 20, 30] {
         app.cloud.clock.advance(TimeDelta::days(3));
-        tell(&app.sms, &agent_text(&id, number, "marker-late"))
+        send_notification(&app.sms, &agent_text(&id, number, "marker-late"))
             .await
             .expect(200);
         assert!(!app.database.dump().await.contains("marker"));
-        // Two rounds, because the first may already have been in progress.
+        // The first round may have begun before, so two rounds are needed.
         wait_for_removal_of_old_data(&app, number).await;
         wait_for_removal_of_old_data(&app, number + 1).await;
     }
@@ -352,11 +354,11 @@ async fn no_change_of_an_erased_users_conversation_is_stored(engine: Engine) {
 
 /// Waits until the service has removed old data: an unmatched change is removed after 10 minutes.
 async fn wait_for_removal_of_old_data(app: &TestApp, number: u32) {
-    let told = agent_text("of-another-connector", number, "canary");
-    tell(&app.sms, &told).await.expect(200);
+    let notification = agent_text("of-another-connector", number, "canary");
+    send_notification(&app.sms, &notification).await.expect(200);
     assert!(app.database.dump().await.contains("canary"));
     app.cloud.clock.advance(TimeDelta::minutes(11));
-    eventually("what is old is removed", async || {
+    eventually("old data is removed", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
         (!app.database.dump().await.contains("canary")).then_some(())
     })
@@ -387,13 +389,16 @@ async fn a_pending_close_is_given_up_after_24_hours(engine: Engine) {
     }
     // A new user with the same id does not get the conversation either.
     assert_eq!(closed_by(&app.cloud, &id), None);
-    back(&app.cloud);
-    let said = app.sms.say("marker-user", "I am new here").await;
-    let sent = match said.status {
-        201 => said.body,
-        _ => app.until(said, "sent").await,
+    restore_cloud(&app.cloud);
+    let reply = app.sms.say("marker-user", "I am new here").await;
+    let sent = match reply.status {
+        201 => reply.body,
+        _ => app.wait_until(reply, "sent").await,
     };
-    assert_eq!(sent["conversation_id"], *another(&app.cloud, &id).id);
+    assert_eq!(
+        sent["conversation_id"],
+        *other_conversation(&app.cloud, &id).id
+    );
     assert!(closed_by(&app.cloud, &id).is_some());
 }
 
@@ -404,26 +409,26 @@ async fn start_opening(app: &TestApp) -> tokio::task::JoinHandle<Reply> {
         let path = format!("{USER}/conversation");
         sms.post(&path, json!({})).await
     });
-    eventually("the Cloud is asked", async || {
-        let asked = app.cloud.requests(Operation::Conversation);
-        (!asked.is_empty()).then_some(())
+    eventually("the Cloud receives the request", async || {
+        let requests = app.cloud.requests(Operation::Conversation);
+        (!requests.is_empty()).then_some(())
     })
     .await;
     opening
 }
 
-fn late(cloud: &Cloud, seconds: u32) {
+fn delay_openings(cloud: &Cloud, seconds: u32) {
     let delay = Delay { seconds };
-    let late = Fault::new(Operation::Conversation, Answer::Delay(delay));
+    let fault = Fault::new(Operation::Conversation, Answer::Delay(delay));
     cloud.sandbox.inject(Fault {
         after_applying: true,
-        ..late
+        ..fault
     });
 }
 
 async fn an_erasure_closes_a_conversation_that_is_being_opened(engine: Engine) {
     let app = TestApp::start(engine).await;
-    late(&app.cloud, 2);
+    delay_openings(&app.cloud, 2);
     let opening = start_opening(&app).await;
 
     let sms = app.sms.clone();
@@ -434,36 +439,36 @@ async fn an_erasure_closes_a_conversation_that_is_being_opened(engine: Engine) {
     });
     opened.await;
 
-    // If the erasure comes right after the opening, there is nothing left to show.
+    // If the erasure comes right after the opening, the conversation is not found.
     let opened = opening.await.unwrap();
     assert!([201, 404].contains(&opened.status), "{opened:?}");
     erasing.await.unwrap().expect(204);
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
     let closed = app.cloud.only_conversation();
     assert_eq!(closed.close_reason.as_deref(), Some("CONSUMER"));
 }
 
 async fn a_conversation_that_opens_after_the_erasure_is_closed(engine: Engine) {
     let app = TestApp::start(engine).await;
-    late(&app.cloud, 3);
+    delay_openings(&app.cloud, 3);
     let opening = start_opening(&app).await;
 
     // The erasure waits some seconds for the opening, and no longer.
     erase(&app.sms).await.expect(202);
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
     app.cloud.clock.advance(TimeDelta::seconds(3));
 
     let opened = opening.await.unwrap();
     opened.expect_problem(503, "conversation-pending");
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
     let id = app.cloud.only_conversation().id;
     until_closed(&app.cloud, &id).await;
-    eventually("nothing is left", async || {
+    eventually("no pending close remains", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
         (erase(&app.sms).await.status == 204).then_some(())
     })
     .await;
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
 }
 
 async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
@@ -479,14 +484,14 @@ async fn an_opening_whose_answer_was_lost_is_found_and_closed(engine: Engine) {
 
     // The opening counts as in flight for a while.
     erase(&app.sms).await.expect(202);
-    expect_gone(&app.sms).await;
+    expect_no_user(&app.sms).await;
     // A new message waits until then, and does not go to the conversation of that opening.
     let queued = app.sms.say("marker-user", "I am new here").await;
     assert_eq!(queued.status, 202);
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
 
     assert_eq!(closed_by(&app.cloud, &id).as_deref(), Some("CONSUMER"));
-    let new = another(&app.cloud, &id);
+    let new = other_conversation(&app.cloud, &id);
     assert_eq!(sent["conversation_id"], *new.id);
     assert_eq!(new.close_reason, None);
     erase(&app.sms).await.expect(204);
@@ -509,7 +514,7 @@ async fn without_the_monitoring_api_a_new_user_ignores_a_lost_opening(engine: En
     erase(&app.sms).await.expect(202);
 
     let queued = app.sms.say("marker-user", "I am new here").await;
-    app.until(queued, "sent").await;
+    app.wait_until(queued, "sent").await;
 
     let opened = app.cloud.only_conversation();
     assert_eq!(texts(&opened), ["I am new here"]);
@@ -526,7 +531,7 @@ async fn a_message_in_flight_does_not_restore_an_erased_user(engine: Engine) {
     let sms = app.sms.clone();
     let sending =
         tokio::task::spawn(async move { sms.say("marker-user", "marker-on-its-way").await });
-    eventually("it is on its way", async || {
+    eventually("it is in flight", async || {
         (app.cloud.texts(&id).len() == 2).then_some(())
     })
     .await;
@@ -535,9 +540,9 @@ async fn a_message_in_flight_does_not_restore_an_erased_user(engine: Engine) {
 
     let unsure = sending.await.unwrap();
     unsure.expect_problem(504, "cloud-outcome-unknown");
-    expect_gone(&app.sms).await;
-    let left = app.database.dump().await;
-    assert!(!left.contains("marker"), "{left}");
+    expect_no_user(&app.sms).await;
+    let dump = app.database.dump().await;
+    assert!(!dump.contains("marker"), "{dump}");
 }
 
 async fn no_delivery_starts_after_its_user_is_erased(engine: Engine) {
@@ -551,7 +556,7 @@ async fn no_delivery_starts_after_its_user_is_erased(engine: Engine) {
     let answer = Arc::clone(&go);
     receiver.answer(move |_| receiver::Answer::Later(Arc::clone(&answer)));
     for (sequence, text) in [(7, "one"), (8, "two"), (9, "three")] {
-        tell(&app.sms, &agent_text(&id, sequence, text))
+        send_notification(&app.sms, &agent_text(&id, sequence, text))
             .await
             .expect(200);
     }
@@ -564,7 +569,7 @@ async fn no_delivery_starts_after_its_user_is_erased(engine: Engine) {
     // The event of another user is delivered after all events that were due.
     let of_bob = app.sms.say("bob", "hello").await.expect(201);
     let of_bob = of_bob["conversation_id"].as_str().unwrap();
-    tell(&app.sms, &agent_text(of_bob, 7, "to bob"))
+    send_notification(&app.sms, &agent_text(of_bob, 7, "to bob"))
         .await
         .expect(200);
     receiver.wait_for(2).await;
@@ -576,7 +581,7 @@ const OTHER_KEY: &str = "YWJjZGVmMDEyMzQ1Njc4OTAxMjM0NTY3ODlhYmNkZWY=";
 async fn key_rotation_encrypts_the_token_of_a_pending_close_again(engine: Engine) {
     let (app, id) = opened(engine).await;
     app.sms.say("bob", "hello").await.expect(201);
-    away(&app.cloud);
+    make_cloud_unreachable(&app.cloud);
     erase(&app.sms).await.expect(202);
     let (cloud, database, _) = app.stop().await;
 
@@ -596,7 +601,7 @@ async fn key_rotation_encrypts_the_token_of_a_pending_close_again(engine: Engine
     let change = |toml: String| toml.replace(SEALING_KEY, OTHER_KEY);
     let app = TestApp::start_configured(cloud, database, change).await;
     erase(&app.sms).await.expect(202);
-    back(&app.cloud);
+    restore_cloud(&app.cloud);
     until_closed(&app.cloud, &id).await;
     assert_eq!(app.cloud.requests(Operation::ConsumerToken).len(), 2);
 }
@@ -607,20 +612,20 @@ async fn a_pending_close_survives_a_kill(engine: Engine) {
     let toml = bridge_toml(&database.location, &cloud.url);
     let (process, sms, _) = Process::serve(&toml).await;
     let id = open(&sms).await;
-    away(&cloud);
+    make_cloud_unreachable(&cloud);
 
     erase(&sms).await.expect(202);
     process.kill().await;
     let (process, sms, _) = Process::serve(&toml).await;
-    expect_gone(&sms).await;
+    expect_no_user(&sms).await;
     erase(&sms).await.expect(202);
-    back(&cloud);
+    restore_cloud(&cloud);
 
     eventually("the conversation is closed", async || {
         closed_by(&cloud, &id)
     })
     .await;
-    eventually("nothing is left", async || {
+    eventually("no pending close remains", async || {
         (erase(&sms).await.status == 204).then_some(())
     })
     .await;
@@ -636,13 +641,13 @@ async fn another_replica_sends_the_pending_close_of_a_stopped_one() {
     let one = TestApp::start_with(cloud.clone(), database.clone()).await;
     let other = TestApp::start_with(cloud, database).await;
     let id = open(&one.sms).await;
-    away(&one.cloud);
+    make_cloud_unreachable(&one.cloud);
 
     erase(&one.sms).await.expect(202);
-    expect_gone(&other.sms).await;
+    expect_no_user(&other.sms).await;
     erase(&other.sms).await.expect(202);
     one.stop().await;
-    back(&other.cloud);
+    restore_cloud(&other.cloud);
 
     until_closed(&other.cloud, &id).await;
     let closes = other.cloud.bodies(Operation::Send);

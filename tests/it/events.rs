@@ -14,7 +14,7 @@ use crate::support::changes::append;
 use crate::support::channel::send;
 use crate::support::configuration::APP_KEY;
 use crate::support::database::Engine;
-use crate::support::events::{Block, Stream, message, tell, texts, user};
+use crate::support::events::{Block, Stream, append_texts, message, texts, user};
 
 on_both_engines!(
     events_are_read_page_by_page_as_they_were_written,
@@ -38,7 +38,7 @@ async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
     assert_eq!(empty["events"], json!([]));
     let odd = "\u{1}\" 👋 \\u0000 </script>";
 
-    let written = tell(&app, "sms", &["one", odd, "three"]).await;
+    let written = append_texts(&app, "sms", &["one", odd, "three"]).await;
 
     let from_empty = format!("/v1/events?after={}", empty["next"].as_str().unwrap());
     let all = app.sms.get(&from_empty).await.expect(200);
@@ -64,34 +64,34 @@ async fn events_are_read_page_by_page_as_they_were_written(engine: Engine) {
 
 async fn a_channel_reads_only_its_own_events(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["for sms"]).await;
-    tell(&app, "app", &["for app"]).await;
+    append_texts(&app, "sms", &["for sms"]).await;
+    append_texts(&app, "app", &["for app"]).await;
 
     let sms = app.sms.get("/v1/events").await.expect(200);
     let other = app.sms.with_key(APP_KEY);
-    let others = other.get("/v1/events").await.expect(200);
+    let page = other.get("/v1/events").await.expect(200);
     let mut stream = Stream::open(&other, "", None).await;
     let (_, streamed) = stream.next_event().await;
 
     assert_eq!(texts(&sms["events"]), ["for sms"]);
-    assert_eq!(texts(&others["events"]), ["for app"]);
+    assert_eq!(texts(&page["events"]), ["for app"]);
     assert!(streamed.contains("for app"), "{streamed}");
 }
 
 async fn a_waiting_reader_gets_new_events_or_an_empty_page(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["old"]).await;
+    append_texts(&app, "sms", &["old"]).await;
     let old = app.sms.get("/v1/events?wait=30").await.expect(200);
     assert_eq!(texts(&old["events"]), ["old"]);
     let after = format!("/v1/events?after={}", old["next"].as_str().unwrap());
 
     let started = Instant::now();
     let path = format!("{after}&wait=30");
-    let (reply, _) = tokio::join!(app.sms.get(&path), tell(&app, "sms", &["new"]));
+    let (reply, _) = tokio::join!(app.sms.get(&path), append_texts(&app, "sms", &["new"]));
     let read = reply.expect(200);
-    let nothing = format!("/v1/events?after={}&wait=1", read["next"].as_str().unwrap());
+    let past_the_end = format!("/v1/events?after={}&wait=1", read["next"].as_str().unwrap());
     let waited = Instant::now();
-    let none = app.sms.get(&nothing).await.expect(200);
+    let none = app.sms.get(&past_the_end).await.expect(200);
 
     assert_eq!(texts(&read["events"]), ["new"]);
     assert!(waited - started < Duration::from_secs(15));
@@ -101,13 +101,13 @@ async fn a_waiting_reader_gets_new_events_or_an_empty_page(engine: Engine) {
 
 async fn a_stream_sends_stored_events_and_then_new_ones(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let mut written = tell(&app, "sms", &["one", "two"]).await;
+    let mut written = append_texts(&app, "sms", &["one", "two"]).await;
 
     let mut stream = Stream::open(&app.sms, "?limit=1", None).await;
     let headers = stream.response.headers().clone();
     let mut read = vec![stream.next_event().await, stream.next_event().await];
     for text in ["three", "four"] {
-        written.extend(tell(&app, "sms", &[text]).await);
+        written.extend(append_texts(&app, "sms", &[text]).await);
         read.push(stream.next_event().await);
     }
 
@@ -123,7 +123,7 @@ async fn a_stream_sends_stored_events_and_then_new_ones(engine: Engine) {
 
 async fn a_stream_resumes_after_the_last_event_of_its_reader(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["one", "two", "three"]).await;
+    append_texts(&app, "sms", &["one", "two", "three"]).await;
     let mut stream = Stream::open(&app.sms, "", None).await;
     let (first, _) = stream.next_event().await;
     let (second, _) = stream.next_event().await;
@@ -163,7 +163,7 @@ async fn a_stream_resumes_after_the_last_event_of_its_reader(engine: Engine) {
 
 async fn a_stream_opens_at_once_without_events(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["one"]).await;
+    append_texts(&app, "sms", &["one"]).await;
     let page = app.sms.get("/v1/events").await.expect(200);
     let at_the_end = format!("?after={}", page["next"].as_str().unwrap());
 
@@ -182,7 +182,7 @@ async fn a_stream_opens_at_once_without_events(engine: Engine) {
 
 async fn the_accept_header_chooses_between_a_page_and_a_stream(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["one"]).await;
+    append_texts(&app, "sms", &["one"]).await;
 
     for (accept, format) in [
         (vec![], "application/json"),
@@ -232,7 +232,7 @@ async fn a_stream_gets_events_of_another_replica_at_once(engine: Engine) {
 
     let mut times = Vec::new();
     for number in 0..5 {
-        tell(writer, "sms", &[&number.to_string()]).await;
+        append_texts(writer, "sms", &[&number.to_string()]).await;
         times.push(stream.time_to_next().await);
     }
 
@@ -243,7 +243,7 @@ async fn a_stream_gets_events_of_another_replica_at_once(engine: Engine) {
 
 async fn removed_events_are_reported_as_a_gap(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["one", "two", "three"]).await;
+    append_texts(&app, "sms", &["one", "two", "three"]).await;
     let first = app.sms.get("/v1/events?limit=1").await.expect(200);
     let third = app.sms.get("/v1/events?limit=3").await.expect(200);
     let channel: ChannelId = "sms".parse().unwrap();
@@ -251,7 +251,7 @@ async fn removed_events_are_reported_as_a_gap(engine: Engine) {
     let later = now + chrono::TimeDelta::seconds(1);
 
     let removed = app.store().remove_events(&channel, later, later, 3).await;
-    tell(&app, "sms", &["four"]).await;
+    append_texts(&app, "sms", &["four"]).await;
 
     assert_eq!(removed.unwrap(), 3);
     let after = |page: &Value| format!("?after={}", page["next"].as_str().unwrap());
@@ -405,11 +405,11 @@ async fn invalid_event_parameters_are_refused_by_name(engine: Engine) {
 
 async fn a_cursor_that_was_never_issued_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "app", &["one", "two"]).await;
-    tell(&app, "sms", &["one"]).await;
+    append_texts(&app, "app", &["one", "two"]).await;
+    append_texts(&app, "sms", &["one"]).await;
     let other = app.sms.with_key(APP_KEY);
-    let others = other.get("/v1/events").await.expect(200);
-    let beyond = others["next"].as_str().unwrap();
+    let page = other.get("/v1/events").await.expect(200);
+    let beyond = page["next"].as_str().unwrap();
 
     for cursor in [beyond, "cffffffffffffffff"] {
         let path = format!("/v1/events?after={cursor}&wait=30");

@@ -476,13 +476,16 @@ async fn an_unquoted_boundary_that_needs_quotes_is_refused(engine: Engine) {
     let body = form(&[file(&png())]);
     let usual = b"a-line-between-parts";
     let mut lines = Vec::new();
-    let mut rest = &body[..];
-    while let Some(at) = rest.windows(usual.len()).position(|some| some == usual) {
-        lines.extend_from_slice(&rest[..at]);
+    let mut remaining = &body[..];
+    while let Some(at) = remaining
+        .windows(usual.len())
+        .position(|some| some == usual)
+    {
+        lines.extend_from_slice(&remaining[..at]);
         lines.extend_from_slice(line.as_bytes());
-        rest = &rest[at + usual.len()..];
+        remaining = &remaining[at + usual.len()..];
     }
-    lines.extend_from_slice(rest);
+    lines.extend_from_slice(remaining);
     let send_with = async |content_type: String| {
         let request = app.sms.request(Method::POST, FILES);
         send(
@@ -594,12 +597,12 @@ async fn a_failed_upload_is_repeated_and_then_queued(engine: Engine) {
     app.cloud.sandbox.inject(lost(Operation::Upload, 3));
     let refused = app.sms.send_file("ada", &png()).await;
     assert!(published(&app.cloud).is_empty());
-    app.until(refused, "sent").await;
+    app.wait_until(refused, "sent").await;
     only(published(&app.cloud));
 }
 
-/// Makes the Cloud answer the next request for an upload URL with one that is obtained here. The
-/// next fault then applies to the request after that.
+/// Obtains an upload URL, and makes the Cloud answer the next request for one with it. A fault that
+/// is injected afterwards applies to the request after that.
 async fn answer_the_next_announcement(app: &TestApp, size: usize) {
     let body = json!({"fileSize": size.to_string(), "fileType": "PNG"});
     let raw = json!({"type": "ms.GenerateURLForUploadFile", "body": body});
@@ -746,10 +749,10 @@ async fn a_file_of_an_agent_is_fetched_under_the_media_type_of_its_kind(engine: 
         let action = serde_json::from_value(action).unwrap();
         app.cloud.sandbox.act(conversation, action).unwrap();
     }
-    let files = eventually("all files are told", async || {
-        let mut told = app.logged("sms").await;
-        told.retain(|event| event["type"] == "message.created");
-        (told.len() == kinds.len()).then_some(told)
+    let files = eventually("all files are logged", async || {
+        let mut messages = app.event_log("sms").await;
+        messages.retain(|event| event["type"] == "message.created");
+        (messages.len() == kinds.len()).then_some(messages)
     })
     .await;
 
@@ -836,13 +839,13 @@ async fn a_file_is_readable_only_through_its_own_user(engine: Engine) {
     }
 
     assert!(app.cloud.sandbox.requests().is_empty());
-    let same = app.sms.with_key(WHATSAPP_KEY);
-    assert_eq!(same.get(&path).await.status, 200);
+    let sharing = app.sms.with_key(WHATSAPP_KEY);
+    assert_eq!(sharing.get(&path).await.status, 200);
     // The erasure of a user includes the files.
     let forget = app.sms.request(Method::DELETE, "/v1/users/ada");
     send(forget).await.expect(204);
-    let gone = app.sms.get(&path).await;
-    gone.expect_problem(404, "file-not-found");
+    let reply = app.sms.get(&path).await;
+    reply.expect_problem(404, "file-not-found");
     assert!(!app.database.dump().await.contains(&id));
 }
 
@@ -851,8 +854,8 @@ async fn a_file_that_the_cloud_has_deleted_is_not_found(engine: Engine) {
     let path = send_and_name(&app, &png()).await;
 
     for operation in [Operation::Send, Operation::Download] {
-        let gone = Fault::status(operation, StatusCode::NOT_FOUND);
-        app.cloud.sandbox.inject(gone);
+        let fault = Fault::status(operation, StatusCode::NOT_FOUND);
+        app.cloud.sandbox.inject(fault);
 
         let problem = app
             .sms
@@ -868,10 +871,10 @@ async fn a_file_that_the_cloud_has_deleted_is_not_found(engine: Engine) {
 
 async fn files_beyond_the_channels_share_are_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let mut under_way = Vec::new();
+    let mut in_progress = Vec::new();
 
-    let refused = eventually("no place is left", async || {
-        under_way.push(begin_file(&app, 1_000_000).await);
+    let refused = eventually("all slots are in use", async || {
+        in_progress.push(begin_file(&app, 1_000_000).await);
         let reply = app.sms.send_file("ada", &png()).await;
         (reply.status != 201).then_some(reply)
     })
@@ -879,7 +882,7 @@ async fn files_beyond_the_channels_share_are_refused(engine: Engine) {
 
     assert_eq!(refused.headers["retry-after"], "1");
     // A channel may hold three quarters of the 16 slots; the rest is for other channels.
-    assert!(under_way.len() >= 12, "{}", under_way.len());
+    assert!(in_progress.len() >= 12, "{}", in_progress.len());
     let problem = refused.expect_problem(503, "too-many-files");
     assert_eq!(problem["retryable"], true);
     let detail = problem["detail"].as_str().unwrap();
@@ -889,8 +892,8 @@ async fn files_beyond_the_channels_share_are_refused(engine: Engine) {
     // Texts and downloads are not affected.
     app.sms.say("ada", "hello").await.expect(201);
     // A caller that hangs up frees its slot.
-    drop(under_way);
-    eventually("a place is free", async || {
+    drop(in_progress);
+    eventually("a slot is free", async || {
         let reply = app.sms.send_file("ada", &png()).await;
         (reply.status == 201).then_some(())
     })

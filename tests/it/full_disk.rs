@@ -15,7 +15,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::channel::{Channel, Reply, send};
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::bridge_toml;
 use crate::support::patience::eventually;
 use crate::support::postgres::Server;
@@ -50,7 +50,7 @@ impl Disk {
         }
     }
 
-    fn make_room(&self) {
+    fn free_space(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
 }
@@ -63,17 +63,17 @@ struct Scene {
     cloud: Cloud,
     conversations: Vec<String>,
     /// The texts of users and of agents that were answered 2xx.
-    promised: [Vec<String>; 2],
+    accepted: [Vec<String>; 2],
     refused: usize,
     count: u32,
 }
 
 impl Scene {
-    async fn set(location: &Location) -> Self {
+    async fn start(location: &Location) -> Self {
         let cloud = Cloud::start_on_system_time().await;
         let (process, sms, admin) = Process::serve(&bridge_toml(location, &cloud.url)).await;
         // Without echoes, a text with an outcome that could not be recorded would be sent again.
-        cloud.hear(&sms);
+        cloud.subscribe(&sms);
         let mut conversations = Vec::new();
         for user in 0..USERS {
             let opened = sms.say(&format!("user-{user}"), "hello").await.expect(201);
@@ -86,7 +86,7 @@ impl Scene {
             admin,
             cloud,
             conversations,
-            promised: Default::default(),
+            accepted: Default::default(),
             refused: 0,
             count: 0,
         }
@@ -97,12 +97,12 @@ impl Scene {
         self.count += 1;
         let conversation = &self.conversations[self.count as usize % USERS];
         let text = format!("agent {} {}", self.count, "+".repeat(2000));
-        let told = tell(
+        let reply = send_notification(
             &self.sms,
             &agent_text(conversation, 100 + self.count, &text),
         )
         .await;
-        self.note(1, text, &told, 200);
+        self.record_reply(1, text, &reply, 200);
     }
 
     /// Sends a user's message that the bridge queues.
@@ -117,12 +117,12 @@ impl Scene {
             .header("prefer", "respond-async")
             .body(json!({"text": text}).to_string());
         let queued = send(queued).await;
-        self.note(0, text, &queued, 202);
+        self.record_reply(0, text, &queued, 202);
     }
 
-    fn note(&mut self, side: usize, text: String, reply: &Reply, promise: u16) {
-        if reply.status == promise {
-            self.promised[side].push(text);
+    fn record_reply(&mut self, side: usize, text: String, reply: &Reply, success: u16) {
+        if reply.status == success {
+            self.accepted[side].push(text);
         } else {
             let log = self.process.log();
             assert_eq!(reply.status, 503, "{:#}\n{log}", reply.body);
@@ -142,8 +142,8 @@ impl Scene {
     }
 
     /// Counts the copies of each text in the channel's event log.
-    async fn heard(&self) -> BTreeMap<String, usize> {
-        let mut heard = BTreeMap::new();
+    async fn logged(&self) -> BTreeMap<String, usize> {
+        let mut logged = BTreeMap::new();
         let page = self
             .sms
             .get("/v1/events?after=c0&limit=1000")
@@ -151,15 +151,15 @@ impl Scene {
             .expect(200);
         for event in page["events"].as_array().unwrap() {
             if let Some(text) = event["data"]["text"].as_str() {
-                *heard.entry(text.to_owned()).or_default() += 1;
+                *logged.entry(text.to_owned()).or_default() += 1;
             }
         }
-        heard
+        logged
     }
 }
 
 async fn recovers_from_a_full_disk(location: &Location, disk: &Disk, server_is_up: impl Fn()) {
-    let mut scene = Scene::set(location).await;
+    let mut scene = Scene::start(location).await;
     for _ in 0..20 {
         scene.agent_writes().await;
     }
@@ -168,10 +168,10 @@ async fn recovers_from_a_full_disk(location: &Location, disk: &Disk, server_is_u
     for round in 1..=2 {
         disk.fill();
         // A few more writes may fit into space that the database has already reserved.
-        let mut tries = 0;
+        let mut attempts = 0;
         while scene.refused < 60 * round {
-            tries += 1;
-            assert!(tries < 2000, "the disk is not full");
+            attempts += 1;
+            assert!(attempts < 2000, "the disk is not full");
             scene.agent_writes().await;
             scene.user_writes().await;
         }
@@ -180,7 +180,7 @@ async fn recovers_from_a_full_disk(location: &Location, disk: &Disk, server_is_u
             (ready.status == 503).then_some(())
         })
         .await;
-        disk.make_room();
+        disk.free_space();
         server_is_up();
 
         eventually("the service is ready", async || {
@@ -197,20 +197,20 @@ async fn recovers_from_a_full_disk(location: &Location, disk: &Disk, server_is_u
         scene.refused = 60 * round;
     }
 
-    eventually("all that users were promised is sent", async || {
+    eventually("all accepted texts of users are sent", async || {
         let sent = scene.sent();
-        let mut promised = scene.promised[0].iter();
-        promised.all(|text| sent.contains_key(text)).then_some(())
+        let mut accepted = scene.accepted[0].iter();
+        accepted.all(|text| sent.contains_key(text)).then_some(())
     })
     .await;
     let sent = scene.sent();
-    let promised = scene.promised[0].iter();
-    let doubled: Vec<_> = promised.filter(|text| sent[*text] > 1).collect();
+    let accepted = scene.accepted[0].iter();
+    let doubled: Vec<_> = accepted.filter(|text| sent[*text] > 1).collect();
     assert_eq!(doubled, [""; 0]);
-    let heard = scene.heard().await;
-    let lost: Vec<&String> = scene.promised[1]
+    let logged = scene.logged().await;
+    let lost: Vec<&String> = scene.accepted[1]
         .iter()
-        .filter(|text| heard.get(*text) != Some(&1))
+        .filter(|text| logged.get(*text) != Some(&1))
         .collect();
     assert_eq!(lost, [""; 0]);
     let log = scene.process.log();

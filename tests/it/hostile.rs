@@ -28,7 +28,7 @@ on_both_engines!(
 );
 
 /// 20 s: a limit far above the time that any answer takes.
-const SOON: Duration = Duration::from_secs(20);
+const ANSWER_LIMIT: Duration = Duration::from_secs(20);
 
 const MESSAGES: &str = "/v1/users/ada/messages";
 const FILES: &str = "/v1/users/ada/files";
@@ -36,7 +36,7 @@ const FILES: &str = "/v1/users/ada/files";
 /// Stands in for a status: the connection is closed without an answer.
 const CLOSED: u16 = 0;
 
-/// The mark of a connection that the service does not close.
+/// The text that marks a connection that the service does not close.
 const STAYS_OPEN: &str = "(the connection stays open)";
 
 /// The service as a process, with a log that the tests can read.
@@ -62,22 +62,23 @@ impl Target {
     }
 
     /// Writes bytes and reads until the connection ends. Returns the statuses of the answers and
-    /// all text that was received. If `leaves` is true, closes the writing side after the bytes.
-    async fn write(&self, bytes: &[u8], leaves: bool) -> (Vec<u16>, String) {
+    /// all text that was received. If `half_closes` is true, closes the writing side after the
+    /// bytes.
+    async fn write(&self, bytes: &[u8], half_closes: bool) -> (Vec<u16>, String) {
         let stream = TcpStream::connect(self.sms.address()).await.unwrap();
         let (mut reader, mut writer) = stream.into_split();
         let mut read = Vec::new();
         let writing = async {
-            // A caller that is refused early may be cut off while it still writes.
+            // The service may refuse a caller early and close the connection while it still writes.
             let _cut = writer.write_all(bytes).await;
-            if leaves {
+            if half_closes {
                 let _closed = writer.shutdown().await;
             }
         };
         let reading = async {
             let _reset = reader.read_to_end(&mut read).await;
         };
-        let ended = timeout(SOON, async { tokio::join!(writing, reading) }).await;
+        let ended = timeout(ANSWER_LIMIT, async { tokio::join!(writing, reading) }).await;
         if ended.is_err() {
             read.extend_from_slice(STAYS_OPEN.as_bytes());
         }
@@ -93,7 +94,7 @@ impl Target {
         for (name, bytes, expected) in cases {
             let (statuses, text) = self.write(&bytes, expected == CLOSED).await;
             let answered = statuses.first().copied().unwrap_or(CLOSED);
-            // The answer to a caller that is cut off while it still writes can be lost.
+            // If the connection is closed while the caller still writes, the answer can be lost.
             let is_right = answered == expected || expected == 413 && answered == CLOSED;
             let is_right = is_right && !text.ends_with(STAYS_OPEN);
             if !is_right || statuses.len() > 1 {
@@ -716,8 +717,8 @@ async fn unusual_characters_are_kept_unchanged(engine: Engine) {
         assert_eq!(sent["user_id"], user);
         let body = app.cloud.bodies(Operation::Send).pop().unwrap();
         assert_eq!(body["body"]["event"]["message"], text, "{body}");
-        let known = app.sms.get(&format!("/v1/users/{name}")).await.expect(200);
-        assert_eq!(known["user_id"], user);
+        let shown = app.sms.get(&format!("/v1/users/{name}")).await.expect(200);
+        assert_eq!(shown["user_id"], user);
     }
     let tab = app.sms.say("ada", "\u{1}\u{8}\t\r\n\u{7f}\u{85}").await;
     tab.expect(201);
@@ -736,15 +737,17 @@ async fn silent_connections_do_not_delay_other_callers() {
                 .await;
         }
         if n % 3 > 1 {
-            let rest = format!(
+            let headers = format!(
                 "Host: b\r\nAuthorization: Bearer {SMS_KEY}\r\nContent-Type: application/json\r\nContent-Length: 99\r\n\r\n{{"
             );
-            connection.write(&rest).await;
+            connection.write(&headers).await;
         }
         silent.push(connection);
     }
 
-    timeout(SOON, target.expect_healthy()).await.unwrap();
+    timeout(ANSWER_LIMIT, target.expect_healthy())
+        .await
+        .unwrap();
 
     drop(silent);
     target.expect_healthy().await;
@@ -755,19 +758,21 @@ async fn key_guessing_does_not_delay_other_callers() {
     let target = Target::start(Engine::Sqlite).await;
     let mut guessing = JoinSet::new();
     for guesser in 0..50 {
-        let stranger = target.sms.with_key(&format!("guess-{guesser}"));
+        let guess = target.sms.with_key(&format!("guess-{guesser}"));
         guessing.spawn(async move {
             let mut refused = Vec::<Reply>::new();
             for n in 0..5 {
                 let path = format!("/v1/users/{n}/messages");
-                let request = stranger.request(Method::POST, &path);
+                let request = guess.request(Method::POST, &path);
                 refused.push(send(request.body(r#"{"text": "hello"}"#)).await);
             }
             refused
         });
     }
 
-    timeout(SOON, target.expect_healthy()).await.unwrap();
+    timeout(ANSWER_LIMIT, target.expect_healthy())
+        .await
+        .unwrap();
 
     let refused = guessing.join_all().await;
     let refused: Vec<_> = refused.into_iter().flatten().collect();

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The crates that only certain modules may use.
-const ROOMS: &[(&str, &[&str])] = &[
+const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
     ("axum", &["api", "app", "sandbox"]),
     ("tower", &["api", "http", "sandbox"]),
@@ -135,7 +135,7 @@ fn imports_go_one_way() {
     let rules = rules();
     let modules = modules();
     let members = members();
-    let known: BTreeSet<_> = modules.keys().map(String::as_str).collect();
+    let module_names: BTreeSet<_> = modules.keys().map(String::as_str).collect();
     assert!(rules.len() >= 10, "the table in src/lib.rs was not read");
 
     for (module, lines) in &modules {
@@ -158,7 +158,9 @@ fn imports_go_one_way() {
             }
             for name in names {
                 assert!(
-                    name == *module || !known.contains(name.as_str()) || allowed.contains(&name),
+                    name == *module
+                        || !module_names.contains(name.as_str())
+                        || allowed.contains(&name),
                     "{module} may not use {name}: {line}"
                 );
             }
@@ -169,16 +171,16 @@ fn imports_go_one_way() {
 #[test]
 fn external_crates_are_used_only_by_their_modules() {
     for (module, lines) in &modules() {
-        for (name, rooms) in ROOMS {
-            if rooms.contains(&module.as_str()) {
+        for (name, allowed) in CRATES {
+            if allowed.contains(&module.as_str()) {
                 continue;
             }
             let path = format!("{name}::");
-            let knows = lines.iter().find(|line| {
+            let used = lines.iter().find(|line| {
                 line.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == ':'))
                     .any(|word| word.starts_with(&path))
             });
-            assert_eq!(knows, None, "{module} may not know {name}");
+            assert_eq!(used, None, "{module} may not use {name}");
         }
     }
 }
@@ -292,8 +294,8 @@ fn cyclic_imports(imports: &BTreeSet<(String, String)>) -> Vec<&(String, String)
     let leads_to = |from: &String, to: &String| {
         let (mut reached, mut next) = (BTreeSet::from([from]), vec![from]);
         while let Some(child) = next.pop() {
-            let known = imports.iter().filter(|(from, _)| from == child);
-            next.extend(known.map(|(_, to)| to).filter(|to| reached.insert(*to)));
+            let own = imports.iter().filter(|(from, _)| from == child);
+            next.extend(own.map(|(_, to)| to).filter(|to| reached.insert(*to)));
         }
         reached.contains(to)
     };
@@ -539,11 +541,11 @@ fn comment(line: &str) -> Option<&str> {
     Some(text.trim_start_matches(['/', '!']).trim())
 }
 
-/// True if a comment reads like a question, or hides its subject behind a question word.
+/// Returns true if a comment is a question or begins with a question word.
 fn is_question(comment: &str) -> bool {
     let first = comment.split(|c: char| !c.is_alphabetic()).next();
-    let words = ["What", "How", "Whether", "Who", "Whose", "Where"];
-    first.is_some_and(|first| words.contains(&first)) || comment.ends_with('?')
+    let question_words = ["What", "How", "Whether", "Who", "Whose", "Where"];
+    first.is_some_and(|first| question_words.contains(&first)) || comment.ends_with('?')
 }
 
 /// Returns the lines of comments of the workspace, each with its file and number, without examples.
@@ -576,7 +578,7 @@ fn comments_have_at_most_100_columns() {
     let wide = comments().into_iter();
     let wide: Vec<_> = wide
         .filter(|(_, line)| line.chars().count() > 100 && !may_be_wide(line))
-        .map(|(place, _)| place)
+        .map(|(location, _)| location)
         .collect();
 
     assert!(wide.is_empty(), "{wide:#?}");
@@ -585,9 +587,9 @@ fn comments_have_at_most_100_columns() {
 #[test]
 fn few_comments_begin_with_a_question_word() {
     let comments = comments();
-    let questions = comments.iter().filter_map(|(place, line)| {
+    let questions = comments.iter().filter_map(|(location, line)| {
         let text = comment(line)?;
-        is_question(text).then_some((place, text))
+        is_question(text).then_some((location, text))
     });
     let questions: Vec<_> = questions.collect();
 

@@ -68,7 +68,7 @@ async fn post(channel: &Channel, key: &str, path: &str, body: Value) -> Reply {
     send(keyed(channel, key, path, &body)).await
 }
 
-async fn say(channel: &Channel, key: &str, text: &str) -> Reply {
+async fn post_text(channel: &Channel, key: &str, text: &str) -> Reply {
     post(channel, key, MESSAGES, json!({"text": text})).await
 }
 
@@ -94,9 +94,9 @@ impl Reply {
 async fn a_retry_gets_the_first_answer(engine: Engine) {
     let app = TestApp::start(engine).await;
 
-    let first = say(&app.sms, "key 1", "hello").await;
-    let second = say(&app.sms, "key 1", "hello").await;
-    let other = say(&app.sms, "key 2", "hello").await;
+    let first = post_text(&app.sms, "key 1", "hello").await;
+    let second = post_text(&app.sms, "key 1", "hello").await;
+    let other = post_text(&app.sms, "key 2", "hello").await;
 
     let id_of_request = |reply: &Reply| reply.headers["x-request-id"].clone();
     assert_ne!(id_of_request(&first), id_of_request(&second));
@@ -167,7 +167,7 @@ async fn the_fingerprint_of_a_form_ignores_its_boundary(engine: Engine) {
 async fn another_request_under_the_same_key_is_refused(engine: Engine) {
     let app = TestApp::start(engine).await;
     let hello = json!({"text": "hello"});
-    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello").await.expect_fresh(201);
 
     for (path, body) in [
         (MESSAGES, json!({"text": "hello!"})),
@@ -182,14 +182,14 @@ async fn another_request_under_the_same_key_is_refused(engine: Engine) {
     // No POST takes query parameters, so a different query gets the usual refusal.
     let refused = post(&app.sms, "key", "/v1/users/ada/messages?a=b", hello).await;
     refused.expect_problem(422, "invalid-request");
-    say(&app.sms, "key", "hello").await.expect_replay(201);
+    post_text(&app.sms, "key", "hello").await.expect_replay(201);
     assert_eq!(texts(&app.cloud), ["hello"]);
 }
 
 async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
     let app = TestApp::start(engine).await;
     let body = r#"{"text": "hello"}"#;
-    let say_at = async |key: &str, target: &str| {
+    let send_to = async |key: &str, target: &str| {
         let head = [
             &format!("POST {target} HTTP/1.1"),
             &format!("Authorization: Bearer {SMS_KEY}"),
@@ -214,7 +214,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
         ("slash", "a/b", &["a%2fb", "a%2Fb"]),
         ("umlaut", "zoë", &["zo%c3%ab", "zo%C3%AB", "zo%c3%AB"]),
     ] {
-        let first = say_at(key, &format!("/v1/users/{}/messages", spellings[0])).await;
+        let first = send_to(key, &format!("/v1/users/{}/messages", spellings[0])).await;
         let first = first.expect_fresh(201);
         assert_eq!(first["user_id"], user);
         for spelling in spellings {
@@ -223,7 +223,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
                 format!("/v1/users/{spelling}/messages?"),
                 format!("http://bridge/v1/users/{spelling}/messages"),
             ] {
-                let repeat = say_at(key, &target).await;
+                let repeat = send_to(key, &target).await;
 
                 assert_eq!(repeat.expect_replay(201), first, "{target}");
             }
@@ -237,7 +237,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
         ("slash", "/v1/users/a%252Fb/messages"),
         ("umlaut", "/v1/users/zoe%CC%88/messages"),
     ] {
-        let other = say_at(key, target).await;
+        let other = send_to(key, target).await;
         other.expect_problem(422, "idempotency-key-reused");
     }
     assert_eq!(app.cloud.sandbox.conversations().len(), 4);
@@ -245,7 +245,7 @@ async fn two_spellings_of_one_address_are_one_request(engine: Engine) {
 
 async fn an_invalid_request_under_a_used_key_is_refused_as_reuse(engine: Engine) {
     let app = TestApp::start(engine).await;
-    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello").await.expect_fresh(201);
     let too_long = json!({"text": "x".repeat(9000)}).to_string();
     let bad = ["{", r#"{"txt": "hello"}"#, r#"{"text": ""}"#, &too_long];
 
@@ -263,8 +263,8 @@ async fn an_invalid_request_under_a_used_key_is_refused_as_reuse(engine: Engine)
     let elsewhere = under("key", "{}", "/v1/users/%00/messages").await;
     elsewhere.expect_problem(422, "idempotency-key-reused");
 
-    say(&app.sms, "key", "hello").await.expect_replay(201);
-    say(&app.sms, "another key", "there")
+    post_text(&app.sms, "key", "hello").await.expect_replay(201);
+    post_text(&app.sms, "another key", "there")
         .await
         .expect_fresh(201);
     assert_eq!(texts(&app.cloud), ["hello", "there"]);
@@ -272,14 +272,14 @@ async fn an_invalid_request_under_a_used_key_is_refused_as_reuse(engine: Engine)
 
 async fn a_retry_after_the_conversation_ended_gets_the_first_answer(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let opening = say(&app.sms, "1", "one").await.expect_fresh(201);
-    let first = say(&app.sms, "2", "two").await.expect_fresh(201);
+    let opening = post_text(&app.sms, "1", "one").await.expect_fresh(201);
+    let first = post_text(&app.sms, "2", "two").await.expect_fresh(201);
     let close = "/v1/users/ada/conversation/close";
     app.sms.post(close, json!({})).await.expect(200);
     app.cloud.sandbox.clear_requests();
 
-    let reopening = say(&app.sms, "1", "one").await;
-    let second = say(&app.sms, "2", "two").await;
+    let reopening = post_text(&app.sms, "1", "one").await;
+    let second = post_text(&app.sms, "2", "two").await;
 
     assert_eq!(reopening.expect_replay(201), opening);
     assert_eq!(second.expect_replay(201), first);
@@ -295,8 +295,8 @@ async fn dump_while_in_flight(app: &TestApp, sends_before: u32) -> String {
         ..Fault::stall(Operation::Send)
     });
     let sms = app.sms.clone();
-    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
-    eventually("the Cloud is asked", async || {
+    let sending = tokio::task::spawn(async move { post_text(&sms, "key", "marker").await });
+    eventually("the Cloud receives the request", async || {
         let sends = app.cloud.requests(Operation::Send).len();
         (sends > sends_before as usize).then_some(())
     })
@@ -320,10 +320,10 @@ async fn the_write_ahead_record_follows_a_text_to_its_new_conversation(engine: E
     let second = conversations.last().unwrap().id.clone();
     assert_ne!(first, second);
     assert!(dump.contains("marker"), "{dump}");
-    let noted = format!("\"conversation_id\":\"{second}\"");
-    assert!(dump.contains(&noted), "{dump}");
-    let noted = format!("\"conversation_id\":\"{first}\"");
-    assert!(!dump.contains(&noted), "{dump}");
+    let recorded = format!("\"conversation_id\":\"{second}\"");
+    assert!(dump.contains(&recorded), "{dump}");
+    let recorded = format!("\"conversation_id\":\"{first}\"");
+    assert!(!dump.contains(&recorded), "{dump}");
 }
 
 async fn the_write_ahead_record_is_stored_after_the_token_is_obtained(engine: Engine) {
@@ -338,8 +338,8 @@ async fn the_write_ahead_record_is_stored_after_the_token_is_obtained(engine: En
         .inject(Fault::stall(Operation::ConsumerToken));
 
     let sms = app.sms.clone();
-    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
-    eventually("a token is asked for", async || {
+    let sending = tokio::task::spawn(async move { post_text(&sms, "key", "marker").await });
+    eventually("a token is requested", async || {
         (!app.cloud.requests(Operation::ConsumerToken).is_empty()).then_some(())
     })
     .await;
@@ -357,17 +357,17 @@ async fn an_unknown_outcome_is_not_retried_and_keeps_the_key_in_use(engine: Engi
     });
 
     let sms = app.sms.clone();
-    let first = tokio::task::spawn(async move { say(&sms, "key", "lost").await });
-    eventually("the Cloud is asked", async || {
+    let first = tokio::task::spawn(async move { post_text(&sms, "key", "lost").await });
+    eventually("the Cloud receives the request", async || {
         (!app.cloud.requests(Operation::Send).is_empty()).then_some(())
     })
     .await;
-    let meanwhile = say(&app.sms, "key", "lost").await;
+    let concurrent = post_text(&app.sms, "key", "lost").await;
     let first = first.await.unwrap();
-    let repeat = say(&app.sms, "key", "lost").await;
+    let repeat = post_text(&app.sms, "key", "lost").await;
 
-    assert_eq!(meanwhile.headers["retry-after"], "1");
-    let problem = meanwhile.expect_problem(409, "idempotency-key-in-use");
+    assert_eq!(concurrent.headers["retry-after"], "1");
+    let problem = concurrent.expect_problem(409, "idempotency-key-in-use");
     assert_eq!(problem["retryable"], true);
     let location = &first.headers["location"];
     assert_eq!(repeat.headers["location"], location);
@@ -393,7 +393,9 @@ async fn a_request_without_effect_does_not_use_up_its_key(engine: Engine) {
     let opening = post(&app.sms, "key", "/v1/users/ada/conversation", json!({})).await;
     opening.expect_problem(503, "cloud-unavailable");
 
-    say(&app.sms, "key", "other words").await.expect_fresh(201);
+    post_text(&app.sms, "key", "other words")
+        .await
+        .expect_fresh(201);
     assert_eq!(texts(&app.cloud), ["other words"]);
 }
 
@@ -401,8 +403,10 @@ async fn each_channel_has_its_own_idempotency_keys(engine: Engine) {
     let app = TestApp::start(engine).await;
     let other = app.sms.with_key(APP_KEY);
 
-    let first = say(&app.sms, "key", "from sms").await.expect_fresh(201);
-    let second = say(&other, "key", "from app").await.expect_fresh(201);
+    let first = post_text(&app.sms, "key", "from sms")
+        .await
+        .expect_fresh(201);
+    let second = post_text(&other, "key", "from app").await.expect_fresh(201);
 
     assert_ne!(first["conversation_id"], second["conversation_id"]);
 }
@@ -435,8 +439,8 @@ async fn each_user_with_a_token_has_their_own_idempotency_keys(engine: Engine) {
 
     let first = post(&ada, "order-1001", MESSAGES, body.clone()).await;
     let first = first.expect_fresh(201);
-    let others = post(&bob, "order-1001", of_bob, body.clone()).await;
-    others.expect_fresh(201);
+    let of_other_user = post(&bob, "order-1001", of_bob, body.clone()).await;
+    of_other_user.expect_fresh(201);
 
     // The key belongs to the user, not to the token. So a repeat with another token is recognized,
     // also by another replica and after a restart.
@@ -529,10 +533,10 @@ async fn malformed_keys_are_refused(engine: Engine) {
 
 async fn the_idempotency_key_of_an_unauthorized_caller_is_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
-    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello").await.expect_fresh(201);
 
-    let stranger = app.sms.with_key("no key");
-    let refused = say(&stranger, "key", "hello").await;
+    let unauthorized = app.sms.with_key("no key");
+    let refused = post_text(&unauthorized, "key", "hello").await;
 
     assert_eq!(refused.headers.get("idempotency-replayed"), None);
     refused.expect_problem(401, "unauthorized");
@@ -540,7 +544,7 @@ async fn the_idempotency_key_of_an_unauthorized_caller_is_ignored(engine: Engine
 
 async fn the_idempotency_key_counts_only_for_posts_of_a_channel(engine: Engine) {
     let app = TestApp::start(engine).await;
-    say(&app.sms, "key", "hello").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello").await.expect_fresh(201);
     let too_long = "x".repeat(256);
     let bearing = async |method: Method, path: &str, body: &'static str| {
         let request = app.sms.request(method, path);
@@ -571,12 +575,12 @@ async fn the_idempotency_key_counts_only_for_posts_of_a_channel(engine: Engine) 
 
 async fn idempotency_keys_survive_a_restart(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let first = post_text(&app.sms, "key", "hello").await.expect_fresh(201);
 
     let (cloud, database, _) = app.stop().await;
     let app = TestApp::start_with(cloud, database).await;
 
-    let second = say(&app.sms, "key", "hello").await;
+    let second = post_text(&app.sms, "key", "hello").await;
     assert_eq!(second.expect_replay(201), first);
     assert_eq!(texts(&app.cloud), ["hello"]);
 }
@@ -612,11 +616,13 @@ async fn send_forty(channels: &[Channel], key: &'static str) {
     let mut sends = JoinSet::new();
     for number in 0..40 {
         let channel = channels[number % channels.len()].clone();
-        sends.spawn(async move { say(&channel, key, "hello").await });
+        sends.spawn(async move { post_text(&channel, key, "hello").await });
     }
     let replies = sends.join_all().await;
 
-    let settled = say(&channels[0], key, "hello").await.expect_replay(201);
+    let settled = post_text(&channels[0], key, "hello")
+        .await
+        .expect_replay(201);
     let mut fresh = 0;
     for reply in replies {
         match (reply.status, reply.headers.get("idempotency-replayed")) {
@@ -634,17 +640,21 @@ async fn send_forty(channels: &[Channel], key: &'static str) {
 
 async fn an_idempotency_key_is_valid_for_24_hours(engine: Engine) {
     let app = TestApp::start(engine).await;
-    say(&app.sms, "key", "hello").await.expect_fresh(201);
-    say(&app.sms, "forgotten", "once").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello").await.expect_fresh(201);
+    post_text(&app.sms, "forgotten", "once")
+        .await
+        .expect_fresh(201);
     assert_eq!(keys(&app.database).await, 2);
 
     app.cloud
         .clock
         .advance(TimeDelta::hours(24) - TimeDelta::seconds(1));
-    say(&app.sms, "key", "hello").await.expect_replay(201);
+    post_text(&app.sms, "key", "hello").await.expect_replay(201);
     app.cloud.clock.advance(TimeDelta::seconds(1));
 
-    say(&app.sms, "key", "hello again").await.expect_fresh(201);
+    post_text(&app.sms, "key", "hello again")
+        .await
+        .expect_fresh(201);
     // A key that is not used again is removed, here or after a restart.
     let (cloud, database, _) = app.stop().await;
     let app = TestApp::start_with(cloud, database).await;
@@ -653,7 +663,9 @@ async fn an_idempotency_key_is_valid_for_24_hours(engine: Engine) {
         (keys(&app.database).await == 1).then_some(())
     })
     .await;
-    say(&app.sms, "key", "hello again").await.expect_replay(201);
+    post_text(&app.sms, "key", "hello again")
+        .await
+        .expect_replay(201);
 }
 
 /// Counts the stored answers. Each contains its message id twice: in the answer and in a column of
@@ -667,19 +679,19 @@ async fn a_caller_that_hangs_up_gets_the_answer_by_a_retry(engine: Engine) {
     {
         let impatient = keyed(&app.sms, "key", MESSAGES, &json!({"text": "hello"}));
         let sending = std::pin::pin!(impatient.send());
-        let asked = eventually("the Cloud is asked", async || {
-            let asked = app.cloud.requests(Operation::Conversation);
-            (!asked.is_empty()).then_some(())
+        let requested = eventually("the Cloud receives the request", async || {
+            let requests = app.cloud.requests(Operation::Conversation);
+            (!requests.is_empty()).then_some(())
         });
-        // In both cases the caller is gone afterwards.
+        // In both cases the caller has disconnected afterwards.
         tokio::select! {
             _ = sending => {}
-            () = asked => {}
+            () = requested => {}
         }
     }
 
     let reply = eventually("the answer", async || {
-        let reply = say(&app.sms, "key", "hello").await;
+        let reply = post_text(&app.sms, "key", "hello").await;
         (reply.status != 409).then_some(reply)
     })
     .await;
@@ -736,7 +748,7 @@ async fn a_retry_completes_the_request_of_a_killed_replica(engine: Engine) {
     let unanswered = tokio::task::spawn(async move {
         try_send(keyed(&sms, "key", MESSAGES, &json!({"text": "hello"}))).await
     });
-    eventually("the Cloud is asked", async || {
+    eventually("the Cloud receives the request", async || {
         (!cloud.requests(Operation::Conversation).is_empty()).then_some(())
     })
     .await;
@@ -746,20 +758,20 @@ async fn a_retry_completes_the_request_of_a_killed_replica(engine: Engine) {
     let begun = database.dump().await;
     let (_process, sms, _) = Process::serve(&toml).await;
 
-    let meanwhile = say(&sms, "key", "hello").await;
-    meanwhile.expect_problem(409, "idempotency-key-in-use");
-    let other = say(&sms, "key", "other words").await;
+    let concurrent = post_text(&sms, "key", "hello").await;
+    concurrent.expect_problem(409, "idempotency-key-in-use");
+    let other = post_text(&sms, "key", "other words").await;
     other.expect_problem(422, "idempotency-key-reused");
     // The lease of the dead process expires.
-    let reply = eventually("the repeat is done", async || {
-        let reply = say(&sms, "key", "hello").await;
+    let reply = eventually("the repeated request is answered", async || {
+        let reply = post_text(&sms, "key", "hello").await;
         (reply.status != 409).then_some(reply)
     })
     .await;
     let sent = reply.expect_fresh(201);
     assert!(begun.contains(sent["id"].as_str().unwrap()), "another name");
     assert_eq!(texts(&cloud), ["hello"]);
-    let again = say(&sms, "key", "hello").await;
+    let again = post_text(&sms, "key", "hello").await;
     assert_eq!(again.expect_replay(201), sent);
 }
 
@@ -777,7 +789,7 @@ async fn a_retry_sends_the_text_of_a_replica_killed_before_the_send(engine: Engi
     let unanswered = tokio::task::spawn(async move {
         try_send(text_of_ada(&sms).header("idempotency-key", "key")).await
     });
-    eventually("the Cloud is asked for a token", async || {
+    eventually("a token is requested", async || {
         (!cloud.requests(Operation::AppToken).is_empty()).then_some(())
     })
     .await;
@@ -787,7 +799,7 @@ async fn a_retry_sends_the_text_of_a_replica_killed_before_the_send(engine: Engi
     assert!(cloud.requests(Operation::Send).is_empty());
     let begun = database.dump().await;
     let (_process, sms, _) = Process::serve(&toml).await;
-    cloud.hear(&sms);
+    cloud.subscribe(&sms);
     cloud.sandbox.retry_now();
 
     let reply = repeat(&sms, "key", text_of_ada).await;
@@ -810,8 +822,8 @@ async fn the_claim_and_the_write_ahead_record_are_stored_in_one_statement() {
     app.cloud.sandbox.clear_requests();
     app.cloud.sandbox.inject(Fault::stall(Operation::Send));
     let sms = app.sms.clone();
-    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
-    eventually("the Cloud is asked", async || {
+    let sending = tokio::task::spawn(async move { post_text(&sms, "key", "marker").await });
+    eventually("the Cloud receives the request", async || {
         (!app.cloud.requests(Operation::Send).is_empty()).then_some(())
     })
     .await;
@@ -844,7 +856,7 @@ async fn nothing_is_sent_for_a_user_who_is_erased_before_the_key_is_claimed() {
     run(&mut connection, "DELETE FROM users WHERE user_id = 'ada'").await;
 
     let sms = app.sms.clone();
-    let sending = tokio::task::spawn(async move { say(&sms, "key", "marker").await });
+    let sending = tokio::task::spawn(async move { post_text(&sms, "key", "marker").await });
     let mut other = app.database.connection().await;
     eventually("the claim waits for the erasure", async || {
         let waiting = sqlx::query_scalar(
@@ -862,7 +874,7 @@ async fn nothing_is_sent_for_a_user_who_is_erased_before_the_key_is_claimed() {
     assert!(app.cloud.requests(Operation::Send).is_empty());
     assert!(!app.database.dump().await.contains("marker"));
     // The user is created again.
-    say(&app.sms, "key", "marker").await.expect_fresh(201);
+    post_text(&app.sms, "key", "marker").await.expect_fresh(201);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -874,32 +886,32 @@ async fn a_text_is_queued_once_when_the_commits_answer_is_lost() {
     let away = Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE);
     app.cloud.sandbox.inject(Fault { times: 2, ..away });
     app.sms.say("ada", "second").await.expect(202);
-    let send_third = async || say(&app.sms, "a key", "third").await;
+    let send_third = async || post_text(&app.sms, "a key", "third").await;
 
     // The text is queued behind the second one. The transaction that stores it commits, but the
     // bridge does not receive the answer.
     relay.lose_response_to(b"COMMIT");
     let unsure = send_third().await;
     unsure.expect_problem(503, "storage-unavailable");
-    let kept = "SELECT state, id FROM requests WHERE state = 'waiting' ORDER BY ordinal";
-    let kept = database.pairs(kept).await;
-    assert_eq!(kept.len(), 2, "{kept:?}");
+    let waiting = "SELECT state, id FROM requests WHERE state = 'waiting' ORDER BY ordinal";
+    let waiting = database.pairs(waiting).await;
+    assert_eq!(waiting.len(), 2, "{waiting:?}");
 
     let queued = eventually("the storage is back", async || {
         let repeated = send_third().await;
         (repeated.status == 202).then_some(repeated)
     })
     .await;
-    assert_eq!(queued.body["id"], kept[1].1);
+    assert_eq!(queued.body["id"], waiting[1].1);
     let conversation = app.cloud.only_conversation().id;
-    eventually("all is sent", async || {
+    eventually("all messages are sent", async || {
         app.cloud.clock.advance(TimeDelta::milliseconds(200));
         (app.cloud.texts(&conversation).len() == 3).then_some(())
     })
     .await;
     app.stop().await;
-    let kept = "SELECT state, id FROM requests WHERE state <> 'sent'";
-    assert_eq!(database.pairs(kept).await, []);
+    let unsent = "SELECT state, id FROM requests WHERE state <> 'sent'";
+    assert_eq!(database.pairs(unsent).await, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -912,7 +924,7 @@ async fn a_retry_finds_a_text_that_arrived_during_a_storage_outage() {
     };
     let cloud = Cloud::start_on_system_time().await;
     let (_process, sms, _) = Process::serve(&bridge_toml(&location, &cloud.url)).await;
-    cloud.hear(&sms);
+    cloud.subscribe(&sms);
     sms.say("ada", "first").await.expect(201);
     cloud.sandbox.inject(Fault {
         after_applying: true,
@@ -921,7 +933,7 @@ async fn a_retry_finds_a_text_that_arrived_during_a_storage_outage() {
     let keyed = |sms: &Channel| text_of_ada(sms).header("idempotency-key", "a key");
     let request = keyed(&sms).header("prefer", "wait=2");
     let unsure = tokio::task::spawn(async move { send(request).await });
-    eventually("the Cloud is asked", async || {
+    eventually("the Cloud receives the request", async || {
         (cloud.requests(Operation::Send).len() == 2).then_some(())
     })
     .await;
@@ -933,14 +945,14 @@ async fn a_retry_finds_a_text_that_arrived_during_a_storage_outage() {
         .expect_problem(504, "cloud-outcome-unknown");
     tokio::task::block_in_place(|| server.start_again());
 
-    let taken = eventually("the repeat is taken", async || {
+    let taken = eventually("the repeated request is accepted", async || {
         let reply = send(keyed(&sms)).await;
         (reply.status == 202).then_some(reply.body)
     })
     .await;
     cloud.sandbox.retry_now();
     let location = format!("/v1/messages/{}", taken["id"].as_str().unwrap());
-    eventually("it is found to be sent", async || {
+    eventually("it is known to be sent", async || {
         let shown = sms.get(&location).await;
         (shown.body["status"] == "sent").then_some(())
     })
@@ -960,7 +972,7 @@ async fn kill_during_requests(
 ) -> (Process, Channel) {
     let toml = bridge_toml(&database.location, &cloud.url);
     let (process, sms, _) = Process::serve(&toml).await;
-    cloud.hear(&sms);
+    cloud.subscribe(&sms);
     sms.say("dan", "first").await.expect(201);
     let mut unanswered = JoinSet::new();
     let mut sends = 1;
@@ -974,7 +986,7 @@ async fn kill_during_requests(
         let request = request(&sms).header("idempotency-key", key);
         let request = request.header("prefer", "wait=30");
         unanswered.spawn(async move { try_send(request).await });
-        eventually("the Cloud is asked", async || {
+        eventually("the Cloud receives the request", async || {
             (cloud.requests(Operation::Send).len() == sends).then_some(())
         })
         .await;
@@ -985,7 +997,7 @@ async fn kill_during_requests(
         assert!(answer.is_err());
     }
     let (process, sms, _) = Process::serve(&toml).await;
-    cloud.hear(&sms);
+    cloud.subscribe(&sms);
     cloud.sandbox.retry_now();
     (process, sms)
 }
@@ -1032,7 +1044,7 @@ fn raw_of_ada(channel: &Channel) -> RequestBuilder {
 
 /// Repeats a request until the lease of its key has expired, and returns the first other answer.
 async fn repeat(sms: &Channel, key: &str, request: RequestOf) -> Reply {
-    eventually("the repeat is taken", async || {
+    eventually("the repeated request is accepted", async || {
         let reply = send(request(sms).header("idempotency-key", key)).await;
         (reply.status != 409).then_some(reply)
     })
@@ -1124,7 +1136,7 @@ async fn a_retry_sends_what_did_not_arrive_from_a_killed_replica(engine: Engine)
 
 async fn an_erasure_removes_the_users_idempotency_keys(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let first = say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let first = post_text(&app.sms, "key", "hello").await.expect_fresh(201);
     let id = first["id"].as_str().unwrap();
     assert!(app.database.dump().await.contains(id));
 
@@ -1132,6 +1144,6 @@ async fn an_erasure_removes_the_users_idempotency_keys(engine: Engine) {
     send(erasure).await.expect(204);
 
     assert!(!app.database.dump().await.contains(id));
-    let second = say(&app.sms, "key", "hello").await.expect_fresh(201);
+    let second = post_text(&app.sms, "key", "hello").await.expect_fresh(201);
     assert_ne!(second["conversation_id"], first["conversation_id"]);
 }

@@ -120,9 +120,9 @@ async fn user_ids_that_only_look_alike_are_different_users(engine: Engine) {
     }
 
     for id in ids {
-        let known = app.sms.get(&format!("/v1/users/{id}/conversation")).await;
-        let known = known.expect(200)["id"].to_string();
-        assert_eq!(conversations.iter().filter(|c| **c == known).count(), 1);
+        let found = app.sms.get(&format!("/v1/users/{id}/conversation")).await;
+        let found = found.expect(200)["id"].to_string();
+        assert_eq!(conversations.iter().filter(|c| **c == found).count(), 1);
     }
     assert_eq!(app.cloud.sandbox.conversations().len(), ids.len());
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Reply, send, try_send};
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::{APP_KEY, SMS_KEY};
 use crate::support::connection::Connection;
 use crate::support::database::{Database, Engine};
@@ -40,7 +40,7 @@ async fn bounded(engine: Engine, bounds: &str) -> TestApp {
 }
 
 /// Makes the Cloud refuse every message with 503 until the faults are withdrawn.
-fn away(app: &TestApp) {
+fn make_cloud_unavailable(app: &TestApp) {
     app.cloud.sandbox.inject(Fault {
         times: 1000,
         ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
@@ -59,17 +59,17 @@ async fn queue(app: &TestApp, user: &str, text: &str) -> Reply {
 }
 
 #[track_caller]
-fn expect_queue_full(reply: Reply, whose: &str) {
+fn expect_queue_full(reply: Reply, limited: &str) {
     assert_eq!(reply.headers["retry-after"], "30");
     let problem = reply.expect_problem(503, "queue-full");
     assert_eq!(problem["retryable"], true);
-    assert!(problem["detail"].as_str().unwrap().contains(whose));
+    assert!(problem["detail"].as_str().unwrap().contains(limited));
 }
 
 async fn requests_beyond_the_users_queue_limit_are_refused(engine: Engine) {
     let app = bounded(engine, "per_user_queued_requests = 3").await;
     app.sms.say("ada", "0").await.expect(201);
-    away(&app);
+    make_cloud_unavailable(&app);
     for text in ["1", "2", "3"] {
         queue(&app, "ada", text).await.expect(202);
     }
@@ -88,7 +88,7 @@ async fn requests_beyond_the_users_queue_limit_are_refused(engine: Engine) {
     .await
     .expect(202);
     let ada = app.cloud.sandbox.conversations().remove(0);
-    eventually("all is sent", async || {
+    eventually("all messages are sent", async || {
         app.cloud.clock.advance(chrono::TimeDelta::seconds(1));
         (app.cloud.texts(&ada.id) == ["0", "1", "2", "3", "4"]).then_some(())
     })
@@ -97,7 +97,7 @@ async fn requests_beyond_the_users_queue_limit_are_refused(engine: Engine) {
 
 async fn requests_beyond_the_channels_queue_limit_are_refused(engine: Engine) {
     let app = bounded(engine, "queued_requests = 3").await;
-    away(&app);
+    make_cloud_unavailable(&app);
     app.cloud.sandbox.inject(Fault {
         times: 1000,
         ..Fault::status(Operation::Conversation, StatusCode::SERVICE_UNAVAILABLE)
@@ -129,7 +129,7 @@ async fn a_failed_message_is_refused_when_the_queue_is_full(engine: Engine) {
     let app = bounded(engine, "queued_requests = 1").await;
     app.sms.say("ada", "first").await.expect(201);
     app.sms.say("bob", "first").await.expect(201);
-    away(&app);
+    make_cloud_unavailable(&app);
     queue(&app, "bob", "waits").await.expect(202);
 
     let refused = app.sms.say("ada", "second").await;
@@ -157,16 +157,16 @@ async fn begin(app: &TestApp, path: &str) -> Connection {
         &format!("Content-Length: {BODY}"),
     ];
     connection.write_head(&head).await;
-    let rest = " ".repeat(BODY - 1 - MESSAGE.len());
-    connection.write(&format!("{MESSAGE}{rest}")).await;
+    let padding = " ".repeat(BODY - 1 - MESSAGE.len());
+    connection.write(&format!("{MESSAGE}{padding}")).await;
     connection
 }
 
 /// Begins requests until another one is refused, and returns them with the refusal.
 async fn fill(app: &TestApp) -> (Vec<Connection>, Reply) {
-    let mut under_way = Vec::new();
+    let mut in_progress = Vec::new();
     for _ in 0..BODIES {
-        under_way.push(begin(app, PATH).await);
+        in_progress.push(begin(app, PATH).await);
     }
     let refused = eventually("it is full", async || {
         let reply = app.sms.say("bob", "hello").await;
@@ -174,16 +174,16 @@ async fn fill(app: &TestApp) -> (Vec<Connection>, Reply) {
             return Some(reply);
         }
         // This request may have been accepted before one of the others.
-        under_way.push(begin(app, PATH).await);
+        in_progress.push(begin(app, PATH).await);
         None
     });
     let refused = refused.await;
-    (under_way, refused)
+    (in_progress, refused)
 }
 
 /// Completes the request that was begun first, which has been accepted.
-async fn end_first(under_way: &mut Vec<Connection>) {
-    let mut first = under_way.remove(0);
+async fn end_first(in_progress: &mut Vec<Connection>) {
+    let mut first = in_progress.remove(0);
     first.write(" ").await;
     first.read().await.expect(201);
 }
@@ -208,8 +208,8 @@ async fn bodies_beyond_the_memory_bound_are_refused() {
     app.admin.get("/readyz").await.expect(200);
     app.sms.get("/v1/events").await.expect(200);
     app.sms.send_file("ada", b"no image").await.expect(415);
-    let told = agent_text("a-conversation", 0, "hello");
-    tell(&app.sms, &told).await.expect(200);
+    let notification = agent_text("a-conversation", 0, "hello");
+    send_notification(&app.sms, &notification).await.expect(200);
     // A request in progress is served, and then makes room.
     end_first(&mut under_way).await;
     app.sms.say("ada", "there is room").await.expect(201);
@@ -239,7 +239,7 @@ async fn a_request_with_a_key_holds_its_permit_after_a_hang_up() {
     let refused = app.sms.say("bob", "refused").await;
 
     refused.expect_problem(503, "overloaded");
-    eventually("its work has ended", async || {
+    eventually("its work is complete", async || {
         let reply = app.sms.say("bob", "hello").await;
         (reply.status == 201).then_some(())
     })

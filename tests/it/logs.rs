@@ -91,10 +91,10 @@ async fn every_line_of_a_json_log_has_the_common_members() {
     assert_eq!(traced["trace_id"], "0af7651916cd43dd8448eb211c80319c");
     assert_eq!(traced["parent_id"], "b7ad6b7169203331");
     assert_eq!(traced["span_id"].as_str().unwrap().len(), 16);
-    let told = lines
+    let forged = lines
         .iter()
         .filter(|line| line["error"].as_str().is_some_and(|e| e.contains("forged")));
-    assert!(told.count() > 0, "{lines:#?}");
+    assert!(forged.count() > 0, "{lines:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,20 +129,20 @@ async fn a_flood_of_unauthorized_requests_does_not_flood_the_log() {
     const EACH: usize = 200;
     let (_cloud, toml) = hostile_cloud().await;
     let (mut process, sms, _) = Process::serve(&toml).await;
-    let nobody = sms.with_key("none");
+    let unauthorized = sms.with_key("none");
 
     for _ in 0..EACH {
-        nobody
+        unauthorized
             .get("/v1/users/ada")
             .await
             .expect_problem(401, "unauthorized");
-        nobody
+        unauthorized
             .get("/nothing")
             .await
             .expect_problem(404, "not-found");
-        let refused = nobody.post("/webhooks/nobody", json!({})).await;
+        let refused = unauthorized.post("/webhooks/nobody", json!({})).await;
         refused.expect_problem(401, "signature-refused");
-        assert_eq!(nobody.get("/openapi.json").await.status, 200);
+        assert_eq!(unauthorized.get("/openapi.json").await.status, 200);
     }
     for _ in 0..30 {
         sms.get("/v1/users/nobody")
@@ -162,7 +162,7 @@ async fn a_flood_of_unauthorized_requests_does_not_flood_the_log() {
 
 #[tokio::test]
 async fn an_invalid_log_format_or_filter_is_reported() {
-    for (name, value, told) in [
+    for (name, value, expected) in [
         ("LOG_FORMAT", "xml", "expected human or json"),
         ("LOG_FORMAT", "JSON", "expected human or json"),
         (
@@ -177,7 +177,7 @@ async fn an_invalid_log_format_or_filter_is_reported() {
         let ended = run(command).await;
 
         assert_eq!(ended.code, 2, "{}", ended.errors);
-        assert!(ended.errors.contains(told), "{}", ended.errors);
+        assert!(ended.errors.contains(expected), "{}", ended.errors);
         assert_eq!(ended.output, "");
     }
     let mut empty = command(&["openapi"]);

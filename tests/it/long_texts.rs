@@ -140,8 +140,8 @@ async fn messages_of_white_space_only_are_left_out(engine: Engine) {
     app.sms.post(MESSAGES, body).await.expect(201);
 
     let texts = texts(&app);
-    let words: Vec<_> = texts.iter().map(|text| text.trim()).collect();
-    assert_eq!(words, ["one", "two"]);
+    let trimmed: Vec<_> = texts.iter().map(|text| text.trim()).collect();
+    assert_eq!(trimmed, ["one", "two"]);
 }
 
 async fn a_choice_is_sent_only_with_the_first_part_of_a_text(engine: Engine) {
@@ -183,7 +183,7 @@ async fn the_rest_of_a_split_text_is_sent_after_an_outage(engine: Engine) {
     let body = json!({"text": words(8_000), "split": true});
     let partly = app.sms.post(MESSAGES, body).await;
 
-    let sent = app.until(partly, "sent").await;
+    let sent = app.wait_until(partly, "sent").await;
     let texts = texts(&app);
     let numbers = sent["sequences"].as_array().unwrap();
     assert_eq!(numbers.len(), texts.len() - 1);

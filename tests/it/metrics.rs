@@ -12,7 +12,9 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::send;
-use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, tell};
+use crate::support::cloud::{
+    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, send_notification,
+};
 use crate::support::configuration::{SMS_KEY, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -115,13 +117,13 @@ async fn with_receiver(engine: Engine) -> (TestApp, Receiver) {
 
 /// Sends a notification to the service, as the Cloud does.
 async fn notify(app: &TestApp, notification: &Value) {
-    tell(&app.sms, notification).await.expect(200);
+    send_notification(&app.sms, notification).await.expect(200);
 }
 
 async fn the_metrics_count_all_activity_without_personal_data(engine: Engine) {
     let (app, receiver) = with_receiver(engine).await;
     let messages = format!("/v1/users/%2B{PHONE}/messages");
-    let say = |key: &str| {
+    let send_text = |key: &str| {
         let open = json!({"profile": {"last_name": NAME}});
         let body = json!({"text": TEXT, "open": open}).to_string();
         let request = app.sms.request(Method::POST, &messages);
@@ -129,15 +131,15 @@ async fn the_metrics_count_all_activity_without_personal_data(engine: Engine) {
         send(request.header("idempotency-key", key).body(body))
     };
 
-    let sent = say("key-1").await.expect(201);
-    say("key-1").await.expect(201);
+    let sent = send_text("key-1").await.expect(201);
+    send_text("key-1").await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
-    let told = agent_text(conversation, 3, ANSWER);
-    notify(&app, &told).await;
-    notify(&app, &told).await;
+    let notification = agent_text(conversation, 3, ANSWER);
+    notify(&app, &notification).await;
+    notify(&app, &notification).await;
     notify(&app, &agent_text("of-another-connector", 1, ANSWER)).await;
-    let nobody = app.sms.with_key(WRONG_KEY);
-    let refused = nobody.post(&messages, json!({"text": TEXT})).await;
+    let unauthorized = app.sms.with_key(WRONG_KEY);
+    let refused = unauthorized.post(&messages, json!({"text": TEXT})).await;
     refused.expect(401);
     receiver.wait_for(1).await;
     // A delivery is counted after the channel has received it, and before it is settled.
@@ -201,7 +203,7 @@ async fn the_metrics_count_all_activity_without_personal_data(engine: Engine) {
 /// Asserts that the table defines all metrics that are shown.
 fn assert_all_documented(shown: &Shown) {
     for sample in &shown.samples {
-        let metric = known(&sample.name);
+        let metric = defined(&sample.name);
         let labels: BTreeSet<_> = sample.labels.keys().map(String::as_str).collect();
         let mut expected: BTreeSet<_> = metric.labels.iter().copied().collect();
         if sample.name.ends_with("_bucket") {
@@ -217,7 +219,7 @@ fn assert_all_documented(shown: &Shown) {
 
 /// Returns the metric that a series belongs to.
 #[track_caller]
-fn known(series: &str) -> Definition {
+fn defined(series: &str) -> Definition {
     let found = ALL.iter().find(|metric| match metric.kind {
         Kind::Histogram => ["_bucket", "_sum", "_count"]
             .iter()
@@ -344,15 +346,17 @@ fn the_documented_table_is_the_one_in_the_code() {
 }
 
 /// Returns the series that a query names, each with the labels of its matchers.
-fn asked_for(query: &str) -> Vec<(String, Vec<String>)> {
-    let is_word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+fn series_in(query: &str) -> Vec<(String, Vec<String>)> {
+    let is_name_char = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();
-    let mut rest = query;
-    while let Some(start) = rest.find(is_word) {
-        let word = &rest[start..];
-        let end = word.find(|c| !is_word(c)).unwrap_or(word.len());
-        let (name, after) = word.split_at(end);
-        rest = after;
+    let mut remaining = query;
+    while let Some(start) = remaining.find(is_name_char) {
+        let from_name = &remaining[start..];
+        let end = from_name
+            .find(|c| !is_name_char(c))
+            .unwrap_or(from_name.len());
+        let (name, after) = from_name.split_at(end);
+        remaining = after;
         if !name.starts_with("liveperson_bridge_") && !name.starts_with("process_") {
             continue;
         }
@@ -364,7 +368,7 @@ fn asked_for(query: &str) -> Vec<(String, Vec<String>)> {
                 let end = matcher.find(['=', '!']).unwrap();
                 matcher[..end].trim().to_owned()
             }));
-            rest = after;
+            remaining = after;
         }
         found.push((name.to_owned(), labels));
     }
@@ -380,9 +384,9 @@ fn grouped_by(query: &str) -> Vec<&str> {
 
 /// Asserts that all metrics and labels of a query exist, and returns the metrics.
 fn check(query: &str) -> Vec<&'static str> {
-    let series = asked_for(query);
+    let series = series_in(query);
     assert!(!series.is_empty(), "{query}");
-    let metrics: Vec<_> = series.iter().map(|(name, _)| known(name)).collect();
+    let metrics: Vec<_> = series.iter().map(|(name, _)| defined(name)).collect();
     for (metric, (name, labels)) in metrics.iter().zip(&series) {
         for label in labels {
             let is_one = metric.labels.contains(&label.as_str());
@@ -406,8 +410,8 @@ fn alerts() -> Vec<String> {
         for part in ["labels:", "severity: ", "summary: ", "description: "] {
             assert!(rule.contains(part), "{part} is missing in {rule}");
         }
-        let rest = rule.split_once("        expr: ").unwrap().1;
-        let lines = rest.lines();
+        let expression = rule.split_once("        expr: ").unwrap().1;
+        let lines = expression.lines();
         let more = lines
             .clone()
             .skip(1)
@@ -455,6 +459,6 @@ fn metric_queries_are_parsed() {
         ),
         ("process_y".to_owned(), vec![]),
     ];
-    assert_eq!(asked_for(query), series);
+    assert_eq!(series_in(query), series);
     assert_eq!(grouped_by(query), ["code", "le"]);
 }

@@ -3,7 +3,7 @@
 //!
 //! During a rolling update two consecutive versions share one database. So a migration only expands
 //! the schema. A later version removes the parts that are no longer needed. Its migration says
-//! since when nothing reads them: `-- contract: since 0.4.0 nothing reads …`.
+//! since when they are not read: `-- contract: since 0.4.0 nothing reads …`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -102,7 +102,7 @@ fn is_optional_column(words: &[String]) -> bool {
 fn not_distributable(text: &str) -> Option<String> {
     let mut found = statements(text).into_iter().filter(|statement| {
         let has = |word: &str| statement.iter().any(|other| other == word);
-        let makes = |what: &str| statement[0] == "CREATE" && has(what);
+        let makes = |kind: &str| statement[0] == "CREATE" && has(kind);
         let adds = has("ADD") && has("COLUMN");
         let constrains = ["CHECK", "REFERENCES", "UNIQUE", "PRIMARY"]
             .iter()
@@ -114,8 +114,8 @@ fn not_distributable(text: &str) -> Option<String> {
 
 /// True if a migration says since which version nothing needs the parts that it removes.
 fn has_contract_line(text: &str) -> bool {
-    let mut said = text.lines().filter_map(|line| line.strip_prefix(CONTRACT));
-    said.any(|rest| {
+    let mut contracts = text.lines().filter_map(|line| line.strip_prefix(CONTRACT));
+    contracts.any(|rest| {
         let (version, why) = rest.split_once(' ').unwrap_or((rest, ""));
         let numbers: Vec<_> = version.split('.').collect();
         numbers.len() == 3

@@ -189,7 +189,7 @@ async fn a_null_member_is_treated_like_an_absent_one(engine: Engine) {
             if plain == nulls {
                 continue;
             }
-            let ask = async |user: String, body: &Value| {
+            let send_body = async |user: String, body: &Value| {
                 prepare(&app.sms, path, &user).await;
                 let path = path.replace("{user_id}", &user);
                 let request = app.sms.request(method.clone(), &path);
@@ -197,11 +197,11 @@ async fn a_null_member_is_treated_like_an_absent_one(engine: Engine) {
                 send(request.body(body.to_string())).await
             };
             compared += 1;
-            let first = ask(format!("plain-{compared}"), &plain).await;
-            let second = ask(format!("nulls-{compared}"), &nulls).await;
+            let first = send_body(format!("plain-{compared}"), &plain).await;
+            let second = send_body(format!("nulls-{compared}"), &nulls).await;
 
-            let told = format!("{method} {path}: {plain} and {nulls}");
-            assert_eq!(comparable(first), comparable(second), "{told}");
+            let bodies = format!("{method} {path}: {plain} and {nulls}");
+            assert_eq!(comparable(first), comparable(second), "{bodies}");
         }
     }
 

@@ -125,7 +125,7 @@ fn dates_and_times_of_requests_have_years_of_four_digits() {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_described_operation_is_served() {
     let app = TestApp::start(Engine::Sqlite).await;
-    let stranger = app.sms.with_key("no key");
+    let unauthorized = app.sms.with_key("no key");
 
     for (path, item) in document()["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
@@ -137,7 +137,7 @@ async fn every_described_operation_is_served() {
             };
             let path = path.replace("{user_id}", "ada");
             // A path or method that is not served would be refused before the authorization.
-            let refused = send(stranger.request(method, &path)).await;
+            let refused = send(unauthorized.request(method, &path)).await;
             refused.expect_problem(401, code);
         }
     }

@@ -115,7 +115,7 @@ async fn messages_that_share_a_failed_opening_wait_for_the_next_one(engine: Engi
     for reply in replies {
         if reply.status == 202 {
             waiting += 1;
-            app.until(reply, "sent").await;
+            app.wait_until(reply, "sent").await;
         } else {
             reply.expect(201);
         }
@@ -136,18 +136,18 @@ async fn an_opening_completes_after_its_caller_hangs_up(engine: Engine) {
 
     {
         let sending = std::pin::pin!(impatient);
-        let asked = eventually("the Cloud is asked", async || {
-            let asked = app.cloud.requests(Operation::Conversation);
-            (!asked.is_empty()).then_some(())
+        let requested = eventually("the Cloud receives the request", async || {
+            let requests = app.cloud.requests(Operation::Conversation);
+            (!requests.is_empty()).then_some(())
         });
-        // In both cases the caller is gone afterwards.
+        // In both cases the caller has disconnected afterwards.
         tokio::select! {
             _ = sending => {}
-            () = asked => {}
+            () = requested => {}
         }
     }
 
-    let id = eventually("the conversation is kept", async || {
+    let id = eventually("the conversation is stored", async || {
         let reply = app.sms.get("/v1/users/ada/conversation").await;
         reply.body["id"].as_str().map(str::to_owned)
     })
@@ -172,9 +172,9 @@ async fn another_replica_takes_over_a_lane_when_its_lease_expires(engine: Engine
 
     let sms = app.sms.clone();
     let mut sending = std::pin::pin!(sms.say("ada", "hello"));
-    let looks = 20;
-    for _ in 0..looks {
-        // Each of these requests gives the service time to look at the lane again.
+    let polls = 20;
+    for _ in 0..polls {
+        // Each of these requests gives the service time to poll the lane again.
         tokio::select! {
             reply = &mut sending => panic!("sent while the lane was another's: {reply:?}"),
             _ = app.sms.get("/v1/users/ada") => {}

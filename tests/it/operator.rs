@@ -78,17 +78,17 @@ impl Bed {
     }
 
     /// Gets a path of the admin address without a key.
-    async fn look(&self, path: &str) -> Value {
+    async fn get_without_key(&self, path: &str) -> Value {
         self.app.admin.get(path).await.expect(200)
     }
 
     /// Adds an agent's message to Ada that is to be delivered to the channel `sms`.
-    async fn say(&self, text: &str) -> EventId {
-        self.say_to("sms", text).await
+    async fn append_text(&self, text: &str) -> EventId {
+        self.append_text_to("sms", text).await
     }
 
     /// Adds such a message to the event log of the given channel.
-    async fn say_to(&self, channel: &str, text: &str) -> EventId {
+    async fn append_text_to(&self, channel: &str, text: &str) -> EventId {
         let store = self.app.store();
         let now = self.app.cloud.clock.now();
         let mut event = message(channel, user(store, channel, ADA).await, ADA, text);
@@ -98,15 +98,15 @@ impl Bed {
     }
 
     /// Adds such a message, and waits until its delivery has failed because the channel refused it.
-    async fn say_undelivered(&self, text: &str) -> EventId {
+    async fn append_undelivered_text(&self, text: &str) -> EventId {
         self.receiver.answer_status(422);
-        let id = self.say(text).await;
-        self.eventually_is(id, DeliveryState::Failed).await;
+        let id = self.append_text(text).await;
+        self.wait_for_state(id, DeliveryState::Failed).await;
         self.receiver.answer_status(200);
         id
     }
 
-    async fn eventually_is(&self, id: EventId, state: DeliveryState) {
+    async fn wait_for_state(&self, id: EventId, state: DeliveryState) {
         let sms = "sms".parse().unwrap();
         eventually(&format!("{state:?}"), async || {
             let record = self.app.store().event(&sms, id).await.unwrap()?;
@@ -117,7 +117,7 @@ impl Bed {
 
     /// Returns the part of the overview about `sms`.
     async fn sms(&self) -> Value {
-        let overview = self.look("/api/overview").await;
+        let overview = self.get_without_key("/api/overview").await;
         let channels = overview["channels"].as_array().unwrap();
         let sms = channels.iter().find(|channel| channel["id"] == "sms");
         sms.unwrap().clone()
@@ -126,7 +126,7 @@ impl Bed {
     /// Returns the actions of operators in the audit log, the newest first: action, actor, channel
     /// and subject.
     async fn recorded(&self) -> Vec<(String, String, String, Value)> {
-        let log = self.look("/api/audit").await;
+        let log = self.get_without_key("/api/audit").await;
         let entries = log["entries"].as_array().unwrap().iter();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         entries
@@ -154,11 +154,12 @@ fn recorded(action: &str, subject: Value) -> (String, String, String, Value) {
 async fn the_overview_shows_accounts_channels_and_the_database(engine: Engine) {
     let bed = Bed::start(engine).await;
     bed.app.sms.say(ADA, "hello").await.expect(201);
-    bed.say_undelivered("one").await;
-    let delivered = bed.say("two").await;
-    bed.eventually_is(delivered, DeliveryState::Delivered).await;
+    bed.append_undelivered_text("one").await;
+    let delivered = bed.append_text("two").await;
+    bed.wait_for_state(delivered, DeliveryState::Delivered)
+        .await;
 
-    let overview = bed.look("/api/overview").await;
+    let overview = bed.get_without_key("/api/overview").await;
 
     assert_eq!(overview["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(
@@ -227,12 +228,12 @@ async fn the_overview_shows_an_unavailable_host_of_the_cloud(engine: Engine) {
         bed.app.sms.put(path, typing).await.expect(503);
     }
 
-    let overview = bed.look("/api/overview").await;
+    let overview = bed.get_without_key("/api/overview").await;
 
     let account = &overview["accounts"][0];
-    let trouble = &account["last_trouble"];
-    assert_eq!(trouble["error"], "unavailable");
-    assert_eq!(trouble["at"], overview["now"]);
+    let last_error = &account["last_trouble"];
+    assert_eq!(last_error["error"], "unavailable");
+    assert_eq!(last_error["at"], overview["now"]);
     let away = &account["hosts_away"];
     assert_eq!(away.as_array().unwrap().len(), 1, "{away}");
     assert_eq!(away[0]["error"], "unavailable");
@@ -245,7 +246,7 @@ async fn the_overview_is_served_without_the_database(engine: Engine) {
 
     bed.app.store().close().await;
 
-    let overview = bed.look("/api/overview").await;
+    let overview = bed.get_without_key("/api/overview").await;
     assert_eq!(overview["ready"], false);
     assert_eq!(overview["reasons"], json!(["the storage does not answer"]));
     assert_eq!(overview["database"]["answers"], false);
@@ -266,12 +267,12 @@ async fn the_overview_is_served_without_the_database(engine: Engine) {
 
 async fn failed_deliveries_are_listed_the_newest_first_page_by_page(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let first = bed.say_undelivered("one").await;
-    let second = bed.say_undelivered("two").await;
-    let third = bed.say_undelivered("three").await;
+    let first = bed.append_undelivered_text("one").await;
+    let second = bed.append_undelivered_text("two").await;
+    let third = bed.append_undelivered_text("three").await;
     let list = async |query: &str| {
         let path = format!("/api/deliveries?channel=sms&state=failed&{query}");
-        bed.look(&path).await
+        bed.get_without_key(&path).await
     };
     let ids = |list: &Value| -> Vec<String> {
         let deliveries = list["deliveries"].as_array().unwrap().iter();
@@ -293,16 +294,16 @@ async fn failed_deliveries_are_listed_the_newest_first_page_by_page(engine: Engi
     assert_eq!(delivery["last_try"]["status"], 422);
     assert!(delivery["failure"].as_str().unwrap().contains("422"));
     let path = "/api/deliveries?channel=app&state=failed";
-    assert_eq!(bed.look(path).await, json!({"deliveries": []}));
+    assert_eq!(bed.get_without_key(path).await, json!({"deliveries": []}));
     let path = "/api/deliveries?channel=sms&state=pending";
-    assert_eq!(bed.look(path).await, json!({"deliveries": []}));
+    assert_eq!(bed.get_without_key(path).await, json!({"deliveries": []}));
 }
 
 async fn an_event_is_shown_with_its_delivery_but_without_its_text(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_undelivered("my card is 4111").await;
+    let id = bed.append_undelivered_text("my card is 4111").await;
 
-    let shown = bed.look(&format!("/api/events/{id}")).await;
+    let shown = bed.get_without_key(&format!("/api/events/{id}")).await;
 
     assert_eq!(shown["channel"], "sms");
     assert_eq!(shown["event"]["id"], id.to_string());
@@ -324,7 +325,7 @@ async fn an_event_is_shown_with_its_delivery_but_without_its_text(engine: Engine
         !text.contains("card") && !text.contains("5551234"),
         "{text}"
     );
-    let log = bed.look("/api/audit").await.to_string();
+    let log = bed.get_without_key("/api/audit").await.to_string();
     assert!(!log.contains("event.read"), "nothing was read");
 }
 
@@ -336,10 +337,10 @@ async fn a_queued_message_is_shown_with_its_timeline(engine: Engine) {
     let queued = bed.app.sms.say(ADA, "my card is 4111").await.expect(202);
     let id = queued["id"].as_str().unwrap().to_owned();
     bed.app
-        .until_shown(&format!("/v1/messages/{id}"), "sent")
+        .wait_for_status(&format!("/v1/messages/{id}"), "sent")
         .await;
 
-    let shown = bed.look(&format!("/api/messages/{id}")).await;
+    let shown = bed.get_without_key(&format!("/api/messages/{id}")).await;
 
     assert_eq!(shown["id"], id);
     assert_eq!(
@@ -360,9 +361,10 @@ async fn a_queued_message_is_shown_with_its_timeline(engine: Engine) {
 
 async fn a_dry_run_counts_the_events_of_a_replay(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let failed = bed.say_undelivered("one").await;
-    let delivered = bed.say("two").await;
-    bed.eventually_is(delivered, DeliveryState::Delivered).await;
+    let failed = bed.append_undelivered_text("one").await;
+    let delivered = bed.append_text("two").await;
+    bed.wait_for_state(delivered, DeliveryState::Delivered)
+        .await;
     let before = bed.receiver.received().len();
     let since = bed.app.cloud.clock.now() - TimeDelta::hours(1);
     let mut replay = json!({"channel": "sms", "since": since, "state": "failed", "dry_run": true});
@@ -375,7 +377,7 @@ async fn a_dry_run_counts_the_events_of_a_replay(engine: Engine) {
     let replayed = bed.operator.post("/api/replay", replay).await;
 
     assert_eq!(replayed.expect(200), json!({"count": 1}));
-    bed.eventually_is(failed, DeliveryState::Delivered).await;
+    bed.wait_for_state(failed, DeliveryState::Delivered).await;
     assert_eq!(bed.receiver.texts()[before..], ["one"]);
     assert_eq!(
         bed.recorded().await,
@@ -391,7 +393,7 @@ async fn a_dry_run_counts_the_events_of_a_replay(engine: Engine) {
 
 async fn one_event_is_delivered_again(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_undelivered("one").await;
+    let id = bed.append_undelivered_text("one").await;
 
     let retried = bed
         .operator
@@ -405,7 +407,7 @@ async fn one_event_is_delivered_again(engine: Engine) {
         (&entry["action"], &entry["actor"]),
         (&json!("delivery.retry"), &json!(DIGITS))
     );
-    bed.eventually_is(id, DeliveryState::Delivered).await;
+    bed.wait_for_state(id, DeliveryState::Delivered).await;
     assert_eq!(bed.receiver.texts(), ["one", "one"]);
     let subject = json!(id.to_string());
     assert_eq!(bed.recorded().await, [recorded("delivery.retry", subject)]);
@@ -421,33 +423,33 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     assert_eq!(sms["callback"]["state"], "paused");
     assert_eq!(sms["callback"]["paused_by"], "operator");
     assert!(sms["callback"]["paused_at"].is_string());
-    let held = bed.say("held").await;
+    let held_id = bed.append_text("held").await;
     assert_eq!(bed.sms().await["lanes"]["waiting"], 1);
     // A retry does not bypass the pause.
     bed.app.cloud.clock.advance(TimeDelta::seconds(1));
-    let path = format!("/api/events/{held}/retry");
+    let path = format!("/api/events/{held_id}/retry");
     bed.operator.post(&path, json!({})).await.expect(202);
     // The other channel is not affected. Its events arrive after any that could be in flight to
     // `sms`.
     for text in ["first", "second"] {
-        let known = bed.receiver.received().len();
-        bed.say_to("app", text).await;
-        bed.receiver.wait_for(known + 1).await;
+        let before = bed.receiver.received().len();
+        bed.append_text_to("app", text).await;
+        bed.receiver.wait_for(before + 1).await;
     }
     assert_eq!(bed.receiver.texts(), ["first", "second"]);
     bed.app.cloud.clock.advance(TimeDelta::seconds(1));
     let resumed = bed.operator.post("/api/resume", of_sms()).await.expect(200);
 
     assert_eq!(resumed, json!({"state": "active", "failures": 0}));
-    bed.eventually_is(held, DeliveryState::Delivered).await;
+    bed.wait_for_state(held_id, DeliveryState::Delivered).await;
     assert_eq!(bed.receiver.texts(), ["first", "second", "held"]);
     assert_eq!(bed.sms().await["callback"]["paused_by"], Value::Null);
     let actions = ["deliveries.resume", "delivery.retry", "deliveries.pause"];
-    let told: Vec<_> = bed.recorded().await.into_iter().map(|it| it.0).collect();
-    assert_eq!(told, actions);
+    let recorded: Vec<_> = bed.recorded().await.into_iter().map(|it| it.0).collect();
+    assert_eq!(recorded, actions);
     // A pause that the callback's own answer 410 caused is shown as such.
     bed.receiver.answer_status(410);
-    bed.say("gone").await;
+    bed.append_text("gone").await;
     eventually("the callback is paused", async || {
         (bed.sms().await["callback"]["paused_by"] == "gone").then_some(())
     })
@@ -456,7 +458,7 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
 
 async fn reading_a_text_is_recorded_in_the_audit_log(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_undelivered("my card is 4111").await;
+    let id = bed.append_undelivered_text("my card is 4111").await;
     let path = format!("/api/events/{id}/text");
 
     let read = bed.operator.post(&path, json!({})).await.expect(200);
@@ -465,7 +467,7 @@ async fn reading_a_text_is_recorded_in_the_audit_log(engine: Engine) {
     assert_eq!(read["event"]["user_id"], ADA);
     let subject = json!(id.to_string());
     assert_eq!(bed.recorded().await, [recorded("event.read", subject)]);
-    let shown = bed.look(&format!("/api/events/{id}")).await;
+    let shown = bed.get_without_key(&format!("/api/events/{id}")).await;
     assert_eq!(shown["actions"][0]["action"], "event.read");
     // A text is not shown if the reading cannot be recorded.
     let database = &bed.app.database;
@@ -503,7 +505,7 @@ async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
 
 async fn operators_actions_need_an_operator_key(engine: Engine) {
     let bed = Bed::start(engine).await;
-    let id = bed.say_undelivered("one").await;
+    let id = bed.append_undelivered_text("one").await;
 
     for key in [SMS_KEY, "key-of-an-operato", "KEY-OF-AN-OPERATOR", "none"] {
         for refused in every_action(&bed.operator.with_key(key), id).await {
@@ -512,7 +514,7 @@ async fn operators_actions_need_an_operator_key(engine: Engine) {
         }
     }
     assert_eq!(bed.recorded().await, []);
-    bed.eventually_is(id, DeliveryState::Failed).await;
+    bed.wait_for_state(id, DeliveryState::Failed).await;
     // An operator's key is not valid for the API.
     let api = bed.app.sms.with_key(KEY);
     api.get("/v1/events")
@@ -525,12 +527,15 @@ async fn operators_actions_need_an_operator_key(engine: Engine) {
         .expect(200);
 
     let unset = Bed::start_with(engine, "").await;
-    let id = unset.say_undelivered("one").await;
+    let id = unset.append_undelivered_text("one").await;
     for refused in every_action(&unset.operator, id).await {
         let problem = refused.expect_problem(403, "operator-key-unset");
         assert_eq!(problem["title"], "No operator key is configured");
     }
-    assert_eq!(unset.look("/api/overview").await["may_act"], false);
+    assert_eq!(
+        unset.get_without_key("/api/overview").await["may_act"],
+        false
+    );
     assert_eq!(unset.recorded().await, []);
 }
 
@@ -545,18 +550,18 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
     };
 
     for site in ["cross-site", "same-site", "of another time"] {
-        let looked = from(site, Method::GET, "/api/overview").await;
-        looked.expect_problem(403, "cross-site");
-        let acted = from(site, Method::POST, "/api/pause").await;
-        acted.expect_problem(403, "cross-site");
+        let reply = from(site, Method::GET, "/api/overview").await;
+        reply.expect_problem(403, "cross-site");
+        let reply = from(site, Method::POST, "/api/pause").await;
+        reply.expect_problem(403, "cross-site");
         // The page itself may be linked from any site.
         assert_eq!(from(site, Method::GET, "/").await.status, 200);
     }
     assert_eq!(bed.recorded().await, []);
     for path in ["/metrics", "/readyz", "/api/audit", "/api/nothing"] {
         for site in ["cross-site", "same-site"] {
-            let looked = from(site, Method::GET, path).await;
-            looked.expect_problem(403, "cross-site");
+            let reply = from(site, Method::GET, path).await;
+            reply.expect_problem(403, "cross-site");
         }
     }
     from("none", Method::GET, "/api/overview").await.expect(200);
@@ -570,10 +575,14 @@ async fn a_page_of_another_site_is_refused(engine: Engine) {
     refused.expect_problem(415, "unsupported-media-type");
     let refused = send(bed.operator.request(Method::POST, "/api/resume")).await;
     refused.expect_problem(415, "unsupported-media-type");
-    let asked = bed.operator.request(Method::OPTIONS, "/api/resume");
-    let asked = asked.header("origin", "http://elsewhere.example");
-    let asked = send(asked.header("access-control-request-method", "POST")).await;
-    assert!(!asked.headers.contains_key("access-control-allow-origin"));
+    let preflight = bed.operator.request(Method::OPTIONS, "/api/resume");
+    let preflight = preflight.header("origin", "http://elsewhere.example");
+    let preflight = send(preflight.header("access-control-request-method", "POST")).await;
+    assert!(
+        !preflight
+            .headers
+            .contains_key("access-control-allow-origin")
+    );
 }
 
 /// Guards against DNS rebinding: a page may have its own host name resolve to this address, and the
@@ -694,9 +703,9 @@ async fn invalid_operator_input_is_refused_by_name(engine: Engine) {
         let shown = bed.app.admin.get(&format!("/api/messages/{id}")).await;
         shown.expect_problem(404, "message-not-found");
     }
-    let nothing = json!({"channel": "web"});
+    let without_callback = json!({"channel": "web"});
     for path in ["/api/pause", "/api/resume"] {
-        let refused = bed.operator.post(path, nothing.clone()).await;
+        let refused = bed.operator.post(path, without_callback.clone()).await;
         refused.expect_problem(409, "no-callback");
     }
     bed.operator

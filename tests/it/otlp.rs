@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::json;
 
 use crate::support::channel::send;
-use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, tell};
+use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, send_notification};
 use crate::support::configuration::{SMS_KEY, bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::process::{Process, command, run};
@@ -126,19 +126,19 @@ async fn spans_of_both_directions_are_exported_without_user_data() {
     ];
     let (mut process, sms, _) = Process::serve_with(&toml, &environment).await;
 
-    let said = sms
+    let sampled = sms
         .request(Method::POST, &format!("/v1/users/{USER}/messages"))
         .header("content-type", "application/json")
         .header("x-request-id", USER)
         .header("traceparent", format!("00-{TRACE_ID}-{SPAN_ID}-01"))
         .body(json!({"text": TEXT}).to_string());
-    send(said).await.expect(201);
+    send(sampled).await.expect(201);
     let unsampled = sms
         .request(Method::GET, &format!("/v1/users/{USER}"))
         .header("traceparent", format!("00-{TRACE_ID}-{SPAN_ID}-00"));
     send(unsampled).await.expect(200);
     let conversation = cloud.only_conversation().id;
-    tell(&sms, &agent_text(&conversation, 1, TEXT))
+    send_notification(&sms, &agent_text(&conversation, 1, TEXT))
         .await
         .expect(200);
     let delivered = callback.wait_for(1).await;
@@ -196,11 +196,11 @@ async fn spans_of_both_directions_are_exported_without_user_data() {
     assert!(resource["service.name"].ends_with(b"liveperson-bridge"));
     assert!(resource["deployment.environment.name"].ends_with(b"test"));
     for secret in [USER, TEXT, SMS_KEY, CLIENT_SECRET, SECRET] {
-        let holds = |body: &Vec<u8>| {
+        let has_secret = |body: &Vec<u8>| {
             body.windows(secret.len())
                 .any(|part| part == secret.as_bytes())
         };
-        assert!(!bodies.iter().any(holds), "{secret} was exported");
+        assert!(!bodies.iter().any(has_secret), "{secret} was exported");
     }
 }
 

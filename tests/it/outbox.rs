@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::support::app::TestApp;
 use crate::support::channel::{Reply, send};
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -72,7 +72,7 @@ async fn two_replicas_send_queued_messages_once_and_in_order() {
         }
     }
 
-    eventually("all is sent", async || {
+    eventually("all messages are sent", async || {
         let conversations = cloud.sandbox.conversations();
         let mut sent = conversations.iter().map(crate::support::cloud::texts);
         let all = sent.all(|texts| texts == ["0", "1", "2", "3", "4"]);
@@ -93,7 +93,7 @@ async fn opened(engine: Engine) -> TestApp {
     app
 }
 
-fn away(app: &TestApp, times: u32) {
+fn make_cloud_unavailable(app: &TestApp, times: u32) {
     app.cloud.sandbox.inject(Fault {
         times,
         ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
@@ -101,7 +101,7 @@ fn away(app: &TestApp, times: u32) {
 }
 
 /// Loses the answer to the next message, which the Cloud accepts.
-fn lost(app: &TestApp) {
+fn lose_next_answer(app: &TestApp) {
     app.cloud.sandbox.inject(Fault {
         after_applying: true,
         ..Fault::status(Operation::Send, StatusCode::BAD_GATEWAY)
@@ -112,7 +112,7 @@ fn texts(app: &TestApp) -> Vec<String> {
     app.cloud.texts(&app.cloud.only_conversation().id)
 }
 
-async fn until_texts(app: &TestApp, expected: &[&str]) {
+async fn wait_for_texts(app: &TestApp, expected: &[&str]) {
     eventually("the texts are at the Cloud", async || {
         (texts(app) == expected).then_some(())
     })
@@ -147,7 +147,7 @@ async fn events(app: &TestApp, kind: &str) -> Vec<Value> {
 }
 
 async fn notify(app: &TestApp, notification: &Value) {
-    tell(&app.sms, notification).await.expect(200);
+    send_notification(&app.sms, notification).await.expect(200);
 }
 
 /// Builds the echo of a user's text.
@@ -163,13 +163,13 @@ fn echo(app: &TestApp, sequence: u32, text: &str, sent_at: i64) -> Value {
 }
 
 /// Builds the echo of a user's text from a Cloud that alters it.
-fn altered_echo(app: &TestApp, trouble: DisturbanceKind, sequence: u32, text: &str) -> Value {
+fn altered_echo(app: &TestApp, disturbance: DisturbanceKind, sequence: u32, text: &str) -> Value {
     let escaped = || {
         text.replace('&', "&amp;")
             .replace('<', "&lt;")
             .replace('\'', "&#39;")
     };
-    match trouble {
+    match disturbance {
         DisturbanceKind::Trim => echo(app, sequence, text.trim(), now(app)),
         DisturbanceKind::Escape => echo(app, sequence, &escaped(), now(app)),
         DisturbanceKind::LineBreaks => echo(app, sequence, &text.replace('\n', "\r\n"), now(app)),
@@ -204,9 +204,9 @@ async fn a_message_is_queued_after_any_failure_of_the_cloud(engine: Engine) {
         let first = app.sms.say(user, "first").await.expect(201);
         app.cloud.sandbox.inject(fault);
 
-        let kept = location(app.sms.say(user, "second").await);
+        let queued_path = location(app.sms.say(user, "second").await);
 
-        let sent = app.until_shown(&kept, "sent").await;
+        let sent = app.wait_for_status(&queued_path, "sent").await;
         assert_eq!(sent["sequence"], 1, "{user}");
         assert_eq!(sent["conversation_id"], first["conversation_id"]);
         let conversation = first["conversation_id"].as_str().unwrap();
@@ -216,7 +216,7 @@ async fn a_message_is_queued_after_any_failure_of_the_cloud(engine: Engine) {
 
 async fn queued_messages_are_sent_in_order_after_an_outage(engine: Engine) {
     let app = opened(engine).await;
-    away(&app, 2);
+    make_cloud_unavailable(&app, 2);
 
     let second = location(app.sms.say("ada", "second").await);
     // The Cloud would accept these, but they must not overtake the queued one.
@@ -226,29 +226,29 @@ async fn queued_messages_are_sent_in_order_after_an_outage(engine: Engine) {
     assert_eq!(shown["queued"], 3);
     assert_eq!(texts(&app), ["first"]);
 
-    let sent = app.until_shown(&second, "sent").await;
-    until_texts(&app, &["first", "second", "third", "fourth"]).await;
+    let sent = app.wait_for_status(&second, "sent").await;
+    wait_for_texts(&app, &["first", "second", "third", "fourth"]).await;
     assert_eq!(sent["sequence"], 1);
     let steps: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
     let whats: Vec<_> = steps.iter().map(|step| &step["what"]).collect();
     assert_eq!(whats, ["accepted", "postponed", "postponed", "sent"]);
     assert_eq!(steps[1]["why"], "cloud-unavailable");
-    app.until_shown(&third, "sent").await;
-    let told = eventually("the events", async || {
-        let told = events(&app, "message.sent").await;
-        (told.len() == 3).then_some(told)
+    app.wait_for_status(&third, "sent").await;
+    let sent_events = eventually("the events", async || {
+        let sent_events = events(&app, "message.sent").await;
+        (sent_events.len() == 3).then_some(sent_events)
     })
     .await;
-    assert_eq!(told[0]["data"]["id"], sent["id"]);
-    assert_eq!(told[0]["data"]["sequence"], 1);
-    assert_eq!(told[0]["user_id"], "ada");
+    assert_eq!(sent_events[0]["data"]["id"], sent["id"]);
+    assert_eq!(sent_events[0]["data"]["sequence"], 1);
+    assert_eq!(sent_events[0]["user_id"], "ada");
     // The queue is empty: the next message is sent at once.
     app.sms.say("ada", "fifth").await.expect(201);
 }
 
 async fn a_users_queue_does_not_delay_other_users(engine: Engine) {
     let app = opened(engine).await;
-    away(&app, 1);
+    make_cloud_unavailable(&app, 1);
 
     location(app.sms.say("ada", "second").await);
 
@@ -263,10 +263,10 @@ async fn the_retry_after_of_the_cloud_is_respected(engine: Engine) {
     app.cloud.sandbox.inject(fault);
     let before = now(&app);
 
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
     app.cloud.clock.advance(TimeDelta::seconds(69));
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     let at: chrono::DateTime<chrono::Utc> =
         serde_json::from_value(sent["timeline"][2]["at"].clone()).unwrap();
     assert!(at.timestamp_millis() - before >= 70_000, "{sent:#}");
@@ -274,24 +274,24 @@ async fn the_retry_after_of_the_cloud_is_respected(engine: Engine) {
 
 async fn a_queued_message_is_given_up_after_a_day(engine: Engine) {
     let app = opened(engine).await;
-    away(&app, 1);
-    let kept = location(app.sms.say("ada", "second").await);
+    make_cloud_unavailable(&app, 1);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
     app.cloud.clock.advance(TimeDelta::hours(25));
 
-    let failed = app.until_shown(&kept, "failed").await;
+    let failed = app.wait_for_status(&queued_path, "failed").await;
     assert_eq!(failed["failure"], json!({"code": "expired"}));
-    let told = events(&app, "message.failed").await;
-    assert_eq!(told.len(), 1);
-    assert_eq!(told[0]["data"]["id"], failed["id"]);
-    assert_eq!(told[0]["data"]["failure"]["code"], "expired");
+    let failures = events(&app, "message.failed").await;
+    assert_eq!(failures.len(), 1);
+    assert_eq!(failures[0]["data"]["id"], failed["id"]);
+    assert_eq!(failures[0]["data"]["failure"]["code"], "expired");
     app.sms.say("ada", "third").await.expect(201);
     assert_eq!(texts(&app), ["first", "third"]);
 }
 
 async fn a_refused_request_does_not_block_the_next_ones(engine: Engine) {
     let app = opened(engine).await;
-    away(&app, 1);
+    make_cloud_unavailable(&app, 1);
     let mut refusal = CloudReply::new(StatusCode::BAD_REQUEST);
     refusal.body = json!({"code": "BAD_REQUEST", "body": {"msg": "Bad Request"}}).to_string();
     app.cloud
@@ -301,16 +301,16 @@ async fn a_refused_request_does_not_block_the_next_ones(engine: Engine) {
     let second = location(app.sms.say("ada", "second").await);
     let third = location(app.sms.say("ada", "third").await);
 
-    let failed = app.until_shown(&second, "failed").await;
+    let failed = app.wait_for_status(&second, "failed").await;
     assert_eq!(failed["failure"]["code"], "cloud-refused");
     assert_eq!(failed["failure"]["upstream"]["title"], "Bad Request");
-    app.until_shown(&third, "sent").await;
+    app.wait_for_status(&third, "sent").await;
     assert_eq!(texts(&app), ["first", "third"]);
 }
 
 async fn an_echo_settles_a_message_with_an_unknown_outcome(engine: Engine) {
     let app = opened(engine).await;
-    lost(&app);
+    lose_next_answer(&app);
     let second = location(app.sms.say("ada", "second").await);
     let third = location(app.sms.say("ada", "third").await);
     assert_eq!(texts(&app), ["first", "second"]);
@@ -318,12 +318,12 @@ async fn an_echo_settles_a_message_with_an_unknown_outcome(engine: Engine) {
     // The clock does not advance: only the echo can release the next message.
     notify(&app, &echo(&app, 1, "second", now(&app))).await;
 
-    until_texts(&app, &["first", "second", "third"]).await;
-    let sent = app.until_shown(&second, "sent").await;
+    wait_for_texts(&app, &["first", "second", "third"]).await;
+    let sent = app.wait_for_status(&second, "sent").await;
     assert_eq!(sent["sequence"], 1);
-    let told = events(&app, "message.sent").await;
-    assert_eq!(told[0]["data"]["sequence"], 1);
-    app.until_shown(&third, "sent").await;
+    let sent_events = events(&app, "message.sent").await;
+    assert_eq!(sent_events[0]["data"]["sequence"], 1);
+    app.wait_for_status(&third, "sent").await;
 }
 
 async fn the_echo_of_an_earlier_equal_message_proves_nothing(engine: Engine) {
@@ -334,11 +334,11 @@ async fn the_echo_of_an_earlier_equal_message_proves_nothing(engine: Engine) {
         .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
 
     // The Cloud does not receive this one.
-    let kept = location(app.sms.say("ada", "ok").await);
+    let queued_path = location(app.sms.say("ada", "ok").await);
     notify(&app, &echo(&app, 1, "ok", now(&app))).await;
     app.cloud.clock.advance(TimeDelta::seconds(31));
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert_eq!(sent["sequence"], 2);
     assert_eq!(texts(&app), ["first", "ok", "ok"]);
 }
@@ -346,20 +346,20 @@ async fn the_echo_of_an_earlier_equal_message_proves_nothing(engine: Engine) {
 async fn an_echo_with_changed_white_space_or_escapes_settles_a_message(engine: Engine) {
     let app = opened(engine).await;
     let conversation = app.cloud.only_conversation().id;
-    for (number, (trouble, text)) in (1..).zip([
+    for (number, (disturbance, text)) in (1..).zip([
         (DisturbanceKind::Trim, " it's <late> "),
         (DisturbanceKind::Escape, "it's <late> & cold"),
         (DisturbanceKind::LineBreaks, "one\ntwo"),
     ]) {
-        lost(&app);
-        let kept = location(app.sms.say("ada", text).await);
+        lose_next_answer(&app);
+        let queued_path = location(app.sms.say("ada", text).await);
 
         // The clock does not advance: only the echo can settle the message.
-        let told = altered_echo(&app, trouble, number, text);
-        notify(&app, &told).await;
+        let echo = altered_echo(&app, disturbance, number, text);
+        notify(&app, &echo).await;
 
-        let sent = app.until_shown(&kept, "sent").await;
-        assert_eq!(sent["sequence"], number, "{trouble:?}");
+        let sent = app.wait_for_status(&queued_path, "sent").await;
+        assert_eq!(sent["sequence"], number, "{disturbance:?}");
         assert_eq!(app.cloud.texts(&conversation)[number as usize], text);
     }
     assert_eq!(texts(&app).len(), 4);
@@ -367,20 +367,20 @@ async fn an_echo_with_changed_white_space_or_escapes_settles_a_message(engine: E
 
 async fn a_masked_or_backdated_echo_settles_a_message_after_ten_seconds(engine: Engine) {
     let app = opened(engine).await;
-    for (number, (trouble, text)) in (1..).zip([
+    for (number, (disturbance, text)) in (1..).zip([
         (DisturbanceKind::Mask, "my card is 4111 1111 1111 1111"),
         (DisturbanceKind::Mask, "4111 1111 1111 1111"),
         (DisturbanceKind::SlowClock, "where is it?"),
     ]) {
-        lost(&app);
+        lose_next_answer(&app);
         let begun = now(&app);
-        let kept = location(app.sms.say("ada", text).await);
+        let queued_path = location(app.sms.say("ada", text).await);
 
-        let told = altered_echo(&app, trouble, number, text);
-        notify(&app, &told).await;
+        let echo = altered_echo(&app, disturbance, number, text);
+        notify(&app, &echo).await;
 
-        let sent = app.until_shown(&kept, "sent").await;
-        assert_eq!(sent["sequence"], number, "{trouble:?}");
+        let sent = app.wait_for_status(&queued_path, "sent").await;
+        assert_eq!(sent["sequence"], number, "{disturbance:?}");
         assert!(now(&app) - begun >= 10_000, "{}", now(&app) - begun);
     }
     assert_eq!(texts(&app).len(), 4);
@@ -392,11 +392,11 @@ async fn a_message_of_another_device_is_not_taken_for_an_echo(engine: Engine) {
     app.cloud.sandbox.inject(fault);
 
     // The Cloud does not receive this one.
-    let kept = location(app.sms.say("ada", "my card is 4111").await);
+    let queued_path = location(app.sms.say("ada", "my card is 4111").await);
     notify(&app, &echo(&app, 1, "where is my parcel?", now(&app))).await;
     app.cloud.clock.advance(TimeDelta::seconds(11));
 
-    app.until_shown(&kept, "sent").await;
+    app.wait_for_status(&queued_path, "sent").await;
     assert_eq!(texts(&app), ["first", "my card is 4111"]);
 }
 
@@ -405,13 +405,13 @@ async fn a_message_without_an_echo_is_resent_soon_if_others_are_reported(engine:
     let fault = Fault::status(Operation::Send, StatusCode::BAD_GATEWAY);
     app.cloud.sandbox.inject(fault);
     let begun = now(&app);
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
     app.cloud.clock.advance(TimeDelta::seconds(2));
     let conversation = app.cloud.only_conversation().id;
     notify(&app, &agent_text(&conversation, 7, "hi")).await;
 
-    app.until_shown(&kept, "sent").await;
+    app.wait_for_status(&queued_path, "sent").await;
     let passed = now(&app) - begun;
     assert!((10_000..30_000).contains(&passed), "{passed}");
     assert_eq!(texts(&app), ["first", "second"]);
@@ -419,9 +419,9 @@ async fn a_message_without_an_echo_is_resent_soon_if_others_are_reported(engine:
 
 async fn a_message_is_not_resent_while_notifications_lag(engine: Engine) {
     let app = opened(engine).await;
-    lost(&app);
+    lose_next_answer(&app);
     let begun = now(&app);
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
 
     // As after an outage of the notifications: for 40 s, all reported changes are older than the
@@ -431,28 +431,28 @@ async fn a_message_is_not_resent_while_notifications_lag(engine: Engine) {
         let mut old = agent_text(&conversation, 100 + number, "hi");
         old["body"]["changes"][0]["serverTimestamp"] = json!(begun - 1000);
         notify(&app, &old).await;
-        let shown = app.sms.get(&kept).await.expect(200);
+        let shown = app.sms.get(&queued_path).await.expect(200);
         assert_eq!(shown["status"], "queued");
     }
     notify(&app, &echo(&app, 1, "second", begun)).await;
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert_eq!(sent["sequence"], 1);
     assert_eq!(texts(&app), ["first", "second"]);
 }
 
 async fn a_late_echo_still_settles_a_message(engine: Engine) {
     let app = opened(engine).await;
-    lost(&app);
+    lose_next_answer(&app);
     let begun = now(&app);
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
     let conversation = app.cloud.only_conversation().id;
     // The missing echo leads to a second attempt, which certainly fails.
-    away(&app, 1);
+    make_cloud_unavailable(&app, 1);
     app.cloud.clock.advance(TimeDelta::seconds(2));
     notify(&app, &agent_text(&conversation, 7, "hi")).await;
-    eventually("the second try", async || {
-        let shown = app.sms.get(&kept).await.expect(200);
+    eventually("the second attempt", async || {
+        let shown = app.sms.get(&queued_path).await.expect(200);
         let steps = shown["timeline"].as_array().unwrap().iter();
         let mut reasons = steps.map(|step| &step["why"]);
         if reasons.any(|why| why == "cloud-unavailable") {
@@ -465,7 +465,7 @@ async fn a_late_echo_still_settles_a_message(engine: Engine) {
 
     notify(&app, &echo(&app, 1, "second", begun)).await;
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert_eq!(sent["sequence"], 1);
     assert_eq!(texts(&app), ["first", "second"]);
 }
@@ -476,9 +476,9 @@ async fn a_message_without_an_echo_is_resent_later_if_the_cloud_is_silent(engine
     app.cloud.sandbox.inject(fault);
     let begun = now(&app);
 
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     let passed = now(&app) - begun;
     assert!(passed >= 30_000, "{passed}");
     let whats: Vec<_> = sent["timeline"].as_array().unwrap().iter().collect();
@@ -493,15 +493,15 @@ async fn queued_messages_of_many_users_are_sent_after_an_outage(engine: Engine) 
         app.sms.say(user, "first").await.expect(201);
     }
     // This number of failures in a row opens the circuit breaker.
-    away(&app, 5);
+    make_cloud_unavailable(&app, 5);
 
-    let mut kept = Vec::new();
+    let mut queued_paths = Vec::new();
     for user in &USERS[..5] {
-        kept.push(location(app.sms.say(user, "second").await));
+        queued_paths.push(location(app.sms.say(user, "second").await));
     }
 
-    for kept in &kept {
-        app.until_shown(kept, "sent").await;
+    for queued_path in &queued_paths {
+        app.wait_for_status(queued_path, "sent").await;
     }
     app.sms.say("f", "second").await.expect(201);
     for conversation in app.cloud.sandbox.conversations() {
@@ -516,18 +516,18 @@ async fn the_first_success_after_an_outage_wakes_all_lanes(engine: Engine) {
     for user in USERS {
         app.sms.say(user, "first").await.expect(201);
     }
-    away(&app, u32::MAX);
-    let mut kept = Vec::new();
+    make_cloud_unavailable(&app, u32::MAX);
+    let mut queued_paths = Vec::new();
     for user in &USERS[..5] {
-        kept.push(location(app.sms.say(user, "second").await));
+        queued_paths.push(location(app.sms.say(user, "second").await));
     }
     // Waits until each has had several attempts, and the back-off is a minute or more.
-    for kept in &kept {
-        eventually("it was tried often", async || {
+    for queued_path in &queued_paths {
+        eventually("it was attempted often", async || {
             app.cloud.clock.advance(TimeDelta::seconds(20));
-            let shown = app.sms.get(kept).await.expect(200);
-            let tries = shown["timeline"].as_array().unwrap().len();
-            (tries > 6).then_some(())
+            let shown = app.sms.get(queued_path).await.expect(200);
+            let steps = shown["timeline"].as_array().unwrap().len();
+            (steps > 6).then_some(())
         })
         .await;
     }
@@ -541,9 +541,9 @@ async fn the_first_success_after_an_outage_wakes_all_lanes(engine: Engine) {
     .await;
 
     // The clock does not advance, so no back-off ends.
-    for kept in &kept {
+    for queued_path in &queued_paths {
         eventually("it is sent", async || {
-            let shown = app.sms.get(kept).await.expect(200);
+            let shown = app.sms.get(queued_path).await.expect(200);
             (shown["status"] == "sent").then_some(())
         })
         .await;
@@ -559,8 +559,8 @@ async fn a_channel_can_ask_not_to_wait(engine: Engine) {
         .await;
 
     assert_eq!(reply.headers["preference-applied"], "respond-async");
-    let kept = location(reply);
-    let sent = app.until_shown(&kept, "sent").await;
+    let queued_path = location(reply);
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert_eq!(sent["conversation_id"], *app.cloud.only_conversation().id);
     assert_eq!(texts(&app), ["first"]);
 }
@@ -586,9 +586,9 @@ async fn a_channel_can_ask_for_a_shorter_wait(engine: Engine) {
         ("wait=soon, handling=strict", None),
     ] {
         let reply = app.sms.say_preferring("ada", "third", preference).await;
-        let told = reply.headers.get("preference-applied");
+        let header = reply.headers.get("preference-applied");
         assert_eq!(
-            told.map(|told| told.to_str().unwrap()),
+            header.map(|header| header.to_str().unwrap()),
             applied,
             "{preference}"
         );
@@ -597,11 +597,11 @@ async fn a_channel_can_ask_for_a_shorter_wait(engine: Engine) {
 
 async fn receipts_closes_and_ratings_are_queued(engine: Engine) {
     let app = opened(engine).await;
-    away(&app, 1);
+    make_cloud_unavailable(&app, 1);
     let receipts = json!({"status": "read", "sequences": [1]});
 
-    let told = app.sms.post("/v1/users/ada/receipts", receipts).await;
-    let told = location(told);
+    let receipt = app.sms.post("/v1/users/ada/receipts", receipts).await;
+    let receipt = location(receipt);
     let closed = app.sms.post("/v1/users/ada/conversation/close", json!({}));
     let closed = location(closed.await);
     let rating = json!({"csat": 5, "fcr": "yes"});
@@ -609,8 +609,8 @@ async fn receipts_closes_and_ratings_are_queued(engine: Engine) {
     let rated = location(rated.await);
     assert!(app.cloud.only_conversation().close_reason.is_none());
 
-    for kept in [&told, &closed, &rated] {
-        app.until_shown(kept, "sent").await;
+    for queued_path in [&receipt, &closed, &rated] {
+        app.wait_for_status(queued_path, "sent").await;
     }
     let kinds: Vec<_> = app
         .cloud
@@ -622,22 +622,24 @@ async fn receipts_closes_and_ratings_are_queued(engine: Engine) {
     assert_eq!(kinds[0]["event"]["type"], "AcceptStatusEvent");
     assert_eq!(kinds[1]["conversationField"]["conversationState"], "CLOSE");
     assert_eq!(kinds[2]["conversationField"]["csatRate"], 5);
-    let nobody = app.sms.post("/v1/users/bob/conversation/close", json!({}));
-    nobody.await.expect_problem(404, "conversation-not-found");
+    let unknown_user = app.sms.post("/v1/users/bob/conversation/close", json!({}));
+    unknown_user
+        .await
+        .expect_problem(404, "conversation-not-found");
 }
 
 async fn the_bytes_of_a_queued_file_are_deleted_once_it_is_sent(engine: Engine) {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\nmarker-of-the-bytes";
     let app = opened(engine).await;
     // One send makes three attempts to obtain an upload URL.
-    away(&app, 4);
+    make_cloud_unavailable(&app, 4);
 
-    let kept = location(app.sms.send_file("ada", PNG).await);
+    let queued_path = location(app.sms.send_file("ada", PNG).await);
     assert!(
         app.database.dump().await.contains("marker-of-the-bytes") || engine == Engine::Postgres
     );
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert!(sent["file"]["id"].as_str().unwrap().starts_with("file_"));
     assert_eq!(sent["file"]["file_type"], "PNG");
     let path = format!(
@@ -651,12 +653,12 @@ async fn the_bytes_of_a_queued_file_are_deleted_once_it_is_sent(engine: Engine) 
 async fn a_queued_message_opens_a_new_conversation_if_its_own_was_closed(engine: Engine) {
     let app = opened(engine).await;
     let first = app.cloud.only_conversation().id;
-    away(&app, 1);
-    let kept = location(app.sms.say("ada", "second").await);
+    make_cloud_unavailable(&app, 1);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
     assert!(app.cloud.sandbox.close_conversation(&first, "AGENT"));
 
-    let sent = app.until_shown(&kept, "sent").await;
+    let sent = app.wait_for_status(&queued_path, "sent").await;
     assert_ne!(sent["conversation_id"], *first);
     let second = sent["conversation_id"].as_str().unwrap();
     assert_eq!(app.cloud.texts(second), ["second"]);
@@ -678,12 +680,12 @@ async fn a_message_that_is_sent_at_once_is_not_stored(engine: Engine) {
 async fn another_channels_messages_are_not_shown(engine: Engine) {
     use crate::support::configuration::WHATSAPP_KEY;
     let app = opened(engine).await;
-    away(&app, 1);
+    make_cloud_unavailable(&app, 1);
 
-    let kept = location(app.sms.say("ada", "second").await);
+    let queued_path = location(app.sms.say("ada", "second").await);
 
     // They are not even shown to a channel that shares the user.
-    let other = app.sms.with_key(WHATSAPP_KEY).get(&kept).await;
+    let other = app.sms.with_key(WHATSAPP_KEY).get(&queued_path).await;
     other.expect_problem(404, "message-not-found");
 }
 
@@ -692,7 +694,7 @@ async fn an_erasure_removes_the_users_queued_requests(engine: Engine) {
     app.cloud
         .sandbox
         .inject(Fault::status(Operation::Send, StatusCode::BAD_GATEWAY));
-    let kept = location(app.sms.say("ada", "marker-1").await);
+    let queued_path = location(app.sms.say("ada", "marker-1").await);
     location(app.sms.say("ada", "marker-2").await);
     notify(&app, &echo(&app, 9, "marker-3", now(&app))).await;
 
@@ -700,7 +702,7 @@ async fn an_erasure_removes_the_users_queued_requests(engine: Engine) {
     send(erased).await.expect(204);
 
     app.sms
-        .get(&kept)
+        .get(&queued_path)
         .await
         .expect_problem(404, "message-not-found");
     let dump = app.database.dump().await;
@@ -717,9 +719,9 @@ async fn a_queued_message_in_flight_survives_a_kill(engine: Engine) {
         after_applying: true,
         ..Fault::stall(Operation::Send)
     });
-    let kept = location(sms.say_preferring("ada", "second", "respond-async").await);
+    let queued_path = location(sms.say_preferring("ada", "second", "respond-async").await);
     let conversation = cloud.only_conversation();
-    eventually("the Cloud has it", async || {
+    eventually("the Cloud has the message", async || {
         (cloud.texts(&conversation.id) == ["first", "second"]).then_some(())
     })
     .await;
@@ -732,11 +734,11 @@ async fn a_queued_message_in_flight_survives_a_kill(engine: Engine) {
     change["serverTimestamp"] = json!(chrono::DateTime::timestamp_millis(
         &liveperson_bridge::clock::Clock::now(&liveperson_bridge::clock::SystemClock)
     ));
-    tell(&sms, &echo).await.expect(200);
+    send_notification(&sms, &echo).await.expect(200);
 
     // The lease of the dead process expires first.
     let sent = eventually("it is sent", async || {
-        let shown = sms.get(&kept).await.expect(200);
+        let shown = sms.get(&queued_path).await.expect(200);
         (shown["status"] == "sent").then_some(shown)
     })
     .await;

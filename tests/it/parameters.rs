@@ -44,17 +44,17 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
     let operations = operations();
     assert!(operations.len() >= 20, "{operations:?}");
 
-    for (method, path, known) in operations {
+    for (method, path, supported) in operations {
         let mut methods = vec![method.clone()];
         if method == Method::GET {
             methods.push(Method::HEAD);
         }
-        let known = known.iter().map(|name| format!("{name}=&"));
-        let known: String = known.collect();
+        let supported = supported.iter().map(|name| format!("{name}=&"));
+        let supported: String = supported.collect();
         for method in methods {
             for (query, pointer) in [
                 ("foo=1".to_owned(), "/foo"),
-                (format!("{known}user+id=ada"), "/user id"),
+                (format!("{supported}user+id=ada"), "/user id"),
                 ("%66oo".to_owned(), "/foo"),
                 // Names are case-sensitive, like those of members.
                 ("AFTER=c0".to_owned(), "/AFTER"),
@@ -77,8 +77,8 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
             }
         }
         // A caller without a valid key gets no other answer.
-        let stranger = app.sms.with_key("no key");
-        let refused = send(stranger.request(method, &format!("{path}?foo=1"))).await;
+        let unauthorized = app.sms.with_key("no key");
+        let refused = send(unauthorized.request(method, &format!("{path}?foo=1"))).await;
         refused.expect_problem(401, "unauthorized");
     }
     assert!(app.cloud.sandbox.requests().is_empty());
@@ -86,7 +86,7 @@ async fn every_operation_of_channels_refuses_unknown_parameters(engine: Engine) 
 
 async fn an_unknown_parameter_does_not_use_up_the_key(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let say = async |path: &str| {
+    let send_keyed = async |path: &str| {
         let request = app.sms.request(Method::POST, path);
         let request = request
             .header("content-type", "application/json")
@@ -94,10 +94,10 @@ async fn an_unknown_parameter_does_not_use_up_the_key(engine: Engine) {
         send(request.body(json!({"text": "Hello"}).to_string())).await
     };
 
-    let refused = say("/v1/users/ada/messages?dry_run=true").await;
+    let refused = send_keyed("/v1/users/ada/messages?dry_run=true").await;
     refused.expect_problem(422, "invalid-request");
 
-    say("/v1/users/ada/messages").await.expect(201);
+    send_keyed("/v1/users/ada/messages").await.expect(201);
     assert_eq!(
         app.cloud.texts(&app.cloud.only_conversation().id),
         ["Hello"]

@@ -34,13 +34,13 @@ fn without_ids(mut body: Value) -> Value {
         Value::Array(items) => items.iter_mut().collect(),
         item => vec![item],
     };
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
     for item in items {
         let id = item.as_object_mut().unwrap().remove("id").unwrap();
         let length = id.as_str().unwrap().len();
         assert!((1..=64).contains(&length), "{id}");
-        assert!(!seen.contains(&id), "{id} twice");
-        seen.push(id);
+        assert!(!ids.contains(&id), "{id} twice");
+        ids.push(id);
     }
     body
 }

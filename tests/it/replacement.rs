@@ -143,7 +143,7 @@ async fn a_conversation_is_found_after_the_openings_answer_was_lost(engine: Engi
     });
 
     let queued = app.sms.say("ada", "one").await;
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
 
     assert_eq!(sent["timeline"][1]["why"], "conversation-pending");
     let conversation = app.cloud.only_conversation();
@@ -177,13 +177,13 @@ async fn a_conversation_that_is_not_found_is_a_temporary_problem(engine: Engine)
 
 async fn a_first_message_that_is_refused_is_sent_once_more(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let mut early = Reply::new(StatusCode::BAD_REQUEST);
-    early.body = json!({"code": "BAD_REQUEST", "body": {"msg": "not yet"}}).to_string();
-    let early = Fault::new(Operation::Send, Answer::Reply(early));
+    let mut refusal = Reply::new(StatusCode::BAD_REQUEST);
+    refusal.body = json!({"code": "BAD_REQUEST", "body": {"msg": "not yet"}}).to_string();
+    let refusal = Fault::new(Operation::Send, Answer::Reply(refusal));
 
-    app.cloud.sandbox.inject(early.clone());
+    app.cloud.sandbox.inject(refusal.clone());
     app.sms.say("ada", "one").await.expect(201);
-    app.cloud.sandbox.inject(early);
+    app.cloud.sandbox.inject(refusal);
     let refused = app.sms.say("ada", "two").await;
 
     // Only the first message after an opening is sent again.

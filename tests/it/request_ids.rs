@@ -41,7 +41,7 @@ async fn a_request_id_of_the_caller_is_sent_on_to_the_cloud(engine: Engine) {
 
 async fn a_missing_or_malformed_request_id_is_replaced_by_a_generated_one(engine: Engine) {
     let app = TestApp::start(engine).await;
-    let mut seen = Vec::new();
+    let mut ids = Vec::new();
 
     for header in [
         "X-Nothing: 1",
@@ -59,8 +59,8 @@ async fn a_missing_or_malformed_request_id_is_replaced_by_a_generated_one(engine
         let id = reply.headers["x-request-id"].to_str().unwrap().to_owned();
         assert!(id.starts_with("req_") && id.len() == 36, "{id}");
         reply.expect_problem(404, "user-not-found");
-        assert!(!seen.contains(&id));
-        seen.push(id);
+        assert!(!ids.contains(&id));
+        ids.push(id);
     }
 }
 

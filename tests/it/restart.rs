@@ -59,7 +59,7 @@ async fn a_kill_during_an_opening_does_not_lose_the_conversation(engine: Engine)
             .body(r#"{"text": "lost with the process"}"#);
         try_send(request).await
     });
-    eventually("the Cloud has opened", async || {
+    eventually("the Cloud has opened the conversation", async || {
         (!cloud.sandbox.conversations().is_empty()).then_some(())
     })
     .await;

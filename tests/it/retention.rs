@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::support::app::TestApp;
 use crate::support::changes::append;
 use crate::support::database::Engine;
-use crate::support::events::{message, tell, texts, user};
+use crate::support::events::{append_texts, message, texts, user};
 use crate::support::patience::eventually;
 
 on_both_engines!(
@@ -20,7 +20,7 @@ on_both_engines!(
 /// The beginning of the texts that grow old.
 const OLD: &str = "a text that grows old";
 
-async fn wait_until_kept(app: &TestApp, expected: &[&str]) {
+async fn wait_for_events(app: &TestApp, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || {
         let page = app.sms.get("/v1/events").await.expect(200);
         (texts(&page["events"]) == expected).then_some(())
@@ -32,22 +32,22 @@ async fn events_are_removed_after_a_week(engine: Engine) {
     let app = TestApp::start(engine).await;
     let old: Vec<_> = (0..1100).map(|number| number.to_string()).collect();
     let old: Vec<_> = old.iter().map(String::as_str).collect();
-    tell(&app, "sms", &old).await;
+    append_texts(&app, "sms", &old).await;
     let first = app.sms.get("/v1/events?limit=1").await.expect(200);
 
     app.cloud.clock.advance(TimeDelta::days(6));
-    tell(&app, "sms", &["young"]).await;
+    append_texts(&app, "sms", &["young"]).await;
     app.cloud.clock.advance(TimeDelta::hours(25));
 
-    wait_until_kept(&app, &["young"]).await;
+    wait_for_events(&app, &["young"]).await;
     let next = first["next"].as_str().unwrap();
     let page = app.sms.get(&format!("/v1/events?after={next}")).await;
     assert_eq!(page.expect(200)["gap"], true);
     app.cloud.clock.advance(TimeDelta::days(7));
-    wait_until_kept(&app, &[]).await;
+    wait_for_events(&app, &[]).await;
     // Positions in the log are not reused, so a reader's cursor stays valid.
     let end = app.sms.get("/v1/events").await.expect(200);
-    tell(&app, "sms", &["new"]).await;
+    append_texts(&app, "sms", &["new"]).await;
     let path = format!("/v1/events?after={}", end["next"].as_str().unwrap());
     let page = app.sms.get(&path).await.expect(200);
     assert_eq!(texts(&page["events"]), ["new"]);
@@ -62,7 +62,7 @@ async fn removed_events_disappear_from_the_files_of_the_embedded_database() {
     };
     let old: Vec<_> = (0..700).map(|number| format!("{OLD} {number}")).collect();
     let old: Vec<_> = old.iter().map(String::as_str).collect();
-    tell(&app, "sms", &old).await;
+    append_texts(&app, "sms", &old).await;
     let is_there = || {
         let files = std::fs::read_dir(data_dir).unwrap();
         let mut files = files.map(|file| std::fs::read(file.unwrap().path()).unwrap());
@@ -72,7 +72,7 @@ async fn removed_events_disappear_from_the_files_of_the_embedded_database() {
 
     app.cloud.clock.advance(TimeDelta::days(8));
 
-    eventually("nothing of it is left", async || {
+    eventually("no trace of it remains", async || {
         (!is_there()).then_some(())
     })
     .await;
@@ -81,22 +81,22 @@ async fn removed_events_disappear_from_the_files_of_the_embedded_database() {
 async fn an_event_with_a_pending_delivery_is_not_removed(engine: Engine) {
     let app = TestApp::start(engine).await;
     let now = app.cloud.clock.now();
-    tell(&app, "sms", &["before"]).await;
+    append_texts(&app, "sms", &["before"]).await;
     let ada = user(app.store(), "sms", "ada").await;
     let mut pending = message("sms", ada, "ada", "pending");
     let until: DateTime<Utc> = now + TimeDelta::days(10);
     pending.deliver_until = Some(until);
     append(app.store(), &[pending], now).await;
-    tell(&app, "sms", &["behind"]).await;
+    append_texts(&app, "sms", &["behind"]).await;
 
     app.cloud.clock.advance(TimeDelta::days(8));
 
-    wait_until_kept(&app, &["pending", "behind"]).await;
+    wait_for_events(&app, &["pending", "behind"]).await;
     // The delivery never counts as failed, since the channel has no callback URL.
     app.cloud
         .clock
         .advance(TimeDelta::days(3) + TimeDelta::minutes(1));
-    wait_until_kept(&app, &[]).await;
+    wait_for_events(&app, &[]).await;
 }
 
 async fn two_replicas_remove_old_events_once(engine: Engine) {
@@ -109,12 +109,12 @@ async fn two_replicas_remove_old_events_once(engine: Engine) {
     };
     let old: Vec<_> = (0..600).map(|number| number.to_string()).collect();
     let old: Vec<_> = old.iter().map(String::as_str).collect();
-    tell(&app, "sms", &old).await;
+    append_texts(&app, "sms", &old).await;
 
     app.cloud.clock.advance(TimeDelta::days(8));
-    tell(&app, "sms", &["young"]).await;
+    append_texts(&app, "sms", &["young"]).await;
 
-    wait_until_kept(&app, &["young"]).await;
+    wait_for_events(&app, &["young"]).await;
     if let Some(other) = &other {
         let page = other.sms.get("/v1/events").await.expect(200);
         assert_eq!(texts(&page["events"]), ["young"]);

@@ -53,11 +53,11 @@ impl Replica {
     }
 
     async fn stop(&mut self) {
-        let asked = Instant::now();
+        let started = Instant::now();
         self.process.signal("TERM").await;
         let status = self.process.wait().await;
         assert_eq!(status.code(), Some(0), "{}", self.process.log());
-        assert!(asked.elapsed() < STOP);
+        assert!(started.elapsed() < STOP);
     }
 
     async fn restart(&mut self) {
@@ -69,7 +69,7 @@ impl Replica {
 /// The users who write one message after the other until the test is over.
 struct Load {
     sms: Channel,
-    taken: AtomicUsize,
+    accepted: AtomicUsize,
     is_over: AtomicBool,
     failures: Mutex<Vec<String>>,
 }
@@ -89,7 +89,7 @@ impl Load {
                 Ok(reply) => self.fail(format!("{user} {count}: {reply:?}")),
                 Err(error) => self.fail(format!("{user} {count}: {error:?}")),
             }
-            self.taken.fetch_add(1, Ordering::Relaxed);
+            self.accepted.fetch_add(1, Ordering::Relaxed);
             count += 1;
         }
         count
@@ -99,17 +99,17 @@ impl Load {
         self.failures.lock().unwrap().push(failure);
     }
 
-    async fn until_more(&self) {
-        let enough = self.taken.load(Ordering::Relaxed) + SOME;
+    async fn wait_for_more(&self) {
+        let enough = self.accepted.load(Ordering::Relaxed) + SOME;
         eventually("more messages are sent", async || {
-            (self.taken.load(Ordering::Relaxed) >= enough).then_some(())
+            (self.accepted.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     }
 }
 
 /// Waits until nginx uses a replica again.
-async fn until_used(nginx: &Nginx, replica: &Replica) {
+async fn wait_until_used(nginx: &Nginx, replica: &Replica) {
     let before = nginx.answered_by(&replica.address);
     eventually("nginx uses it again", async || {
         (nginx.answered_by(&replica.address) > before + USERS).then_some(())
@@ -118,15 +118,15 @@ async fn until_used(nginx: &Nginx, replica: &Replica) {
 }
 
 /// Returns the texts at the Cloud by user. Asserts that no user has two conversations.
-fn said(cloud: &Cloud) -> BTreeMap<String, Vec<String>> {
+fn texts_by_user(cloud: &Cloud) -> BTreeMap<String, Vec<String>> {
     let conversations = cloud.sandbox.conversations();
     let of_user = conversations.iter().map(|conversation| {
         let user = conversation.consumer.ext_consumer_id.clone();
         (user, texts(conversation))
     });
-    let said: BTreeMap<_, _> = of_user.collect();
-    assert_eq!(said.len(), conversations.len(), "a user has two");
-    said
+    let texts_by_user: BTreeMap<_, _> = of_user.collect();
+    assert_eq!(texts_by_user.len(), conversations.len(), "a user has two");
+    texts_by_user
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -137,11 +137,11 @@ async fn a_rolling_restart_fails_no_request() {
     let mut first = Replica::start(&toml).await;
     let mut second = Replica::start(&toml).await;
     let nginx = Nginx::start(&[&first.address, &second.address]).await;
-    // The Cloud's notifications take the same way through nginx.
-    cloud.hear(&nginx.sms);
+    // The Cloud's notifications go through nginx too.
+    cloud.subscribe(&nginx.sms);
     let load = Arc::new(Load {
         sms: nginx.sms.clone(),
-        taken: AtomicUsize::new(0),
+        accepted: AtomicUsize::new(0),
         is_over: AtomicBool::new(false),
         failures: Mutex::default(),
     });
@@ -152,13 +152,13 @@ async fn a_rolling_restart_fails_no_request() {
         })
         .collect();
 
-    load.until_more().await;
+    load.wait_for_more().await;
     first.restart().await;
-    until_used(&nginx, &first).await;
-    load.until_more().await;
+    wait_until_used(&nginx, &first).await;
+    load.wait_for_more().await;
     second.restart().await;
-    until_used(&nginx, &second).await;
-    load.until_more().await;
+    wait_until_used(&nginx, &second).await;
+    load.wait_for_more().await;
     load.is_over.store(true, Ordering::Relaxed);
 
     let mut expected = BTreeMap::new();
@@ -168,12 +168,12 @@ async fn a_rolling_restart_fails_no_request() {
     }
     let failures = load.failures.lock().unwrap().join("\n");
     assert_eq!(failures, "");
-    eventually("all is at the Cloud", async || {
-        (said(&cloud) == expected).then_some(())
+    eventually("all messages are at the Cloud", async || {
+        (texts_by_user(&cloud) == expected).then_some(())
     })
     .await;
     // Nothing more has arrived after both replicas have finished their work.
     first.stop().await;
     second.stop().await;
-    assert_eq!(said(&cloud), expected);
+    assert_eq!(texts_by_user(&cloud), expected);
 }

@@ -67,7 +67,7 @@ impl Update {
     }
 
     /// Makes the Cloud send its notifications to this replica only.
-    fn tell(&self, replica: &Replica) {
+    fn subscribe(&self, replica: &Replica) {
         let url = format!("http://{}/webhooks/{ACCOUNT}", replica.sms.address());
         self.cloud.sandbox.subscribe(Webhook {
             account_id: ACCOUNT.to_owned(),
@@ -80,18 +80,18 @@ impl Update {
     }
 
     /// Sends an agent's message, and waits until a replica has accepted its notification.
-    async fn agent_says(&self, conversation: &str, text: &str) {
+    async fn agent_writes(&self, conversation: &str, text: &str) {
         let action = json!({"type": "text", "text": text});
         let action = serde_json::from_value(action).unwrap();
         self.cloud.sandbox.act(conversation, action).unwrap();
-        eventually("the Cloud has told it", async || {
+        eventually("the Cloud has sent all notifications", async || {
             (self.cloud.sandbox.pending_notifications() == 0).then_some(())
         })
         .await;
     }
 
     /// Returns the texts of users at the Cloud, by user.
-    fn said(&self) -> BTreeMap<String, Vec<String>> {
+    fn texts_by_user(&self) -> BTreeMap<String, Vec<String>> {
         let conversations = self.cloud.sandbox.conversations();
         let of_user = conversations.iter().map(|conversation| {
             let user = &conversation.consumer.ext_consumer_id;
@@ -100,39 +100,39 @@ impl Update {
                 texts(conversation),
             )
         });
-        let said: BTreeMap<_, _> = of_user.collect();
-        assert_eq!(said.len(), conversations.len(), "a user has two");
-        said
+        let texts: BTreeMap<_, _> = of_user.collect();
+        assert_eq!(texts.len(), conversations.len(), "a user has two");
+        texts
     }
 
-    async fn until_said(&self, user: &str, expected: &[&str]) {
-        eventually("all is at the Cloud", async || {
-            let said = self.said();
-            (said.get(user)? == expected).then_some(())
+    async fn wait_until_sent(&self, user: &str, expected: &[&str]) {
+        eventually("all messages are at the Cloud", async || {
+            let texts = self.texts_by_user();
+            (texts.get(user)? == expected).then_some(())
         })
         .await;
     }
 
     /// Waits until the channel has received exactly these texts, in this order.
     async fn wait_until_received(&self, expected: &[&str]) {
-        eventually("the channel is told", async || {
-            (self.told() == expected).then_some(())
+        eventually("the channel has received the texts", async || {
+            (self.received_texts() == expected).then_some(())
         })
         .await;
     }
 
     /// Returns the texts of agents that the channel has received, without repetitions.
-    fn told(&self) -> Vec<String> {
-        let mut seen = Vec::new();
-        let mut told = Vec::new();
+    fn received_texts(&self) -> Vec<String> {
+        let mut ids = Vec::new();
+        let mut texts = Vec::new();
         for received in self.callback.received() {
             let (id, event) = (received.header("webhook-id").to_owned(), received.json());
-            if event["type"] == "message.created" && !seen.contains(&id) {
-                seen.push(id);
-                told.push(received.text());
+            if event["type"] == "message.created" && !ids.contains(&id) {
+                ids.push(id);
+                texts.push(received.text());
             }
         }
-        told
+        texts
     }
 }
 
@@ -202,8 +202,8 @@ async fn both_versions_send_to_the_same_conversation() {
         .filter(|state| *state == "closed")
         .expect("the former version does not see the close");
     let conversations = update.cloud.sandbox.conversations();
-    let said: Vec<_> = conversations.iter().map(texts).collect();
-    assert_eq!(said, [vec!["1", "2", "3"], vec!["1", "2"]]);
+    let texts_at_cloud: Vec<_> = conversations.iter().map(texts).collect();
+    assert_eq!(texts_at_cloud, [vec!["1", "2", "3"], vec!["1", "2"]]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -215,8 +215,8 @@ async fn each_version_sends_requests_that_the_other_has_queued() {
     let users = ["a", "b", "c", "d"];
 
     for text in 0..6 {
-        for (place, user) in users.iter().enumerate() {
-            let replica = if (text + place) % 2 == 0 {
+        for (index, user) in users.iter().enumerate() {
+            let replica = if (text + index) % 2 == 0 {
                 &former
             } else {
                 &this
@@ -227,21 +227,21 @@ async fn each_version_sends_requests_that_the_other_has_queued() {
 
     for user in users {
         update
-            .until_said(user, &["0", "1", "2", "3", "4", "5"])
+            .wait_until_sent(user, &["0", "1", "2", "3", "4", "5"])
             .await;
     }
-    // If a replica dies, the other version sends the requests that it has left. First the previous
-    // version dies, then this one.
+    // If a replica dies, the other version sends its queued requests. First the previous version
+    // dies, then this one.
     former.queue("a", "6").await;
     former.crash().await;
     update
-        .until_said("a", &["0", "1", "2", "3", "4", "5", "6"])
+        .wait_until_sent("a", &["0", "1", "2", "3", "4", "5", "6"])
         .await;
     let former = update.former().await;
     this.queue("b", "6").await;
     this.crash().await;
     update
-        .until_said("b", &["0", "1", "2", "3", "4", "5", "6"])
+        .wait_until_sent("b", &["0", "1", "2", "3", "4", "5", "6"])
         .await;
     former.stop().await;
 }
@@ -269,7 +269,7 @@ async fn each_version_knows_the_idempotency_keys_of_the_other() {
             reused.expect_problem(422, "idempotency-key-reused");
         }
     }
-    update.until_said("ada", &["1", "2", "3"]).await;
+    update.wait_until_sent("ada", &["1", "2", "3"]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,21 +277,21 @@ async fn each_version_knows_the_idempotency_keys_of_the_other() {
 async fn each_version_delivers_events_that_the_other_has_stored() {
     let update = Update::begin().await;
     let former = update.former().await;
-    update.tell(&former);
+    update.subscribe(&former);
     let opened = former.sms.say("ada", "hello").await.expect(201);
     let conversation = opened["conversation_id"].as_str().unwrap();
     update.callback.answer_status(503);
-    update.agent_says(conversation, "1").await;
+    update.agent_writes(conversation, "1").await;
 
     // The previous version has stored the message but could not deliver it. Then it dies.
     former.crash().await;
     let this = update.this().await;
     update.callback.answer_status(200);
     update.wait_until_received(&["1"]).await;
-    // The same with the versions exchanged.
+    // The same with the versions swapped.
     update.callback.answer_status(503);
-    update.tell(&this);
-    update.agent_says(conversation, "2").await;
+    update.subscribe(&this);
+    update.agent_writes(conversation, "2").await;
     this.crash().await;
     let former = update.former().await;
     update.callback.answer_status(200);
@@ -299,9 +299,9 @@ async fn each_version_delivers_events_that_the_other_has_stored() {
     // With both versions running, any replica may get the notification and any may deliver.
     let this = update.this().await;
     for (number, replica) in [&former, &this, &former, &this].into_iter().enumerate() {
-        update.tell(replica);
+        update.subscribe(replica);
         update
-            .agent_says(conversation, &(number + 3).to_string())
+            .agent_writes(conversation, &(number + 3).to_string())
             .await;
     }
     update
@@ -340,7 +340,7 @@ async fn the_previous_version_starts_on_the_new_schema() {
     this.sms.say("ada", "6").await.expect(201);
 
     update
-        .until_said("ada", &["1", "2", "3", "4", "5", "6"])
+        .wait_until_sent("ada", &["1", "2", "3", "4", "5", "6"])
         .await;
 }
 
@@ -362,35 +362,35 @@ async fn an_update_under_load_loses_and_duplicates_nothing() {
     let users: Vec<_> = (0..USERS)
         .map(|user| {
             let load = Arc::clone(&load);
-            tokio::task::spawn(async move { load.speak(&format!("user-{user}")).await })
+            tokio::task::spawn(async move { load.write(&format!("user-{user}")).await })
         })
         .collect();
 
-    load.until_more().await;
+    load.wait_for_more().await;
     let third = update.this().await;
     load.replace(&first, &third);
     first.stop().await;
-    load.until_more().await;
+    load.wait_for_more().await;
     let fourth = update.this().await;
     load.replace(&second, &fourth);
-    load.until_more().await;
+    load.wait_for_more().await;
     second.stop().await;
-    load.until_more().await;
+    load.wait_for_more().await;
     load.is_over.store(true, Ordering::Relaxed);
 
     let mut expected = BTreeMap::new();
     for (user, speaking) in users.into_iter().enumerate() {
-        let said = (0..speaking.await.unwrap()).map(|text| text.to_string());
-        expected.insert(format!("user-{user}"), said.collect::<Vec<_>>());
+        let texts = (0..speaking.await.unwrap()).map(|text| text.to_string());
+        expected.insert(format!("user-{user}"), texts.collect::<Vec<_>>());
     }
-    eventually("all is at the Cloud", async || {
-        (update.said() == expected).then_some(())
+    eventually("all messages are at the Cloud", async || {
+        (update.texts_by_user() == expected).then_some(())
     })
     .await;
     // Nothing more has arrived after the replicas have finished their work.
     third.stop().await;
     fourth.stop().await;
-    assert_eq!(update.said(), expected);
+    assert_eq!(update.texts_by_user(), expected);
 }
 
 /// The messages that users send, and the replicas that they go through.
@@ -402,27 +402,27 @@ struct Load {
 
 impl Load {
     /// Waits until 50 more messages have been accepted.
-    async fn until_more(&self) {
+    async fn wait_for_more(&self) {
         let enough = self.taken.load(Ordering::Relaxed) + 50;
-        eventually("more messages are taken", async || {
+        eventually("more messages are accepted", async || {
             (self.taken.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     }
 
     /// Tells the load balancer to use another replica instead of one that is about to stop.
-    fn replace(&self, leaves: &Replica, comes: &Replica) {
+    fn replace(&self, old: &Replica, new: &Replica) {
         let mut replicas = self.replicas.lock().unwrap();
-        replicas.retain(|sms| sms.address() != leaves.sms.address());
-        replicas.push(comes.sms.clone());
+        replicas.retain(|sms| sms.address() != old.sms.address());
+        replicas.push(new.sms.clone());
     }
 
     /// Writes as one user until the test is over, and returns the number of messages.
-    async fn speak(&self, user: &str) -> usize {
+    async fn write(&self, user: &str) -> usize {
         let mut count = 0;
         while !self.is_over.load(Ordering::Relaxed) {
             let taken = tokio::time::timeout(PATIENCE, self.persist(user, count)).await;
-            taken.expect("no replica takes the message");
+            taken.expect("no replica accepts the message");
             self.taken.fetch_add(1, Ordering::Relaxed);
             count += 1;
         }
@@ -432,17 +432,17 @@ impl Load {
     /// Sends a message until it is accepted, each time to another replica.
     async fn persist(&self, user: &str, text: usize) {
         let mut pauses = tokio::time::interval(Duration::from_millis(10));
-        for place in text.. {
+        for index in text.. {
             pauses.tick().await;
             let sms = {
                 let replicas = self.replicas.lock().unwrap();
-                replicas[place % replicas.len()].clone()
+                replicas[index % replicas.len()].clone()
             };
             let request = message(&sms, user, &text.to_string());
             let request = request.header("idempotency-key", format!("{user}-{text}"));
             match try_send(request).await.map(|reply| reply.status) {
                 Ok(201 | 202) => return,
-                // It is in progress, was not accepted, or the replica is gone.
+                // It is in progress, it was not accepted, or the replica has stopped.
                 Ok(409 | 503) | Err(_) => {}
                 Ok(status) => panic!("{status}"),
             }

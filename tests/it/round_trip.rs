@@ -1,4 +1,4 @@
-//! The complete way from the Cloud to a channel: agents act at the Cloud, it calls the bridge's
+//! The complete path from the Cloud to a channel: agents act at the Cloud, it calls the bridge's
 //! webhook, and the channel's event log shows the result.
 
 use base64::Engine as _;
@@ -47,18 +47,18 @@ fn text(text: &str) -> Value {
 
 /// Returns the channel's events, once the Cloud has sent all its notifications.
 async fn events(app: &TestApp) -> Vec<Value> {
-    eventually("the Cloud has told everything", async || {
+    eventually("the Cloud has sent all notifications", async || {
         (app.cloud.sandbox.pending_notifications() == 0).then_some(())
     })
     .await;
-    app.logged("sms").await
+    app.event_log("sms").await
 }
 
 fn kinds(events: &[Value]) -> Vec<&str> {
     events.iter().map(|e| e["type"].as_str().unwrap()).collect()
 }
 
-fn said(events: &[Value]) -> Vec<&str> {
+fn texts(events: &[Value]) -> Vec<&str> {
     let texts = events.iter().map(|event| event["data"]["text"].as_str());
     texts.flatten().collect()
 }
@@ -89,10 +89,11 @@ async fn actions_of_an_agent_become_events_in_order(engine: Engine) {
     assert_eq!(kinds.first(), Some(&"conversation.opened"));
     assert_eq!(kinds.last(), Some(&"conversation.closed"));
     assert!(kinds.contains(&"conversation.updated"));
-    let said = said(&events);
-    assert_eq!(said[0], "Hello");
-    assert_eq!(said[1], "Home?\n1. Yes");
-    assert!(said[2].contains("Your parcel") && said[2].contains("https://example.com/t"));
+    let sent_texts = texts(&events);
+    assert_eq!(sent_texts[0], "Hello");
+    assert_eq!(sent_texts[1], "Home?\n1. Yes");
+    assert!(sent_texts[2].contains("Your parcel"));
+    assert!(sent_texts[2].contains("https://example.com/t"));
     let question = events
         .iter()
         .find(|e| e["data"]["choices"].is_array())
@@ -103,9 +104,9 @@ async fn actions_of_an_agent_become_events_in_order(engine: Engine) {
         .filter_map(|e| e["data"]["sequence"].as_u64())
         .collect();
     assert!(sequences.is_sorted(), "{sequences:?}");
-    let known = app.sms.get("/v1/users/ada/conversation").await.expect(200);
-    assert_eq!(known["state"], "closed");
-    assert_eq!(known["close_reason"], "agent");
+    let conversation = app.sms.get("/v1/users/ada/conversation").await.expect(200);
+    assert_eq!(conversation["state"], "closed");
+    assert_eq!(conversation["close_reason"], "agent");
 }
 
 async fn structured_content_keeps_its_texts_and_choices(engine: Engine) {
@@ -144,7 +145,7 @@ async fn structured_content_keeps_its_texts_and_choices(engine: Engine) {
 
     let events = events(&app).await;
     assert_eq!(
-        said(&events),
+        texts(&events),
         [
             "Which fruit?\n👉 Tick all you like\n1. Apple\n2. Pear\nContinue\n3. Back",
             "Choose a time\nSelect appointment: Your visit\n\
@@ -172,17 +173,17 @@ async fn private_and_foreign_messages_are_not_delivered(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     app.sms.say("ada", "my own words").await.expect(201);
 
-    let note = json!({"type": "text", "text": "a note among agents", "private": true});
-    act(&app, &id, note);
+    let private = json!({"type": "text", "text": "a note among agents", "private": true});
+    act(&app, &id, private);
     assert!(
         app.cloud
             .sandbox
-            .foreign(crate::support::cloud::ACCOUNT)
+            .notify_foreign(crate::support::cloud::ACCOUNT)
             .is_some()
     );
     act(&app, &id, text("for you"));
 
-    assert_eq!(said(&events(&app).await), ["for you"]);
+    assert_eq!(texts(&events(&app).await), ["for you"]);
 }
 
 async fn a_file_of_an_agent_can_be_fetched(engine: Engine) {
@@ -217,26 +218,26 @@ async fn a_file_of_an_agent_can_be_fetched(engine: Engine) {
 
 async fn repeated_late_or_reformatted_notifications_give_one_event(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
-    for trouble in [
+    for disturbance in [
         DisturbanceKind::Duplicate,
         DisturbanceKind::OldForm,
         DisturbanceKind::BadSignature,
     ] {
-        app.cloud.sandbox.disturb(Disturbance::next(trouble));
-        act(&app, &id, text(&format!("{trouble:?}")));
+        app.cloud.sandbox.disturb(Disturbance::next(disturbance));
+        act(&app, &id, text(&format!("{disturbance:?}")));
         app.cloud.sandbox.retry_now();
     }
 
-    let told = eventually("all is told", async || {
+    let logged = eventually("all events are logged", async || {
         app.cloud.sandbox.retry_now();
-        let events = app.logged("sms").await;
-        (said(&events).len() == 3).then_some(events)
+        let events = app.event_log("sms").await;
+        (texts(&events).len() == 3).then_some(events)
     })
     .await;
 
-    assert_eq!(said(&told), ["Duplicate", "OldForm", "BadSignature"]);
+    assert_eq!(texts(&logged), ["Duplicate", "OldForm", "BadSignature"]);
     events(&app).await;
-    assert_eq!(said(&app.logged("sms").await).len(), 3);
+    assert_eq!(texts(&app.event_log("sms").await).len(), 3);
 }
 
 async fn a_survey_runs_from_its_first_question_to_its_end(engine: Engine) {
@@ -251,11 +252,11 @@ async fn a_survey_runs_from_its_first_question_to_its_end(engine: Engine) {
     assert_eq!(closed["state"], "open");
     let question =
         json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Were you happy?"});
-    let sequence = app.cloud.sandbox.ask_survey(&id, question).unwrap();
+    let sequence = app.cloud.sandbox.publish_in_survey(&id, question).unwrap();
 
-    let asked = events(&app).await;
-    assert_eq!(said(&asked), ["Were you happy?"]);
-    let message = asked
+    let logged = events(&app).await;
+    assert_eq!(texts(&logged), ["Were you happy?"]);
+    let message = logged
         .iter()
         .find(|e| e["type"] == "message.created")
         .unwrap();
@@ -268,8 +269,8 @@ async fn a_survey_runs_from_its_first_question_to_its_end(engine: Engine) {
         .expect(201);
     assert!(app.cloud.sandbox.end_survey(&id));
 
-    let told = events(&app).await;
-    assert_eq!(kinds(&told).last(), Some(&"conversation.closed"));
+    let all_events = events(&app).await;
+    assert_eq!(kinds(&all_events).last(), Some(&"conversation.closed"));
     let at_cloud = app.cloud.only_conversation();
     assert_eq!(at_cloud.stage, Stage::Close);
     let survey = &at_cloud.dialogs[1];
@@ -299,8 +300,8 @@ async fn late_notifications_do_not_restore_an_erased_user(engine: Engine) {
     // The Cloud sends a notification of the close that the erasure requested.
     assert!(events(&app).await.is_empty());
     let consumer = app.cloud.only_conversation().consumer.lp_consumer_id;
-    let left = app.database.dump().await;
+    let dump = app.database.dump().await;
     for marker in ["marker", &id, &consumer] {
-        assert!(!left.contains(marker), "{marker} is still there");
+        assert!(!dump.contains(marker), "{marker} is still there");
     }
 }

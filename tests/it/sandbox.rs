@@ -35,7 +35,7 @@ async fn run_example(name: &str, arguments: &[&str], environment: &[(&str, &str)
         .envs(environment.iter().copied())
         .kill_on_drop(true);
     let output = timeout(PATIENCE * 2, command.output()).await;
-    output.expect("the example goes on").unwrap()
+    output.expect("the example does not end").unwrap()
 }
 
 #[track_caller]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::support::channel::{Channel, Part, Reply, send};
-use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, tell};
+use crate::support::cloud::{CLIENT_SECRET, Cloud, agent_text, send_notification};
 use crate::support::configuration::{APP_KEY, SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -56,18 +56,15 @@ async fn log_metrics_and_problems_show_no_secrets_and_no_texts(engine: Engine) {
         let audit = run_configured("audit", &toml).await;
         assert_eq!(audit.output.matches("user.erase").count(), 1, "{audit:?}");
 
-        let mut opening = all_credentials(&cloud);
-        opening.push(token);
-        let rest = at_rest(&database).await;
-        assert!(
-            rest.contains("agent-1"),
-            "nothing of what is kept was found"
-        );
-        for secret in &opening {
+        let mut credentials = all_credentials(&cloud);
+        credentials.push(token);
+        let stored = stored_data(&database).await;
+        assert!(stored.contains("agent-1"), "the stored data was not found");
+        for secret in &credentials {
             let hex = secret.bytes().map(|byte| format!("{byte:02x}"));
             let hex = hex.collect::<Vec<_>>().concat();
-            assert!(!rest.contains(secret), "{secret} is at rest");
-            assert!(!rest.contains(&hex), "{secret} is at rest as bytes");
+            assert!(!stored.contains(secret), "{secret} is at rest");
+            assert!(!stored.contains(&hex), "{secret} is at rest as bytes");
         }
         let target = match format {
             "json" => "\"target\":\"audit\"",
@@ -82,8 +79,8 @@ async fn log_metrics_and_problems_show_no_secrets_and_no_texts(engine: Engine) {
         ] {
             assert!(log.contains(expected), "the log lacks {expected}: {log}");
         }
-        let words = [PHONE, TEXT, NAME, AGENT_TEXT].map(str::to_owned);
-        for secret in opening.into_iter().chain(words) {
+        let personal_data = [PHONE, TEXT, NAME, AGENT_TEXT].map(str::to_owned);
+        for secret in credentials.into_iter().chain(personal_data) {
             for line in log.lines() {
                 assert!(!line.contains(&secret), "{secret} at {level} in: {line}");
             }
@@ -95,9 +92,9 @@ async fn log_metrics_and_problems_show_no_secrets_and_no_texts(engine: Engine) {
     }
 }
 
-/// Leaves the data of one of many users: texts of both sides, a profile, and the answer to a keyed
+/// Creates the data of one of many users: texts of both sides, a profile, and the answer to a keyed
 /// request.
-async fn live(sms: &Channel, number: u32) {
+async fn create_user_data(sms: &Channel, number: u32) {
     let user = format!("/v1/users/%2B{PHONE}{number:04}");
     let messages = format!("{user}/messages");
     let name = format!("{NAME}{number:04}");
@@ -112,8 +109,8 @@ async fn live(sms: &Channel, number: u32) {
     let conversation = opened["conversation_id"].as_str().unwrap().to_owned();
     for sequence in 0..6 {
         let text = format!("{AGENT_TEXT}{number:04}{}", "+".repeat(40 << sequence));
-        let told = tell(sms, &agent_text(&conversation, 10 + sequence, &text)).await;
-        told.expect(200);
+        let reply = send_notification(sms, &agent_text(&conversation, 10 + sequence, &text)).await;
+        reply.expect(200);
         let queued = sms
             .request(Method::POST, &messages)
             .header("content-type", "application/json")
@@ -123,10 +120,10 @@ async fn live(sms: &Channel, number: u32) {
     }
 }
 
-/// Returns the words of a user's data, as left by `live`, that are found in some bytes.
+/// Returns the markers in the data of `create_user_data` that some bytes contain.
 fn traces(bytes: &str, number: u32) -> Vec<String> {
-    let words = [PHONE, TEXT, NAME, AGENT_TEXT].map(|word| format!("{word}{number:04}"));
-    let found = words.into_iter().filter(|word| bytes.contains(word));
+    let markers = [PHONE, TEXT, NAME, AGENT_TEXT].map(|marker| format!("{marker}{number:04}"));
+    let found = markers.into_iter().filter(|marker| bytes.contains(marker));
     found.collect()
 }
 
@@ -137,12 +134,12 @@ async fn an_erasure_removes_all_data_of_the_user(engine: Engine) {
     let toml = planted(&database, &cloud);
     let (process, sms, _) = Process::serve_with(&toml, &[("RUST_LOG", "debug")]).await;
     let sms = &sms;
-    join_all((0..USERS).map(|number| live(sms, number))).await;
-    let at_rest = async || at_rest(&database).await;
-    // The text of a sent request is deleted even without an erasure, so three of the four words are
-    // enough.
-    let kept = |bytes: &str| traces(bytes, 7).len() >= 3;
-    assert!(kept(&at_rest().await));
+    join_all((0..USERS).map(|number| create_user_data(sms, number))).await;
+    let stored_data = async || stored_data(&database).await;
+    // The text of a sent request is deleted even without an erasure, so three of the four markers
+    // are enough.
+    let has_data = |bytes: &str| traces(bytes, 7).len() >= 3;
+    assert!(has_data(&stored_data().await));
 
     let erased: Vec<u32> = (0..USERS).filter(|number| number % 7 != 0).collect();
     for number in &erased {
@@ -150,13 +147,16 @@ async fn an_erasure_removes_all_data_of_the_user(engine: Engine) {
         send(sms.request(Method::DELETE, &path)).await.expect(204);
     }
 
-    eventually("nothing of them is left", async || {
-        let rest = at_rest().await;
-        let mut left = erased.iter().flat_map(|number| traces(&rest, *number));
-        left.next().is_none().then_some(())
+    eventually("none of their data remains", async || {
+        let stored = stored_data().await;
+        let mut remaining = erased.iter().flat_map(|number| traces(&stored, *number));
+        remaining.next().is_none().then_some(())
     })
     .await;
-    assert!(kept(&at_rest().await), "the others stay");
+    assert!(
+        has_data(&stored_data().await),
+        "the other users' data is deleted"
+    );
     for number in erased {
         assert!(!process.log().contains(&format!("{PHONE}{number:04}")));
     }
@@ -229,8 +229,8 @@ async fn agents_and_operators(sms: &Channel) -> String {
         .body(json!({"text": TEXT}).to_string());
     let sent = send(first).await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
-    let told = tell(sms, &agent_text(conversation, 5, AGENT_TEXT)).await;
-    told.expect(200);
+    let reply = send_notification(sms, &agent_text(conversation, 5, AGENT_TEXT)).await;
+    reply.expect(200);
     let sample = json!({"type": "message.created"});
     bearer.post("/v1/events/test", sample).await.expect(201);
     let since = json!({"since": "2026-01-01T00:00:00Z", "state": "pending", "user_id": "kept"});
@@ -247,14 +247,17 @@ async fn agents_and_operators(sms: &Channel) -> String {
 }
 
 /// Returns all stored data. For the embedded database this includes every byte of its files.
-async fn at_rest(database: &Database) -> String {
+async fn stored_data(database: &Database) -> String {
     let rows = database.dump().await;
     let Location::Embedded { data_dir } = &database.location else {
         return rows;
     };
     // The write-ahead log disappears when the last connection closes, and its contents are then in
     // another file. In that case, all files are read again.
-    let files = eventually("the files stay", async || bytes_of_files(data_dir).ok()).await;
+    let files = eventually("no file disappears meanwhile", async || {
+        bytes_of_files(data_dir).ok()
+    })
+    .await;
     rows + files.as_str()
 }
 
@@ -272,7 +275,7 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
     let messages = format!("{user}/messages");
     let open = json!({"profile": {"last_name": NAME, "contacts": [{"phone": PHONE}]}});
     let sequences = json!({"status": "read", "sequences": [0]});
-    let nobody = sms.with_key(WRONG_KEY);
+    let unauthorized = sms.with_key(WRONG_KEY);
     let mut replies: Vec<Reply> = vec![
         sms.get(&user).await,
         sms.post(&messages, json!({"text": TEXT, "open": open}))
@@ -283,7 +286,7 @@ async fn scenario(sms: &Channel, cloud: &Cloud) -> Vec<Value> {
         sms.put(&format!("{user}/typing"), json!({"state": "active"}))
             .await,
         sms.post(&format!("{user}/receipts"), sequences).await,
-        nobody.post(&messages, json!({"text": TEXT})).await,
+        unauthorized.post(&messages, json!({"text": TEXT})).await,
         sms.get(&format!("{user}/nothing")).await,
         sms.put(&messages, json!({"text": TEXT})).await,
         sms.post_text(&messages, &format!("{{\"text\": \"{TEXT}\""))

@@ -34,7 +34,7 @@ on_both_engines!(
 const MESSAGE: &str = r#"{"text": "hello"}"#;
 
 /// Starts the service. Returns it with its channel, its admin address, and the Cloud and the
-/// database, which must live as long.
+/// database, which must outlive it.
 async fn serve(engine: Engine) -> (Process, Channel, Channel, (Cloud, Database)) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
@@ -85,7 +85,7 @@ async fn a_stop_finishes_requests_in_flight_and_accepts_no_new_ones(engine: Engi
 }
 
 async fn slow_senders_and_unread_answers_do_not_delay_a_stop(engine: Engine) {
-    let (mut process, sms, _admin, _kept) = serve(engine).await;
+    let (mut process, sms, _admin, _backends) = serve(engine).await;
     let mut slow = Connection::open(&sms).await.unwrap();
     slow.write("GET /v1/users/ada HTTP/1.1\r\nx: ").await;
     // More answers than fit into the buffers of the connection.
@@ -102,7 +102,7 @@ async fn slow_senders_and_unread_answers_do_not_delay_a_stop(engine: Engine) {
 /// Covers callers that send a body byte by byte: without a key, with a signature that may be right,
 /// and with a key.
 async fn slowly_sent_bodies_do_not_delay_a_stop(engine: Engine) {
-    let (mut process, sms, _admin, _kept) = serve(engine).await;
+    let (mut process, sms, _admin, _backends) = serve(engine).await;
     let key = format!("Authorization: Bearer {SMS_KEY}");
     let notification = format!("POST /webhooks/{ACCOUNT} HTTP/1.1");
     let account = format!("x-liveperson-account-id: {ACCOUNT}");
@@ -176,7 +176,7 @@ async fn a_stop_answers_requests_that_wait_for_the_cloud_with_202(engine: Engine
         connection.write(MESSAGE).await;
         waiting.push(connection);
     }
-    eventually("they are at the Cloud", async || {
+    eventually("the messages are at the Cloud", async || {
         let sent = cloud.requests(Operation::Send).len();
         (sent == 2 * users.len()).then_some(())
     })
@@ -184,23 +184,23 @@ async fn a_stop_answers_requests_that_wait_for_the_cloud_with_202(engine: Engine
 
     process.signal("TERM").await;
 
-    let mut kept = Vec::new();
+    let mut queued = Vec::new();
     for mut connection in waiting {
         let reply = connection.read().await;
-        kept.push(reply.headers["location"].to_str().unwrap().to_owned());
+        queued.push(reply.headers["location"].to_str().unwrap().to_owned());
         assert_eq!(reply.expect(202)["status"], "queued");
     }
     assert_eq!(process.wait().await.code(), Some(0), "{}", process.log());
     // The next process knows the queued requests.
     let toml = bridge_toml(&database.location, &cloud.url);
     let (_process, sms, _) = Process::serve(&toml).await;
-    for location in kept {
+    for location in queued {
         sms.get(&location).await.expect(200);
     }
 }
 
 async fn a_stop_answers_callers_that_wait_for_events(engine: Engine) {
-    let (mut process, sms, _admin, _kept) = serve(engine).await;
+    let (mut process, sms, _admin, _backends) = serve(engine).await;
     let key = format!("Authorization: Bearer {SMS_KEY}");
     let mut stream = Connection::open(&sms).await.unwrap();
     let head = ["GET /v1/events HTTP/1.1", &key, "Accept: text/event-stream"];
@@ -245,7 +245,7 @@ async fn a_stop_serves_the_first_request_of_a_fresh_connection(engine: Engine) {
 }
 
 async fn idle_connections_do_not_delay_a_stop(engine: Engine) {
-    let (mut process, sms, admin, _kept) = serve(engine).await;
+    let (mut process, sms, admin, _backends) = serve(engine).await;
     let _never_used = Connection::open(&sms).await.unwrap();
     let mut kept_alive = Connection::open(&sms).await.unwrap();
     kept_alive
@@ -261,7 +261,7 @@ async fn idle_connections_do_not_delay_a_stop(engine: Engine) {
 }
 
 async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
-    let (mut process, _, _, _kept) = serve(engine).await;
+    let (mut process, _, _, _backends) = serve(engine).await;
 
     process.signal("INT").await;
 
@@ -270,13 +270,13 @@ async fn an_interrupt_stops_like_a_sigterm(engine: Engine) {
 
 /// The signals that process managers, terminals and log rotation send. Each ends a process that
 /// does not handle it, except SIGPIPE, which Rust programs ignore by default.
-const ENDS_NOTHING: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
+const IGNORED_SIGNALS: [&str; 4] = ["HUP", "USR1", "USR2", "PIPE"];
 
 async fn other_signals_are_ignored_and_logged(engine: Engine) {
-    let (mut process, sms, _, _kept) = serve(engine).await;
+    let (mut process, sms, _, _backends) = serve(engine).await;
     let mut in_flight = begin_message(&sms).await;
 
-    for name in ENDS_NOTHING {
+    for name in IGNORED_SIGNALS {
         process.signal(name).await;
     }
     expect_ignored(&process).await;
@@ -311,7 +311,7 @@ async fn the_demo_and_the_sandbox_ignore_other_signals() {
     alone.output_line("listens on").await;
 
     for process in [&mut demo.process, &mut alone] {
-        for name in ENDS_NOTHING {
+        for name in IGNORED_SIGNALS {
             process.signal(name).await;
         }
         expect_ignored(process).await;
@@ -322,7 +322,7 @@ async fn the_demo_and_the_sandbox_ignore_other_signals() {
 }
 
 async fn a_second_signal_aborts_requests_in_flight(engine: Engine) {
-    let (mut process, sms, _, _kept) = serve(engine).await;
+    let (mut process, sms, _, _backends) = serve(engine).await;
     let _in_flight = begin_message(&sms).await;
 
     process.signal("TERM").await;
@@ -390,7 +390,7 @@ async fn a_second_process_on_the_embedded_database_refuses_to_start() {
     assert_eq!(second.code, 1);
     let expected = "error: another process uses the embedded database in ";
     assert!(second.errors.contains(expected), "{}", second.errors);
-    // The first process goes on. When it has stopped, the next one can use the database.
+    // The first process still runs. When it has stopped, the next one can use the database.
     process.signal("TERM").await;
     assert_eq!(process.wait().await.code(), Some(0));
     Process::serve(&toml).await;

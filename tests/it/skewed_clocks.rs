@@ -106,29 +106,29 @@ impl Scene {
     }
 
     /// Makes the Cloud apply the next messages, and answer each a second later.
-    fn answer_late(&self, times: u32) {
-        let late = Answer::Delay(Delay { seconds: 1 });
+    fn delay_answers(&self, times: u32) {
+        let answer = Answer::Delay(Delay { seconds: 1 });
         self.cloud.sandbox.inject(Fault {
             times,
             after_applying: true,
-            ..Fault::new(Operation::Send, late)
+            ..Fault::new(Operation::Send, answer)
         });
     }
 
-    /// Makes the Cloud refuse every message with 503 until [`is_back`](Self::is_back).
-    fn is_away(&self) {
+    /// Makes the Cloud refuse every message with 503 until [`Self::accept_messages`].
+    fn refuse_messages(&self) {
         self.cloud.sandbox.inject(Fault {
             times: u32::MAX,
             ..Fault::status(Operation::Send, StatusCode::SERVICE_UNAVAILABLE)
         });
     }
 
-    fn is_back(&self) {
+    fn accept_messages(&self) {
         drop(self.cloud.sandbox.withdraw_faults());
     }
 
     /// Returns the texts of a user at the Cloud.
-    fn said(&self, user: &str) -> Vec<String> {
+    fn texts_of(&self, user: &str) -> Vec<String> {
         let conversations = self.cloud.sandbox.conversations();
         let of_user = conversations
             .iter()
@@ -139,7 +139,7 @@ impl Scene {
 
     /// Waits until a message that was answered 202 is sent. It must not fail.
     async fn wait_until_sent(&self, sms: &Channel, sent: &Sent) {
-        let Some(path) = &sent.promise else {
+        let Some(path) = &sent.location else {
             return;
         };
         eventually("the message is sent", async || {
@@ -159,23 +159,26 @@ impl Scene {
             self.cloud.sandbox.act(&conversation.id, action).unwrap();
             expected.insert(text);
         }
-        eventually("the channel is told all answers", async || {
-            let told: BTreeSet<_> = self.told().into_iter().collect();
-            expected.is_subset(&told).then_some(())
+        eventually("the channel receives all answers", async || {
+            let received: BTreeSet<_> = self.received_texts().into_iter().collect();
+            expected.is_subset(&received).then_some(())
         })
         .await;
-        let told = self.told();
-        assert_eq!(told.len(), told.iter().collect::<BTreeSet<_>>().len());
+        let received = self.received_texts();
+        assert_eq!(
+            received.len(),
+            received.iter().collect::<BTreeSet<_>>().len()
+        );
     }
 
     /// Returns the texts of agents that the callback has received, without repetitions of an event.
-    fn told(&self) -> Vec<String> {
-        let mut seen = BTreeSet::new();
+    fn received_texts(&self) -> Vec<String> {
+        let mut ids = BTreeSet::new();
         let received = self.callback.received();
         let fresh = received
             .iter()
             .filter(|it| it.json()["type"] == "message.created")
-            .filter(|it| seen.insert(it.header("webhook-id").to_owned()));
+            .filter(|it| ids.insert(it.header("webhook-id").to_owned()));
         fresh.map(Received::text).collect()
     }
 
@@ -193,7 +196,7 @@ impl Scene {
 /// A message that was accepted.
 struct Sent {
     /// The path of a message that was answered 202.
-    promise: Option<String>,
+    location: Option<String>,
     key: String,
     user: String,
     text: String,
@@ -212,7 +215,7 @@ fn message(sms: &Channel, user: &str, text: &str) -> reqwest::RequestBuilder {
 }
 
 /// Sends a message, and asserts that it is accepted.
-async fn say(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
+async fn send_text(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
     let mut request = message(sms, user, text);
     if is_queued {
         request = request.header("prefer", "respond-async");
@@ -222,19 +225,19 @@ async fn say(sms: &Channel, user: &str, text: &str, is_queued: bool) -> Sent {
     let location = reply.headers.get("location");
     let location = location.filter(|_| reply.status == 202);
     Sent {
-        promise: location.map(|it| it.to_str().unwrap().to_owned()),
+        location: location.map(|it| it.to_str().unwrap().to_owned()),
         key: format!("{user}-{text}"),
         user: user.to_owned(),
         text: text.to_owned(),
     }
 }
 
-/// Writes as one user, at both replicas by turns. Every other pair of messages is queued.
-async fn speak(replicas: [Channel; 2], user: String) -> Vec<Sent> {
+/// Writes as one user, to both replicas in turn. Every other pair of messages is queued.
+async fn write_messages(replicas: [Channel; 2], user: String) -> Vec<Sent> {
     let mut sent = Vec::new();
     for text in 0..TEXTS {
         let sms = &replicas[text % 2];
-        sent.push(say(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
+        sent.push(send_text(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
     }
     sent
 }
@@ -246,13 +249,13 @@ async fn check_skew(seconds: i32) {
     let right = Replica::start(&scene.toml, None).await;
     let skewed = Replica::start(&scene.toml, Some(&shift)).await;
     // The Cloud's notifications come to the replica with the wrong clock.
-    scene.cloud.hear(&skewed.sms);
-    scene.answer_late(2 * u32::try_from(USERS).unwrap());
+    scene.cloud.subscribe(&skewed.sms);
+    scene.delay_answers(2 * u32::try_from(USERS).unwrap());
 
     let users: Vec<_> = (0..USERS)
         .map(|user| {
             let replicas = [right.sms.clone(), skewed.sms.clone()];
-            tokio::task::spawn(speak(replicas, format!("user-{user}")))
+            tokio::task::spawn(write_messages(replicas, format!("user-{user}")))
         })
         .collect();
     let mut sent = Vec::new();
@@ -278,7 +281,7 @@ async fn check_skew(seconds: i32) {
     scene.agents_answer(1).await;
     let expected: Vec<_> = (0..TEXTS).map(|text| text.to_string()).collect();
     for user in 0..USERS {
-        assert_eq!(scene.said(&format!("user-{user}")), expected);
+        assert_eq!(scene.texts_of(&format!("user-{user}")), expected);
     }
     scene.check_callbacks();
     for replica in [&right, &skewed] {
@@ -291,7 +294,7 @@ async fn check_skew(seconds: i32) {
     right.stop().await;
     // Nothing more has arrived after both replicas have finished their work.
     for user in 0..USERS {
-        assert_eq!(scene.said(&format!("user-{user}")), expected);
+        assert_eq!(scene.texts_of(&format!("user-{user}")), expected);
     }
 }
 
@@ -338,24 +341,24 @@ async fn messages_are_sent_despite_a_replica_a_day_ahead() {
     let shift = FakeClock::new("+86400");
     let right = Replica::start(&scene.toml, None).await;
     let skewed = Replica::start(&scene.toml, Some(&shift)).await;
-    scene.cloud.hear(&right.sms);
+    scene.cloud.subscribe(&right.sms);
 
     let mut sent = Vec::new();
     for user in 0..80 {
-        sent.push(say(&right.sms, &format!("user-{user}"), "hello", true).await);
+        sent.push(send_text(&right.sms, &format!("user-{user}"), "hello", true).await);
     }
 
     for message in &sent {
         scene.wait_until_sent(&right.sms, message).await;
     }
     for Sent { user, .. } in &sent {
-        assert_eq!(scene.said(user), ["hello"]);
+        assert_eq!(scene.texts_of(user), ["hello"]);
     }
     skewed.stop().await;
     right.stop().await;
 }
 
-/// The users who write as long as the clock is moved.
+/// The users who write while the clock is moved.
 struct Load {
     replicas: [Channel; 2],
     taken: AtomicUsize,
@@ -363,22 +366,22 @@ struct Load {
 }
 
 impl Load {
-    async fn until_more(&self) {
+    async fn wait_for_more(&self) {
         let enough = self.taken.load(Ordering::Relaxed) + 30;
-        eventually("more messages are taken", async || {
+        eventually("more messages are accepted", async || {
             (self.taken.load(Ordering::Relaxed) >= enough).then_some(())
         })
         .await;
     }
 
-    async fn speak(&self, user: String) -> Vec<Sent> {
+    async fn write_messages(&self, user: String) -> Vec<Sent> {
         let mut pauses = tokio::time::interval(Duration::from_millis(50));
         let mut sent = Vec::new();
         while !self.is_over.load(Ordering::Relaxed) {
             pauses.tick().await;
             let text = sent.len();
             let sms = &self.replicas[text % 2];
-            sent.push(say(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
+            sent.push(send_text(sms, &user, &text.to_string(), text / 2 % 2 == 0).await);
             self.taken.fetch_add(1, Ordering::Relaxed);
         }
         sent
@@ -392,7 +395,7 @@ async fn a_replicas_clock_may_jump_while_it_runs() {
     let shift = FakeClock::new("+0");
     let steady = Replica::start(&scene.toml, None).await;
     let jumping = Replica::start(&scene.toml, Some(&shift)).await;
-    scene.cloud.hear(&jumping.sms);
+    scene.cloud.subscribe(&jumping.sms);
     let load = Arc::new(Load {
         replicas: [steady.sms.clone(), jumping.sms.clone()],
         taken: AtomicUsize::new(0),
@@ -401,16 +404,16 @@ async fn a_replicas_clock_may_jump_while_it_runs() {
     let users: Vec<_> = (0..4)
         .map(|user| {
             let load = Arc::clone(&load);
-            tokio::task::spawn(async move { load.speak(format!("user-{user}")).await })
+            tokio::task::spawn(async move { load.write_messages(format!("user-{user}")).await })
         })
         .collect();
 
     for offset in ["+86400", "-86400", "+600", "-5", "+0"] {
-        load.until_more().await;
+        load.wait_for_more().await;
         shift.set(offset);
-        scene.answer_late(4);
+        scene.delay_answers(4);
     }
-    load.until_more().await;
+    load.wait_for_more().await;
     load.is_over.store(true, Ordering::Relaxed);
 
     for (user, speaking) in users.into_iter().enumerate() {
@@ -419,15 +422,15 @@ async fn a_replicas_clock_may_jump_while_it_runs() {
             scene.wait_until_sent(&steady.sms, message).await;
         }
         let expected: Vec<_> = (0..sent.len()).map(|text| text.to_string()).collect();
-        assert_eq!(scene.said(&format!("user-{user}")), expected);
+        assert_eq!(scene.texts_of(&format!("user-{user}")), expected);
     }
     scene.agents_answer(1).await;
     scene.check_callbacks();
     jumping.admin.get("/readyz").await.expect(200);
     // The replica notices a jump, and logs it.
     shift.set("+86400");
-    let told = "this machine's clock differs from the database's";
-    jumping.process.log_line(told).await;
+    let warning = "this machine's clock differs from the database's";
+    jumping.process.log_line(warning).await;
     jumping.stop().await;
     steady.stop().await;
 }
@@ -445,8 +448,8 @@ async fn replicas_recover_after_the_databases_clock_is_set_back() {
     .await;
     let first = Replica::start(&scene.toml, None).await;
     let second = Replica::start(&scene.toml, None).await;
-    scene.cloud.hear(&second.sms);
-    let mut sent = vec![say(&first.sms, "ada", "0", false).await];
+    scene.cloud.subscribe(&second.sms);
+    let mut sent = vec![send_text(&first.sms, "ada", "0", false).await];
 
     // Puts the replicas ahead by slightly more than the limit, so that they are within it again
     // after some seconds.
@@ -462,7 +465,7 @@ async fn replicas_recover_after_the_databases_clock_is_set_back() {
     }
     for (text, replica) in [&first, &second, &first, &second].iter().enumerate() {
         let text = (text + 1).to_string();
-        sent.push(say(&replica.sms, "ada", &text, true).await);
+        sent.push(send_text(&replica.sms, "ada", &text, true).await);
     }
 
     for replica in [&first, &second] {
@@ -475,7 +478,7 @@ async fn replicas_recover_after_the_databases_clock_is_set_back() {
     for message in &sent {
         scene.wait_until_sent(&first.sms, message).await;
     }
-    assert_eq!(scene.said("ada"), ["0", "1", "2", "3", "4"]);
+    assert_eq!(scene.texts_of("ada"), ["0", "1", "2", "3", "4"]);
     let third = Replica::start(&scene.toml, None).await;
     third.admin.get("/readyz").await.expect(200);
     for replica in [first, second, third] {
@@ -488,38 +491,38 @@ async fn check_jump(offset: &str) {
     let scene = Scene::begin(Engine::Sqlite).await;
     let shift = FakeClock::new("+0");
     let replica = Replica::start(&scene.toml, Some(&shift)).await;
-    scene.cloud.hear(&replica.sms);
+    scene.cloud.subscribe(&replica.sms);
     let users: Vec<_> = (0..20).map(|user| format!("user-{user}")).collect();
     let mut sent = Vec::new();
     for user in &users {
-        sent.push(say(&replica.sms, user, "0", false).await);
+        sent.push(send_text(&replica.sms, user, "0", false).await);
     }
-    scene.is_away();
+    scene.refuse_messages();
     for user in &users {
-        sent.push(say(&replica.sms, user, "1", true).await);
+        sent.push(send_text(&replica.sms, user, "1", true).await);
     }
 
     shift.set(offset);
     for user in &users {
-        sent.push(say(&replica.sms, user, "2", true).await);
+        sent.push(send_text(&replica.sms, user, "2", true).await);
     }
-    scene.is_back();
+    scene.accept_messages();
 
     for message in &sent {
         scene.wait_until_sent(&replica.sms, message).await;
     }
     scene.agents_answer(1).await;
-    let told = "a restart applies the new time at once";
-    replica.process.log_line(told).await;
+    let warning = "a restart applies the new time at once";
+    replica.process.log_line(warning).await;
     for user in &users {
-        sent.push(say(&replica.sms, user, "3", true).await);
+        sent.push(send_text(&replica.sms, user, "3", true).await);
     }
     for message in &sent {
         scene.wait_until_sent(&replica.sms, message).await;
     }
     scene.agents_answer(2).await;
     for user in &users {
-        assert_eq!(scene.said(user), ["0", "1", "2", "3"]);
+        assert_eq!(scene.texts_of(user), ["0", "1", "2", "3"]);
     }
     // A single process is consistent with itself, no matter what its machine's clock shows.
     replica.admin.get("/readyz").await.expect(200);

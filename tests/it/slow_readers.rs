@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::support::channel::Channel;
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::{APP_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
 use crate::support::patience::eventually;
@@ -27,7 +27,7 @@ on_both_engines!(
 const EACH_KIB: usize = 64;
 
 /// Starts the service as a process. Returns it with its channel, and the Cloud and the database,
-/// which must live as long.
+/// which must outlive it.
 async fn serve(engine: Engine) -> (Process, Channel, (Cloud, Database)) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
@@ -44,7 +44,12 @@ fn peak_kib(process: &Process) -> usize {
 }
 
 /// Sends a request over a socket.
-async fn ask(socket: TcpSocket, channel: &Channel, target: &str, accept: &str) -> TcpStream {
+async fn send_request(
+    socket: TcpSocket,
+    channel: &Channel,
+    target: &str,
+    accept: &str,
+) -> TcpStream {
     let address = channel.address().parse().unwrap();
     let mut stream = socket.connect(address).await.unwrap();
     let request = format!(
@@ -61,7 +66,7 @@ async fn unread(count: usize, channel: &Channel, target: &str, accept: &str) -> 
     for _ in 0..count {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(2048).unwrap();
-        readers.push(ask(socket, channel, target, accept).await);
+        readers.push(send_request(socket, channel, target, accept).await);
     }
     for reader in &mut readers {
         assert_eq!(reader.read_u8().await.unwrap(), b'H');
@@ -74,14 +79,14 @@ async fn answer(cloud: &Cloud, channel: &Channel, sequences: Range<u32>, bytes: 
     let conversation = cloud.only_conversation().id;
     let text = "x".repeat(bytes);
     for sequence in sequences {
-        let told = agent_text(&conversation, sequence, &text);
-        tell(channel, &told).await.expect(200);
+        let notification = agent_text(&conversation, sequence, &text);
+        send_notification(channel, &notification).await.expect(200);
     }
 }
 
 async fn an_unread_document_takes_little_memory(engine: Engine) {
     const READERS: usize = 600;
-    let (process, sms, _kept) = serve(engine).await;
+    let (process, sms, _backends) = serve(engine).await;
     sms.say("ada", "hello").await.expect(201);
     let before = peak_kib(&process);
 
@@ -101,25 +106,25 @@ async fn an_unread_stream_takes_little_memory(engine: Engine) {
     let stream = "text/event-stream";
     let _readers = unread(READERS, &sms, "/v1/events", stream).await;
     let socket = TcpSocket::new_v4().unwrap();
-    let mut listening = ask(socket, &sms, "/v1/events", stream).await;
+    let mut reader = send_request(socket, &sms, "/v1/events", stream).await;
 
     answer(&cloud, &sms, 1000..1150, 2_000).await;
     // Readers that come now get the stored events.
-    let _late = unread(READERS, &sms, "/v1/events?after=c0", stream).await;
+    let _late_readers = unread(READERS, &sms, "/v1/events?after=c0", stream).await;
     answer(&cloud, &sms, 2000..2020, 100_000).await;
 
-    let heard = async {
-        let mut heard = Vec::new();
-        while heard.len() < 150 * 2_000 + 20 * 100_000 {
-            listening.read_buf(&mut heard).await.unwrap();
+    let received = async {
+        let mut received = Vec::new();
+        while received.len() < 150 * 2_000 + 20 * 100_000 {
+            reader.read_buf(&mut received).await.unwrap();
         }
     };
-    tokio::time::timeout(crate::support::patience::PATIENCE, heard)
+    tokio::time::timeout(crate::support::patience::PATIENCE, received)
         .await
         .unwrap();
     sms.say("ada", "are you there?").await.expect(201);
     let more = peak_kib(&process) - before;
-    // In addition, an event of 100 KB is held for each reader, up to 64 MiB in total.
+    // In addition, an event of 100 KB is in memory for each reader, up to 64 MiB in total.
     assert!(more < 2 * READERS * EACH_KIB + 65_536, "{more} KiB");
 }
 
@@ -134,9 +139,9 @@ async fn an_unread_page_holds_its_permit_until_the_caller_hangs_up(engine: Engin
     let page = sms.get(target).await.expect(200);
     let events = page["events"].as_array().unwrap().len();
     assert_eq!(events, 11, "of {page}");
-    let rest = format!("/v1/events?after={}", page["next"].as_str().unwrap());
-    let rest = sms.get(&rest).await.expect(200);
-    assert_eq!(rest["events"].as_array().unwrap().len(), 12 - events);
+    let next_page = format!("/v1/events?after={}", page["next"].as_str().unwrap());
+    let next_page = sms.get(&next_page).await.expect(200);
+    assert_eq!(next_page["events"].as_array().unwrap().len(), 12 - events);
     let readers = unread(100, &sms, target, "application/json").await;
 
     sms.get(target).await.expect_problem(503, "overloaded");
@@ -167,12 +172,12 @@ async fn many_concurrent_pages_take_little_memory(engine: Engine) {
     // Half of the readers wait for events, and half come when these are stored.
     let mut readers = Vec::new();
     for _ in 0..READERS / 2 {
-        readers.push(ask(TcpSocket::new_v4().unwrap(), &sms, &waiting, "*/*").await);
+        readers.push(send_request(TcpSocket::new_v4().unwrap(), &sms, &waiting, "*/*").await);
     }
     answer(&cloud, &sms, 1000..1012, 100_000).await;
     for _ in 0..READERS / 2 {
         let target = "/v1/events?limit=1000";
-        readers.push(ask(TcpSocket::new_v4().unwrap(), &sms, target, "*/*").await);
+        readers.push(send_request(TcpSocket::new_v4().unwrap(), &sms, target, "*/*").await);
     }
 
     for reader in &mut readers {
@@ -190,7 +195,7 @@ async fn unread_streams_do_not_block_other_channels(engine: Engine) {
     app.say("bob", "hello").await.expect(201);
     let conversation = cloud.only_conversation().id;
     let text = "x".repeat(100_000);
-    tell(&sms, &agent_text(&conversation, 1000, &text))
+    send_notification(&sms, &agent_text(&conversation, 1000, &text))
         .await
         .expect(200);
     sms.say("ada", "hello").await.expect(201);
@@ -199,7 +204,7 @@ async fn unread_streams_do_not_block_other_channels(engine: Engine) {
         .iter()
         .find(|it| it.id != conversation)
         .unwrap();
-    tell(&sms, &agent_text(&other.id, 1000, &text))
+    send_notification(&sms, &agent_text(&other.id, 1000, &text))
         .await
         .expect(200);
 

@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::support::app::TestApp;
 use crate::support::changes::append;
 use crate::support::channel::{Reply, send};
-use crate::support::cloud::{Cloud, agent_text, tell};
+use crate::support::cloud::{Cloud, agent_text, send_notification};
 use crate::support::configuration::{bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::events::{Stream, message, user};
@@ -74,33 +74,33 @@ impl Bed {
         self.app.sms.put(&path, json!({"language": "en-US"})).await
     }
 
-    async fn say(&self, number: usize) -> Reply {
+    async fn send_text(&self, number: usize) -> Reply {
         self.app.sms.say(&format!("user-{number}"), "again").await
     }
 
     /// Sends the notification of an agent's message to `user-0`.
     async fn notify(&self, sequence: u32, text: &str) -> Reply {
         let notification = agent_text(&self.conversation, sequence, text);
-        tell(&self.app.sms, &notification).await
+        send_notification(&self.app.sms, &notification).await
     }
 
     /// Sends requests of every kind at once. Fails the test if one of them gets no answer in time.
     async fn send_all_kinds(&self) -> Vec<Reply> {
-        let mut asking: Vec<BoxFuture<'_, Reply>> = Vec::new();
+        let mut requests: Vec<BoxFuture<'_, Reply>> = Vec::new();
         for number in 0..MANY {
-            asking.push(Box::pin(self.say(number)));
-            asking.push(Box::pin(self.set_profile(number)));
+            requests.push(Box::pin(self.send_text(number)));
+            requests.push(Box::pin(self.set_profile(number)));
         }
-        asking.push(Box::pin(self.app.sms.get("/v1/users/user-0")));
-        asking.push(Box::pin(self.app.sms.get("/v1/events?wait=20")));
-        asking.push(Box::pin(self.notify(1, "unheard")));
-        timeout(PATIENCE, join_all(asking))
+        requests.push(Box::pin(self.app.sms.get("/v1/users/user-0")));
+        requests.push(Box::pin(self.app.sms.get("/v1/events?wait=20")));
+        requests.push(Box::pin(self.notify(1, "unheard")));
+        timeout(PATIENCE, join_all(requests))
             .await
             .expect("all are answered")
     }
 
     /// Waits until everything works again.
-    async fn is_back(&self) {
+    async fn wait_for_recovery(&self) {
         eventually("the service is ready", async || {
             (self.app.admin.get("/readyz").await.status == 200).then_some(())
         })
@@ -123,9 +123,13 @@ impl Bed {
     }
 
     async fn send_all_writes(&self) -> Vec<u16> {
-        let said = join_all((0..MANY).map(|number| self.say(number))).await;
-        let set = join_all((0..MANY).map(|number| self.set_profile(number))).await;
-        said.iter().chain(&set).map(|reply| reply.status).collect()
+        let messages = join_all((0..MANY).map(|number| self.send_text(number))).await;
+        let profiles = join_all((0..MANY).map(|number| self.set_profile(number))).await;
+        messages
+            .iter()
+            .chain(&profiles)
+            .map(|reply| reply.status)
+            .collect()
     }
 }
 
@@ -145,7 +149,7 @@ async fn execute(connection: &mut PgConnection, sql: String) {
 }
 
 /// Ends all other connections to the database, like a server that stops.
-async fn end_others(connection: &mut PgConnection) {
+async fn end_other_connections(connection: &mut PgConnection) {
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND pid <> pg_backend_pid()";
     execute(connection, end.to_owned()).await;
@@ -168,7 +172,7 @@ async fn the_service_recovers_from_a_silent_database_server() {
     }
     bed.app.admin.get("/livez").await.expect(200);
     bed.relay.pass();
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -176,7 +180,7 @@ async fn dead_connections_to_the_database_are_replaced() {
     let bed = Bed::start().await;
 
     // As when a host vanishes and another takes its address: the old connections are not closed.
-    bed.relay.swallow();
+    bed.relay.silence_open_connections();
     let replies = bed.send_all_kinds().await;
 
     for reply in replies {
@@ -184,7 +188,7 @@ async fn dead_connections_to_the_database_are_replaced() {
             expect_storage_unavailable(reply);
         }
     }
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -192,20 +196,20 @@ async fn an_abandoned_statement_does_not_keep_its_connection() {
     let database = Database::create(Engine::Postgres).await;
     let (relay, behind) = Relay::before(&database, CONNECTIONS).await;
     let store = behind.store().await;
-    let asking = || join_all((0..MANY).map(|_| user(&store, "sms", "ada")));
-    asking().await;
+    let query_all = || join_all((0..MANY).map(|_| user(&store, "sms", "ada")));
+    query_all().await;
     // All connections have to be unused: one in use would be replaced by a new one, which works.
-    eventually("the connections are back", async || {
+    eventually("the connections are unused", async || {
         let mut pools = store.connections().into_iter();
         pools.all(|pool| pool.in_use == 0).then_some(())
     })
     .await;
 
-    relay.swallow();
-    let given_up = timeout(Duration::from_millis(500), asking()).await;
+    relay.silence_open_connections();
+    let abandoned = timeout(Duration::from_millis(500), query_all()).await;
 
-    assert!(given_up.is_err());
-    eventually("the database is asked over new connections", async || {
+    assert!(abandoned.is_err());
+    eventually("the database is used over new connections", async || {
         store.check(Utc::now()).await.ok()
     })
     .await;
@@ -220,14 +224,14 @@ async fn after_a_database_restart_a_request_fails_at_most_once() {
         if round % 2 == 0 {
             bed.relay.cut();
         } else {
-            end_others(&mut connection).await;
+            end_other_connections(&mut connection).await;
         }
 
-        let heard = bed.notify(10 + round, "after a restart").await;
+        let notified = bed.notify(10 + round, "after a restart").await;
         let first = join_all((0..MANY).map(|number| bed.set_profile(number))).await;
         let second = join_all((0..MANY).map(|number| bed.set_profile(number))).await;
 
-        heard.expect(200);
+        notified.expect(200);
         for reply in first {
             if reply.status != 200 {
                 expect_storage_unavailable(reply);
@@ -237,7 +241,7 @@ async fn after_a_database_restart_a_request_fails_at_most_once() {
             reply.expect(200);
         }
     }
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -272,7 +276,7 @@ async fn a_read_only_database_is_a_temporary_outage() {
 
     let set = format!("ALTER DATABASE {name} SET default_transaction_read_only = on");
     execute(&mut connection, set).await;
-    end_others(&mut connection).await;
+    end_other_connections(&mut connection).await;
     eventually("all connections only read", async || {
         let refused = bed.set_profile(0).await;
         (refused.status == 503).then(|| expect_storage_unavailable(refused))
@@ -288,7 +292,7 @@ async fn a_read_only_database_is_a_temporary_outage() {
 
     let reset = format!("ALTER DATABASE {name} RESET default_transaction_read_only");
     execute(&mut connection, reset).await;
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -300,7 +304,7 @@ async fn background_work_continues_after_an_outage() {
     expect_storage_unavailable(bed.notify(1, "unheard").await);
     relay.cut();
     relay.pass();
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
 
     // Queued requests are sent:
     let queued = app
@@ -309,38 +313,39 @@ async fn background_work_continues_after_an_outage() {
         .header("content-type", "application/json")
         .header("prefer", "respond-async")
         .body(json!({"text": "queued"}).to_string());
-    app.until(send(queued).await, "sent").await;
+    app.wait_until(send(queued).await, "sent").await;
     // Typing is ended:
     let composing = json!({"state": "composing"});
     let composing = app.sms.put("/v1/users/user-2/typing", composing).await;
     composing.expect(204);
     eventually("typing has ended", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
-        is_told(app, "PAUSE").then_some(())
+        has_received(app, "PAUSE").then_some(())
     })
     .await;
     // An agent learns that their message was not delivered:
     bed.receiver.answer_status(422);
     bed.notify(7, "refused").await.expect(200);
-    eventually("the agent is told", async || {
+    eventually("the agent learns of it", async || {
         app.cloud.clock.advance(TimeDelta::seconds(1));
-        is_told(app, "NACK").then_some(())
+        has_received(app, "NACK").then_some(())
     })
     .await;
     // Old events are removed:
     app.cloud.clock.advance(TimeDelta::days(10));
-    eventually("old events are gone", async || {
+    eventually("old events are removed", async || {
         app.cloud.clock.advance(TimeDelta::seconds(10));
-        app.logged("sms").await.is_empty().then_some(())
+        app.event_log("sms").await.is_empty().then_some(())
     })
     .await;
 }
 
-/// True if the Cloud has received a request with this word: the name of a chat state or a receipt.
-fn is_told(app: &TestApp, word: &str) -> bool {
-    let told = app.cloud.bodies(Operation::Send);
-    told.iter()
-        .any(|body: &Value| body.to_string().contains(word))
+/// Returns true if the Cloud has received a request with this name of a chat state or receipt.
+fn has_received(app: &TestApp, name: &str) -> bool {
+    let requests = app.cloud.bodies(Operation::Send);
+    requests
+        .iter()
+        .any(|body: &Value| body.to_string().contains(name))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -348,28 +353,28 @@ async fn wake_ups_work_again_after_an_outage() {
     let bed = Bed::start().await;
     let other = bed.database.store().await;
     let ada = user(&other, "sms", "user-0").await;
-    let tell = async |text: &str| {
+    let append_text = async |text: &str| {
         let now = bed.app.cloud.clock.now();
         append(&other, &[message("sms", ada, "user-0", text)], now).await;
     };
 
     bed.relay.cut();
-    bed.is_back().await;
+    bed.wait_for_recovery().await;
     let mut stream = eventually("a stream is open", async || {
         Some(Stream::open(&bed.app.sms, "?after=c0", None).await)
     })
     .await;
 
-    eventually("an event is heard of at once", async || {
+    eventually("an event wakes the stream at once", async || {
         // Reads the stored events, up to this one.
-        tell("first").await;
+        append_text("first").await;
         loop {
             let (_, data) = stream.next_event().await;
             if data.contains("first") {
                 break;
             }
         }
-        tell("second").await;
+        append_text("second").await;
         let after = stream.time_to_next().await;
         (after < Duration::from_millis(250)).then_some(())
     })
@@ -397,13 +402,13 @@ async fn an_outage_and_its_end_are_logged_once() {
     }
 
     let log = lines();
-    let told = &log[before..];
-    let away = told
+    let new_lines = &log[before..];
+    let reports = new_lines
         .iter()
         .filter(|line| line.contains("the database is unavailable; "));
-    assert_eq!(away.count(), 1, "{told:#?}");
+    assert_eq!(reports.count(), 1, "{new_lines:#?}");
     // A second line may warn that events of other replicas are noticed later.
-    assert!(told.len() <= 2, "{told:#?}");
+    assert!(new_lines.len() <= 2, "{new_lines:#?}");
     relay.pass();
     process.log_line("the database is available again").await;
 }

@@ -1,4 +1,4 @@
-//! The contract of the store: every function, on both engines.
+//! The store's contract: every function, on both engines.
 
 mod audit;
 mod changes;
@@ -72,13 +72,13 @@ async fn a_shared_database_reports_server_time(engine: Engine) {
     let store = Database::create(engine).await.store().await;
     let ticks = std::sync::atomic::AtomicI64::new(0);
 
-    let told = store.server_time(|| ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+    let reading = store.server_time(|| ticks.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
 
-    let told = told.await.unwrap();
-    assert_eq!(told.is_some(), engine == Engine::Postgres);
-    if let Some(told) = told {
-        assert_eq!(told.answered_us - told.asked_us, 1);
-        let shown = DateTime::from_timestamp_micros(told.shown_us).unwrap();
+    let reading = reading.await.unwrap();
+    assert_eq!(reading.is_some(), engine == Engine::Postgres);
+    if let Some(reading) = reading {
+        assert_eq!(reading.answered_us - reading.requested_us, 1);
+        let shown = DateTime::from_timestamp_micros(reading.server_us).unwrap();
         // The database runs on this machine.
         let off = Utc::now() - shown;
         assert!(off.abs() < chrono::TimeDelta::minutes(1), "{off}");
@@ -91,7 +91,7 @@ async fn entries_read(database: &Database, store: Store, table: &str, scans: i64
     // A connection reports its statistics when it ends, at the latest.
     store.close().await;
     let mut connection = database.connection().await;
-    eventually("it is told what was read", async || {
+    eventually("the scans are counted", async || {
         let (scanned, read): (i64, i64) = sqlx::query_as(
             "SELECT SUM(i.idx_scan)::BIGINT, (SUM(i.idx_tup_read) + MIN(t.seq_tup_read))::BIGINT
              FROM pg_stat_user_indexes i JOIN pg_stat_user_tables t USING (relid) WHERE t.relname = $1",
@@ -151,7 +151,7 @@ async fn erase(store: &Store, user: UserRef, second: i64) -> bool {
         let erased = store.delete_user(&erasing, &[], at(second), &entry);
         match erased.await.unwrap() {
             Erasure::Done => return true,
-            Erasure::Gone => return false,
+            Erasure::AlreadyErased => return false,
             // Some tests change the user at the same time.
             Erasure::Changed => {}
         }
@@ -188,8 +188,8 @@ fn survey(id: &str, opened: i64, closed: Option<i64>) -> Dialog {
 }
 
 /// Reports a dialog of a conversation. Returns true if the conversation is known.
-async fn tell(store: &Store, conversation: &str, told: &Dialog) -> bool {
-    store_reported_dialog(store, "12345678", conversation, told).await
+async fn report_dialog(store: &Store, conversation: &str, dialog: &Dialog) -> bool {
+    store_reported_dialog(store, "12345678", conversation, dialog).await
 }
 
 /// Returns the dialog in which user `a` writes.
@@ -264,13 +264,13 @@ async fn concurrent_lookups_each_return_their_own_user(engine: Engine) {
     }
 
     // More lookups than fit into one statement, some of unknown users and some repeated.
-    let asked = (0..700).map(|number| number % 30);
-    let found = join_all(asked.clone().map(|number: usize| {
+    let numbers = (0..700).map(|number| number % 30);
+    let found = join_all(numbers.clone().map(|number: usize| {
         let store = &store;
         async move { store.user_state(&key(&number.to_string())).await.unwrap() }
     }));
 
-    for (number, user_state) in asked.zip(found.await) {
+    for (number, user_state) in numbers.zip(found.await) {
         let found = user_state.map(|user_state| user_state.user);
         assert_eq!(found, users.get(number).copied(), "{number}");
     }
@@ -285,13 +285,13 @@ async fn a_lookup_sees_all_earlier_writes(engine: Engine) {
 
 /// Looks users up while users are written. Each lookup has to see the writes before it.
 async fn look_up_and_write_concurrently(store: &Store) {
-    let looking = async |name: String| {
+    let read = async |name: String| {
         // Keeps other lookups in flight all the time.
         for _ in 0..20 {
             store.user_state(&key(&name)).await.unwrap();
         }
     };
-    let writing = async |name: String| {
+    let write = async |name: String| {
         for number in 0..20 {
             let name = format!("{name}-{number}");
             let user = store.ensure_user(&key(&name), at(0)).await.unwrap();
@@ -300,8 +300,8 @@ async fn look_up_and_write_concurrently(store: &Store) {
         }
     };
 
-    let readers = join_all((0..20).map(|number| looking(format!("reader-{number}"))));
-    let writers = join_all((0..5).map(|number| writing(format!("writer-{number}"))));
+    let readers = join_all((0..20).map(|number| read(format!("reader-{number}"))));
+    let writers = join_all((0..5).map(|number| write(format!("writer-{number}"))));
     join(readers, writers).await;
 }
 
@@ -385,8 +385,8 @@ async fn tokens_sealed_by_other_keys_are_found_and_sealed_again(engine: Engine) 
     assert!(!store.reseal_token(user, read, &anew, None).await.unwrap());
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     assert_eq!(user_state.token, Some(anew));
-    let left = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();
-    assert_eq!(left.len(), 2);
+    let remaining = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();
+    assert_eq!(remaining.len(), 2);
 }
 
 async fn a_stored_profile_replaces_the_previous_one(engine: Engine) {
@@ -411,12 +411,12 @@ async fn a_file_is_found_only_by_its_user(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     store.ensure_user(&key("b"), at(0)).await.unwrap();
     let id = FileId::new(Uuid::from_u128(1));
-    let kept = file("/v1/ada.PDF");
+    let stored = file("/v1/ada.PDF");
 
-    let named = store.ensure_file(user, id, &kept, at(1)).await.unwrap();
+    let named = store.ensure_file(user, id, &stored, at(1)).await.unwrap();
 
     assert_eq!(named, id);
-    assert_eq!(store.file(&key("a"), id).await.unwrap(), Some(kept));
+    assert_eq!(store.file(&key("a"), id).await.unwrap(), Some(stored));
     let mut other_account = key("a");
     other_account.account_id = "87654321".parse().unwrap();
     let mut other_namespace = key("a");
@@ -434,13 +434,22 @@ async fn a_repeated_file_keeps_its_id(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
     let [first, second, third] = [1, 2, 3].map(|number| FileId::new(Uuid::from_u128(number)));
-    let same = file("/v1/shared.PDF");
+    let shared = file("/v1/shared.PDF");
 
-    let named = store.ensure_file(user, first, &same, at(1)).await.unwrap();
-    let again = store.ensure_file(user, second, &same, at(2)).await.unwrap();
-    let others = store.ensure_file(other, third, &same, at(3)).await.unwrap();
+    let named = store
+        .ensure_file(user, first, &shared, at(1))
+        .await
+        .unwrap();
+    let again = store
+        .ensure_file(user, second, &shared, at(2))
+        .await
+        .unwrap();
+    let of_other = store
+        .ensure_file(other, third, &shared, at(3))
+        .await
+        .unwrap();
 
-    assert_eq!((named, again, others), (first, first, third));
+    assert_eq!((named, again, of_other), (first, first, third));
     assert_eq!(store.file(&key("a"), second).await.unwrap(), None);
 }
 
@@ -452,8 +461,8 @@ async fn deleting_a_user_deletes_conversations_dialogs_and_files(engine: Engine)
     open(&store, user, "marker-1", 1).await;
     open(&store, other, "other-1", 1).await;
     let id = FileId::new(Uuid::from_u128(1));
-    let kept = file("/v1/marker.PNG");
-    store.ensure_file(user, id, &kept, at(2)).await.unwrap();
+    let stored = file("/v1/marker.PNG");
+    store.ensure_file(user, id, &stored, at(2)).await.unwrap();
 
     erase(&store, user, 9).await;
     erase(&store, user, 9).await;
@@ -483,28 +492,28 @@ async fn due_typing_is_taken_by_one_caller(engine: Engine) {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..8 {
         let store = store.clone();
-        tasks.spawn(async move { store.take_due_typing(at(20), at(40), 2).await.unwrap() });
+        tasks.spawn(async move { store.claim_due_typing(at(20), at(40), 2).await.unwrap() });
     }
     let taken = tasks.join_all().await.concat();
 
     let mut names: Vec<_> = taken.iter().map(|due| due.key.user_id.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["a", "b", "c"]);
-    let known = async |name| store.user_state(&key(name)).await.unwrap().unwrap().typing;
+    let typing_of = async |name| store.user_state(&key(name)).await.unwrap().unwrap().typing;
     // The typing is being ended, so a new start has to be sent again.
     let ending = Typing {
         sent_at: DateTime::UNIX_EPOCH,
         ..typing(40)
     };
-    assert_eq!(known("a").await, Some(ending));
-    // If typing was taken and set again meanwhile, it goes on.
+    assert_eq!(typing_of("a").await, Some(ending));
+    // Typing that was set again after the claim is not cleared.
     store.clear_typing(users[0], Some(at(39))).await.unwrap();
     store.clear_typing(users[1], Some(at(40))).await.unwrap();
     store.clear_typing(users[2], None).await.unwrap();
-    assert_eq!(known("a").await, Some(ending));
-    assert_eq!(known("b").await, None);
-    assert_eq!(known("c").await, None);
-    assert_eq!(known("still").await, None);
+    assert_eq!(typing_of("a").await, Some(ending));
+    assert_eq!(typing_of("b").await, None);
+    assert_eq!(typing_of("c").await, None);
+    assert_eq!(typing_of("still").await, None);
 }
 
 async fn a_stored_conversation_is_the_users_open_one(engine: Engine) {
@@ -529,10 +538,10 @@ async fn a_stored_conversation_is_the_users_open_one(engine: Engine) {
     assert_eq!(latest.features.names(), ["AUTO_MESSAGES"]);
     let (profile, _) = store.profile_and_opening(user).await.unwrap();
     assert_eq!(profile.first_name.as_deref(), Some("Ada"));
-    let seen = store.user(&key("a")).await.unwrap().unwrap();
-    assert_eq!(seen.profile, profile);
-    assert_eq!(seen.conversation, Some(latest));
-    // Storing the conversation has released the lane.
+    let shown = store.user(&key("a")).await.unwrap().unwrap();
+    assert_eq!(shown.profile, profile);
+    assert_eq!(shown.conversation, Some(latest));
+    // Storing the conversation released the lane.
     assert!(
         store
             .claim_lane(user, &lease("m", 16), at(1))
@@ -621,7 +630,7 @@ async fn an_opened_conversation_can_replace_the_open_one(engine: Engine) {
     assert_eq!(user_state.open, Some(conversation("c2")));
     let first = "c1".parse().unwrap();
     let closed = store.close_conversation(&first, at(3), None).await.unwrap();
-    assert!(!closed, "it was closed with that");
+    assert!(!closed, "the replacement closed it");
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
     // A conversation that was already replaced cannot be replaced again.
     assert!(!replace(&store, user, Some("c1"), "c3", 3).await);
@@ -670,22 +679,22 @@ async fn the_current_dialog_is_an_open_survey_or_the_main_dialog(engine: Engine)
     assert!(store.close_dialog("c1", at(2)).await.unwrap());
     assert_eq!(current(&store).await, CurrentDialog::Ended);
     let begun = survey("s1", 3, None);
-    assert!(tell(&store, "c1", &begun).await);
+    assert!(report_dialog(&store, "c1", &begun).await);
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s1".parse().unwrap())
     );
-    // Two surveys are open, because the end of one was not reported.
-    assert!(tell(&store, "c1", &survey("s0", 4, None)).await);
+    // Two surveys are open, because the end of the first was not reported.
+    assert!(report_dialog(&store, "c1", &survey("s0", 4, None)).await);
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s0".parse().unwrap())
     );
-    tell(&store, "c1", &survey("s0", 4, Some(5))).await;
-    tell(&store, "c1", &survey("s1", 3, Some(5))).await;
+    report_dialog(&store, "c1", &survey("s0", 4, Some(5))).await;
+    report_dialog(&store, "c1", &survey("s1", 3, Some(5))).await;
     assert_eq!(current(&store).await, CurrentDialog::Ended);
 
-    tell(&store, "c1", &survey("s2", 6, None)).await;
+    report_dialog(&store, "c1", &survey("s2", 6, None)).await;
     assert_eq!(
         current(&store).await,
         CurrentDialog::Survey("s2".parse().unwrap())
@@ -704,17 +713,17 @@ async fn a_closed_dialog_stays_closed(engine: Engine) {
     open(&store, other, "c2", 1).await;
 
     let ended = dialog("c1", DialogKind::Main, 1, Some(2));
-    assert!(tell(&store, "c1", &ended).await);
+    assert!(report_dialog(&store, "c1", &ended).await);
     // A report of the earlier state comes late.
     let before = dialog("c1", DialogKind::Main, 1, None);
-    assert!(tell(&store, "c1", &before).await);
+    assert!(report_dialog(&store, "c1", &before).await);
     assert!(!store.close_dialog("c1", at(3)).await.unwrap());
 
     assert_eq!(current(&store).await, CurrentDialog::Ended);
     // A dialog does not move to another conversation, and is not closed by a report about another
     // one.
     let foreign = dialog("c2", DialogKind::PostSurvey, 2, Some(3));
-    tell(&store, "c1", &foreign).await;
+    report_dialog(&store, "c1", &foreign).await;
     assert!(store.close_dialog("c2", at(4)).await.unwrap());
 }
 
@@ -722,9 +731,9 @@ async fn a_dialog_of_an_unknown_conversation_is_not_stored(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
 
-    let kept = tell(&store, "c1", &survey("s1", 1, None)).await;
+    let is_known = report_dialog(&store, "c1", &survey("s1", 1, None)).await;
 
-    assert!(!kept);
+    assert!(!is_known);
     assert!(!store.close_dialog("s1", at(2)).await.unwrap());
 }
 

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::support::app::TestApp;
 use crate::support::configuration::SMS_KEY;
 use crate::support::database::Engine;
-use crate::support::events::{Block, Fields, tell};
+use crate::support::events::{Block, Fields, append_texts};
 use crate::support::patience::PATIENCE;
 
 on_both_engines!(every_client_resumes_after_its_last_event);
@@ -162,7 +162,7 @@ impl Reading {
 
 async fn every_client_resumes_after_its_last_event(engine: Engine) {
     let app = TestApp::start(engine).await;
-    tell(&app, "sms", &["one", "two", "three"]).await;
+    append_texts(&app, "sms", &["one", "two", "three"]).await;
     let host = app.sms.address();
 
     for client in CLIENTS {

@@ -71,13 +71,13 @@ async fn notify(app: &TestApp) {
             DialogKind::Main => conversation::DialogKind::Main,
             DialogKind::PostSurvey => conversation::DialogKind::PostSurvey,
         };
-        let told = Dialog {
+        let reported = Dialog {
             id: dialog.id.parse().unwrap(),
             kind,
             opened_at: now,
             closed_at: (dialog.state == Stage::Close).then_some(now),
         };
-        assert!(store_reported_dialog(app.store(), ACCOUNT, &conversation.id, &told).await);
+        assert!(store_reported_dialog(app.store(), ACCOUNT, &conversation.id, &reported).await);
     }
 }
 
@@ -89,7 +89,7 @@ async fn in_survey(engine: Engine) -> TestApp {
     let question =
         json!({"type": "ContentEvent", "contentType": "text/plain", "message": "How was it?"});
     let id = app.cloud.only_conversation().id;
-    assert_eq!(app.cloud.sandbox.ask_survey(&id, question), Some(0));
+    assert_eq!(app.cloud.sandbox.publish_in_survey(&id, question), Some(0));
     app.cloud.sandbox.clear_requests();
     app
 }
@@ -171,12 +171,12 @@ async fn texts_choices_and_files_go_to_the_survey(engine: Engine) {
     let conversation = app.cloud.only_conversation();
     assert_eq!(conversation.dialogs[0].events.len(), 1);
     let events = &survey(&conversation).events;
-    let said: Vec<_> = events.iter().map(|event| &event.event).collect();
-    assert_eq!(said[1]["message"], "fine");
+    let survey_events: Vec<_> = events.iter().map(|event| &event.event).collect();
+    assert_eq!(survey_events[1]["message"], "fine");
     let action = json!({"type": "AcceptStatusEvent", "status": "ACTION", "sequenceList": [0]});
-    assert_eq!(said[2], &action);
-    assert_eq!(said[3]["message"], "5");
-    assert_eq!(said[4]["contentType"], "hosted/file");
+    assert_eq!(survey_events[2], &action);
+    assert_eq!(survey_events[3]["message"], "5");
+    assert_eq!(survey_events[4]["contentType"], "hosted/file");
     assert_eq!(events[2].metadata, Some(metadata.clone()));
     assert_eq!(events[3].metadata, Some(metadata));
     // The survey has sequences of its own.
@@ -230,7 +230,7 @@ async fn typing_is_not_sent_to_a_survey(engine: Engine) {
         namespace: "sms".parse().unwrap(),
         user_id: "ada".parse().unwrap(),
     };
-    eventually("the typing is forgotten", async || {
+    eventually("the typing state is cleared", async || {
         let user_state = app.store().user_state(&key).await.unwrap().unwrap();
         user_state.typing.is_none().then_some(())
     })
@@ -282,9 +282,9 @@ async fn a_message_is_queued_until_the_survey_is_known(engine: Engine) {
     assert_eq!(latest(&app).await.0, "open");
     notify(&app).await;
 
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
     assert_eq!(sent["timeline"][1]["why"], "survey-pending");
-    eventually("all is in the survey", async || {
+    eventually("all messages are in the survey", async || {
         let conversation = app.cloud.only_conversation();
         (texts(&conversation) == ["hello", "fine", "thanks"]).then_some(())
     })
@@ -373,7 +373,7 @@ async fn an_unnoticed_close_of_the_main_dialog_leaves_the_conversation_open(engi
     let queued = app.sms.say("ada", "fine").await;
     assert_eq!(latest(&app).await, ("open".to_owned(), id.clone()));
     notify(&app).await;
-    app.until(queued, "sent").await;
+    app.wait_until(queued, "sent").await;
 
     let conversation = app.cloud.only_conversation();
     assert_eq!(survey(&conversation).events[0].event["message"], "fine");
@@ -426,7 +426,7 @@ async fn a_conversation_stored_as_closed_reopens_for_its_survey(engine: Engine) 
 
     assert_eq!(latest(&app).await, ("open".to_owned(), id.clone()));
     notify(&app).await;
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
     assert_eq!(sent["conversation_id"], *id);
 }
 
@@ -443,7 +443,7 @@ async fn an_opening_after_a_survey_close_is_found_after_a_lost_answer(engine: En
     });
 
     let queued = app.sms.say("ada", "again").await;
-    let sent = app.until(queued, "sent").await;
+    let sent = app.wait_until(queued, "sent").await;
 
     assert_ne!(sent["conversation_id"], first["id"]);
     let conversations = app.cloud.sandbox.conversations();
@@ -497,8 +497,8 @@ async fn a_rating_is_refused_until_the_survey_ends(engine: Engine) {
     let path = "/v1/users/ada/conversation/rating";
     let rating = json!({"csat": 5, "fcr": "yes"});
 
-    let early = app.sms.put(path, rating.clone()).await;
-    early.expect_problem(409, "conversation-open");
+    let refused = app.sms.put(path, rating.clone()).await;
+    refused.expect_problem(409, "conversation-open");
     app.sms.post(CLOSE, json!({})).await.expect(200);
     app.sms.put(path, rating).await.expect(204);
 

@@ -37,7 +37,7 @@ async fn start(engine: Engine) -> (TestApp, Receiver) {
 }
 
 /// Sends a text of `ada` within the trace.
-async fn say_traced(app: &TestApp, headers: &[(&str, &str)]) -> crate::support::channel::Reply {
+async fn send_traced(app: &TestApp, headers: &[(&str, &str)]) -> crate::support::channel::Reply {
     let mut request = app
         .sms
         .request(Method::POST, "/v1/users/ada/messages")
@@ -94,7 +94,7 @@ async fn a_channels_trace_reaches_the_cloud(engine: Engine) {
 
     // Two headers form one list.
     let (first, second) = STATE.split_once(',').unwrap();
-    say_traced(&app, &[("tracestate", first), ("tracestate", second)])
+    send_traced(&app, &[("tracestate", first), ("tracestate", second)])
         .await
         .expect(201);
 
@@ -125,9 +125,9 @@ async fn a_queued_request_and_its_event_continue_the_channels_trace(engine: Engi
     app.cloud.sandbox.inject(away);
     app.cloud.sandbox.clear_requests();
 
-    let queued = say_traced(&app, &[("tracestate", STATE)]).await;
-    app.until(queued, "sent").await;
-    let told = receiver.wait_for(1).await;
+    let queued = send_traced(&app, &[("tracestate", STATE)]).await;
+    app.wait_until(queued, "sent").await;
+    let events = receiver.wait_for(1).await;
 
     let sent = app.cloud.requests(Operation::Send);
     assert!(sent.len() >= 2);
@@ -137,9 +137,9 @@ async fn a_queued_request_and_its_event_continue_the_channels_trace(engine: Engi
             header(request, "tracestate"),
         );
     }
-    let told = &told[0];
-    assert_eq!(told.json()["type"], "message.sent");
-    continued(told.header("traceparent"), told.header("tracestate"));
+    let event = &events[0];
+    assert_eq!(event.json()["type"], "message.sent");
+    continued(event.header("traceparent"), event.header("tracestate"));
 }
 
 async fn the_clouds_trace_reaches_the_channel(engine: Engine) {
@@ -149,8 +149,8 @@ async fn the_clouds_trace_reaches_the_channel(engine: Engine) {
 
     notify_traced(&app, &agent_text(&conversation, 1, "hi")).await;
 
-    let told = &receiver.wait_for(1).await[0];
-    continued(told.header("traceparent"), told.header("tracestate"));
+    let event = &receiver.wait_for(1).await[0];
+    continued(event.header("traceparent"), event.header("tracestate"));
 }
 
 async fn an_unmatched_change_keeps_the_clouds_trace(engine: Engine) {
@@ -161,20 +161,21 @@ async fn an_unmatched_change_keeps_the_clouds_trace(engine: Engine) {
     let conversation = app.cloud.only_conversation().id;
 
     notify_traced(&app, &agent_text(&conversation, 1, "hi")).await;
-    assert!(app.logged("sms").await.is_empty());
+    assert!(app.event_log("sms").await.is_empty());
     // This service finds the open conversation.
     app.sms.say("ada", "hello").await.expect(201);
 
-    let told = eventually("the event of the agent's text", async || {
+    let event = eventually("the event of the agent's text", async || {
         app.cloud
             .clock
             .advance(chrono::TimeDelta::milliseconds(200));
-        let told = receiver.received();
-        told.into_iter()
-            .find(|told| told.json()["data"]["text"] == "hi")
+        let events = receiver.received();
+        events
+            .into_iter()
+            .find(|event| event.json()["data"]["text"] == "hi")
     })
     .await;
-    continued(told.header("traceparent"), told.header("tracestate"));
+    continued(event.header("traceparent"), event.header("tracestate"));
 }
 
 async fn a_missing_or_malformed_trace_is_replaced_by_a_new_one(engine: Engine) {
@@ -191,7 +192,7 @@ async fn a_missing_or_malformed_trace_is_replaced_by_a_new_one(engine: Engine) {
     ] {
         app.cloud.sandbox.clear_requests();
 
-        say_traced(&app, &headers).await.expect(201);
+        send_traced(&app, &headers).await.expect(201);
 
         let sent = &app.cloud.requests(Operation::Send)[0];
         let traceparent = header(sent, "traceparent");

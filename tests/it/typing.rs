@@ -30,7 +30,7 @@ async fn set(channel: &Channel, state: &str) -> u16 {
 }
 
 /// Returns the chat states and texts of a user that the Cloud received, in order.
-fn seen_of(cloud: &Cloud, user: &str) -> Vec<String> {
+fn sent_by(cloud: &Cloud, user: &str) -> Vec<String> {
     let conversations = cloud.sandbox.conversations();
     let consumer = format!("sms:{user}");
     let theirs = |send: &&Value| {
@@ -39,29 +39,29 @@ fn seen_of(cloud: &Cloud, user: &str) -> Vec<String> {
                 && send["body"]["conversationId"] == *conversation.id
         })
     };
-    let word = |send: &Value| {
+    let summary = |send: &Value| {
         let event = &send["body"]["event"];
-        let word = event["chatState"].as_str().or(event["message"].as_str());
-        word.unwrap_or("other").to_owned()
+        let summary = event["chatState"].as_str().or(event["message"].as_str());
+        summary.unwrap_or("other").to_owned()
     };
     let sends = cloud.bodies(Operation::Send);
-    sends.iter().filter(theirs).map(word).collect()
+    sends.iter().filter(theirs).map(summary).collect()
 }
 
-fn seen(cloud: &Cloud) -> Vec<String> {
-    seen_of(cloud, "ada")
+fn sent(cloud: &Cloud) -> Vec<String> {
+    sent_by(cloud, "ada")
 }
 
-async fn wait_until_seen(cloud: &Cloud, expected: &[&str]) {
+async fn wait_until_sent(cloud: &Cloud, expected: &[&str]) {
     eventually(&format!("{expected:?}"), async || {
-        (seen(cloud) == expected).then_some(())
+        (sent(cloud) == expected).then_some(())
     })
     .await;
 }
 
-/// Asserts that the service has looked for due typing and sent nothing more. Two other users serve
-/// as probes. A round of the worker after this call ends the first user's typing. A round after
-/// that one is complete ends the second user's typing.
+/// Asserts that the service has looked up due typing and sent nothing more. Two other users are
+/// probes: a round of the worker after this call ends the typing of the first, and a later round
+/// that of the second.
 async fn expect_nothing_more(app: &TestApp, expected: &[&str]) {
     for probe in [Uuid::new_v4().to_string(), Uuid::new_v4().to_string()] {
         app.sms.say(&probe, "one").await.expect(201);
@@ -70,19 +70,19 @@ async fn expect_nothing_more(app: &TestApp, expected: &[&str]) {
         app.sms.put(&typing, composing).await.expect(204);
         app.sms.say(&probe, "two").await.expect(201);
         eventually("the probe's typing ends", async || {
-            let seen = seen_of(&app.cloud, &probe);
-            (seen == ["one", "COMPOSING", "two", "PAUSE"]).then_some(())
+            let sent = sent_by(&app.cloud, &probe);
+            (sent == ["one", "COMPOSING", "two", "PAUSE"]).then_some(())
         })
         .await;
     }
-    assert_eq!(seen(&app.cloud), expected);
+    assert_eq!(sent(&app.cloud), expected);
 }
 
 async fn typing_user(engine: Engine) -> TestApp {
     let app = TestApp::start(engine).await;
     app.sms.say("ada", "hello").await.expect(201);
     assert_eq!(set(&app.sms, "composing").await, 204);
-    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING"]);
+    assert_eq!(sent(&app.cloud), ["hello", "COMPOSING"]);
     app
 }
 
@@ -93,7 +93,7 @@ async fn typing_ends_after_thirty_seconds_without_a_message(engine: Engine) {
     expect_nothing_more(&app, &["hello", "COMPOSING"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(1));
 
-    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_sent(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(60));
     expect_nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
 }
@@ -117,11 +117,11 @@ async fn typing_is_sent_at_most_every_five_seconds(engine: Engine) {
         app.cloud.clock.advance(TimeDelta::seconds(1));
         assert_eq!(set(&app.sms, "composing").await, 204);
     }
-    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING"]);
+    assert_eq!(sent(&app.cloud), ["hello", "COMPOSING"]);
     app.cloud.clock.advance(TimeDelta::seconds(1));
     assert_eq!(set(&app.sms, "composing").await, 204);
 
-    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
+    assert_eq!(sent(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
 }
 
 async fn a_message_ends_typing(engine: Engine) {
@@ -129,14 +129,14 @@ async fn a_message_ends_typing(engine: Engine) {
 
     app.sms.say("ada", "done").await.expect(201);
 
-    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
+    wait_until_sent(&app.cloud, &["hello", "COMPOSING", "done", "PAUSE"]).await;
     // New typing is sent at once.
-    eventually("the typing is forgotten", async || {
+    eventually("the typing state is cleared", async || {
         let state = set(&app.sms, "composing").await;
-        (state == 204 && seen(&app.cloud).len() == 5).then_some(())
+        (state == 204 && sent(&app.cloud).len() == 5).then_some(())
     })
     .await;
-    assert_eq!(seen(&app.cloud)[4], "COMPOSING");
+    assert_eq!(sent(&app.cloud)[4], "COMPOSING");
 }
 
 async fn typing_that_has_ended_is_not_ended_again(engine: Engine) {
@@ -156,7 +156,7 @@ async fn typing_ends_after_its_replica_has_stopped(engine: Engine) {
     cloud.clock.advance(TimeDelta::seconds(30));
     let app = TestApp::start_with(cloud, database).await;
 
-    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_sent(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
 }
 
 async fn a_pause_that_the_cloud_does_not_accept_is_attempted_again(engine: Engine) {
@@ -167,11 +167,11 @@ async fn a_pause_that_the_cloud_does_not_accept_is_attempted_again(engine: Engin
     ));
 
     app.cloud.clock.advance(TimeDelta::seconds(30));
-    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
+    wait_until_sent(&app.cloud, &["hello", "COMPOSING", "PAUSE"]).await;
     expect_nothing_more(&app, &["hello", "COMPOSING", "PAUSE"]).await;
     app.cloud.clock.advance(TimeDelta::seconds(10));
 
-    wait_until_seen(&app.cloud, &["hello", "COMPOSING", "PAUSE", "PAUSE"]).await;
+    wait_until_sent(&app.cloud, &["hello", "COMPOSING", "PAUSE", "PAUSE"]).await;
 }
 
 async fn typing_is_sent_again_after_a_failed_attempt(engine: Engine) {
@@ -185,7 +185,7 @@ async fn typing_is_sent_again_after_a_failed_attempt(engine: Engine) {
     assert_eq!(set(&app.sms, "composing").await, 503);
     assert_eq!(set(&app.sms, "composing").await, 204);
 
-    assert_eq!(seen(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
+    assert_eq!(sent(&app.cloud), ["hello", "COMPOSING", "COMPOSING"]);
 }
 
 async fn a_closed_conversation_gets_no_pause(engine: Engine) {

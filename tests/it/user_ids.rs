@@ -27,8 +27,8 @@ on_both_engines!(
 );
 
 /// Sends a request for a user, with exactly this spelling of the id in the path.
-async fn call(app: &TestApp, method: &str, user_id: &str, rest: &str, body: &str) -> Reply {
-    let line = format!("{method} /v1/users/{user_id}{rest} HTTP/1.1");
+async fn call(app: &TestApp, method: &str, user_id: &str, subpath: &str, body: &str) -> Reply {
+    let line = format!("{method} /v1/users/{user_id}{subpath} HTTP/1.1");
     let head = [
         &line,
         &format!("Authorization: Bearer {SMS_KEY}"),
@@ -73,8 +73,8 @@ async fn a_user_id_reaches_the_cloud_decoded(engine: Engine) {
             consumer,
             Some(json!({"ext_consumer_id": format!("sms:{meant}")}))
         );
-        let known = call(&app, "GET", written, "", "").await;
-        assert_eq!(known.expect(200)["user_id"], meant, "{written}");
+        let shown = call(&app, "GET", written, "", "").await;
+        assert_eq!(shown.expect(200)["user_id"], meant, "{written}");
     }
 }
 
@@ -191,8 +191,8 @@ async fn a_path_that_is_not_percent_encoded_is_refused(engine: Engine) {
         );
     }
     // Without a valid key, the answer reveals nothing about the path.
-    let stranger = exchange(&app.sms, &["GET /v1/users/%zz HTTP/1.1"], "").await;
-    stranger.expect_problem(401, "unauthorized");
+    let unauthorized = exchange(&app.sms, &["GET /v1/users/%zz HTTP/1.1"], "").await;
+    unauthorized.expect_problem(401, "unauthorized");
     assert!(app.cloud.sandbox.requests().is_empty());
 }
 
@@ -213,8 +213,12 @@ fn odd_ids() -> Vec<String> {
         "\u{202e}", "a", "~",
     ];
     let part = |n: usize| parts[n % parts.len()];
-    let made = (0..40).map(|n| [part(n), part(7 * n + 3), part(11 * n + 5)].concat());
-    known.into_iter().map(str::to_owned).chain(made).collect()
+    let generated = (0..40).map(|n| [part(n), part(7 * n + 3), part(11 * n + 5)].concat());
+    known
+        .into_iter()
+        .map(str::to_owned)
+        .chain(generated)
+        .collect()
 }
 
 async fn a_file_link_is_a_valid_uri_of_its_user(engine: Engine) {
@@ -235,19 +239,19 @@ async fn a_file_link_is_a_valid_uri_of_its_user(engine: Engine) {
         app.cloud.sandbox.act(&conversation, file).unwrap();
     }
 
-    eventually("the Cloud has told everything", async || {
+    eventually("the Cloud has sent all notifications", async || {
         (app.cloud.sandbox.pending_notifications() == 0).then_some(())
     })
     .await;
     let mut links = BTreeMap::new();
-    for event in app.logged("sms").await {
+    for event in app.event_log("sms").await {
         if let Some(link) = event["data"]["file"]["url"].as_str() {
             let user_id = event["user_id"].as_str().unwrap();
             links.insert(user_id.to_owned(), link.to_owned());
         }
     }
-    let known: Vec<_> = ids.iter().filter(|id| !links.contains_key(*id)).collect();
-    assert!(known.is_empty(), "no link for {known:?}");
+    let unlinked: Vec<_> = ids.iter().filter(|id| !links.contains_key(*id)).collect();
+    assert!(unlinked.is_empty(), "no link for {unlinked:?}");
     for (user_id, link) in links {
         assert!(UriStr::new(&link).is_ok(), "{link}");
         let url: Url = link.parse().unwrap();

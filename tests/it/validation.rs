@@ -321,15 +321,15 @@ async fn a_lone_surrogate_is_replaced_and_the_text_is_sent(engine: Engine) {
     ] {
         app.sms.post_text(MESSAGES, body).await.expect(201);
 
-        let said = app.cloud.texts(&app.cloud.only_conversation().id).pop();
-        assert_eq!(said.as_deref(), Some(text), "{body}");
+        let sent = app.cloud.texts(&app.cloud.only_conversation().id).pop();
+        assert_eq!(sent.as_deref(), Some(text), "{body}");
     }
     let profile = r#"{"first_name": "A\ud83d", "contacts": [{"email": "\udc4d"}]}"#;
     let request = app.sms.request(Method::PUT, "/v1/users/ada/profile");
     let request = request.header("content-type", "application/json");
-    let kept = send(request.body(profile)).await.expect(200);
+    let stored = send(request.body(profile)).await.expect(200);
     assert_eq!(
-        kept,
+        stored,
         json!({"first_name": "A\u{fffd}", "contacts": [{"email": "\u{fffd}"}]})
     );
     let raw = r#"{"type": "ms.PublishEvent", "body": {"event": {"type": "ContentEvent", "contentType": "text/plain", "message": "\ud83d"}}}"#;
@@ -337,8 +337,8 @@ async fn a_lone_surrogate_is_replaced_and_the_text_is_sent(engine: Engine) {
         .post_text("/v1/users/ada/send", raw)
         .await
         .expect(200);
-    let said = app.cloud.texts(&app.cloud.only_conversation().id).pop();
-    assert_eq!(said.as_deref(), Some("\u{fffd}"));
+    let sent = app.cloud.texts(&app.cloud.only_conversation().id).pop();
+    assert_eq!(sent.as_deref(), Some("\u{fffd}"));
     // The fingerprint covers the bytes of the body, not the text that was read from them.
     let keyed = async |body: &'static str| {
         let request = app.sms.request(Method::POST, MESSAGES);

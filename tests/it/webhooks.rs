@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use crate::support::app::TestApp;
 use crate::support::channel::{Reply, send};
 use crate::support::cloud::{
-    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, sign, state, tell,
+    ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, agent_text, send_notification, sign, state,
 };
 use crate::support::configuration::bridge_toml;
 use crate::support::database::{Database, Engine};
@@ -71,7 +71,7 @@ async fn notify(app: &TestApp, notification: &Value) {
 }
 
 async fn texts(app: &TestApp) -> Vec<String> {
-    let events = app.logged("sms").await.into_iter();
+    let events = app.event_log("sms").await.into_iter();
     events
         .filter_map(|event| Some(event["data"]["text"].as_str()?.to_owned()))
         .collect()
@@ -88,7 +88,7 @@ async fn an_agents_text_becomes_an_event_of_its_channel(engine: Engine) {
 
     notify(&app, &agent_text(&conversation, 3, "Hi 👋\n")).await;
 
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     let [event] = &events[..] else {
         panic!("{events:#?}")
     };
@@ -130,14 +130,13 @@ async fn a_notification_without_a_valid_signature_is_refused(engine: Engine) {
     let unknown = send(unknown.body(body.clone())).await;
     unknown.expect_problem(401, "signature-refused");
 
-    assert!(app.logged("sms").await.is_empty());
+    assert!(app.event_log("sms").await.is_empty());
     assert!(!app.database.dump().await.contains("marker"));
     post(&app, body.as_bytes(), &[]).await.expect(200);
     assert_eq!(texts(&app).await, ["marker"]);
 }
 
-/// Guards the flow of notifications: the Cloud repeats a refused one, and holds back all that
-/// follow.
+/// Guards the flow of notifications: the Cloud repeats a refused one, and delays all that follow.
 async fn a_signed_but_useless_notification_is_accepted_and_ignored(engine: Engine) {
     let app = TestApp::start(engine).await;
     let conversation = open(&app, "ada").await;
@@ -207,9 +206,9 @@ async fn a_notification_up_to_the_size_limit_is_accepted(engine: Engine) {
     let refused = post(&app, &too_large, &[]).await;
 
     refused.expect_problem(413, "body-too-large");
-    let told = texts(&app).await;
-    assert_eq!(told.len(), 1);
-    assert!(told[0] == text, "{} bytes came", told[0].len());
+    let logged = texts(&app).await;
+    assert_eq!(logged.len(), 1);
+    assert!(logged[0] == text, "{} bytes came", logged[0].len());
     assert_eq!(rejected(&app, ACCOUNT, "too_large").await, 1);
 }
 
@@ -261,14 +260,14 @@ async fn a_change_too_old_for_duplicate_detection_is_ignored(engine: Engine) {
     }
     // Until this moment, the captured notifications are recognized as duplicates.
     app.cloud.clock.advance(TimeDelta::days(4));
-    let told = app.logged("sms").await.len();
+    let before = app.event_log("sms").await.len();
     for body in [&text, &opened] {
         notify(&app, body).await;
     }
-    assert_eq!(app.logged("sms").await.len(), told);
+    assert_eq!(app.event_log("sms").await.len(), before);
     app.cloud.clock.advance(TimeDelta::hours(2));
     let store = app.store();
-    eventually("what was seen is forgotten", async || {
+    eventually("old duplicate records are removed", async || {
         let now = app.cloud.clock.now();
         let old = now - TimeDelta::days(4);
         (store.remove_seen_changes(old, 500).await.unwrap() == 0).then_some(())
@@ -278,8 +277,8 @@ async fn a_change_too_old_for_duplicate_detection_is_ignored(engine: Engine) {
         notify(&app, body).await;
     }
 
-    assert_eq!(told, 3);
-    assert_eq!(app.logged("sms").await.len(), told);
+    assert_eq!(before, 3);
+    assert_eq!(app.event_log("sms").await.len(), before);
     assert_eq!(rejected(&app, ACCOUNT, "too_old").await, 3);
 }
 
@@ -303,7 +302,7 @@ async fn a_recent_change_of_an_old_conversation_is_accepted(engine: Engine) {
     // A state without an update time of its own is always accepted.
     notify(&app, &dated(json!(null))).await;
 
-    assert_eq!(app.logged("sms").await.len(), 2);
+    assert_eq!(app.event_log("sms").await.len(), 2);
 }
 
 async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
@@ -328,10 +327,10 @@ async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
         answers.push(post(&app, body.as_bytes(), &[change]).await);
         assert_eq!(rejected(&app, ACCOUNT, reason).await, before + 1);
     }
-    for stranger in ["87654321", "%2e%2e%2fetc"] {
+    for account in ["87654321", "%2e%2e%2fetc"] {
         let request = app
             .sms
-            .request(Method::POST, &format!("/webhooks/{stranger}"));
+            .request(Method::POST, &format!("/webhooks/{account}"));
         answers.push(send(request.body(body.clone())).await);
     }
     assert_eq!(rejected(&app, "unknown", "unknown_account").await, 2);
@@ -348,7 +347,7 @@ async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
         "{problems:#?}"
     );
 
-    let overview = eventually("the overview tells of all", async || {
+    let overview = eventually("the overview shows all", async || {
         let overview = app.admin.get("/api/overview").await.expect(200);
         let foreign = &overview["foreign_notifications"];
         let account = &overview["accounts"][0]["rejected_notifications"];
@@ -373,7 +372,7 @@ async fn operators_see_the_reasons_of_rejected_notifications(engine: Engine) {
         overview["foreign_notifications"][0]["reason"],
         "unknown_account"
     );
-    // The database contains no account id that a stranger has made up.
+    // The database contains no account id that a caller has made up.
     assert!(!app.database.dump().await.contains("87654321"));
 }
 
@@ -412,7 +411,7 @@ async fn messages_among_agents_reach_no_channel(engine: Engine) {
     notify(&app, &in_dialog(&conversation, "lost", 0, "Still there?")).await;
     notify(&app, &marked).await;
     notify(&app, &file).await;
-    assert!(app.logged("sms").await.is_empty());
+    assert!(app.event_log("sms").await.is_empty());
     notify(
         &app,
         &with_dialog(&conversation, &consumer, 1, &dialog("consulting", "AGENT")),
@@ -430,17 +429,17 @@ async fn messages_among_agents_reach_no_channel(engine: Engine) {
     .await;
     notify(&app, &in_dialog(&conversation, "consulting", 1, "marker")).await;
 
-    eventually("the survey asks", async || {
+    eventually("the survey's question is logged", async || {
         (texts(&app).await == ["How was it?"]).then_some(())
     })
     .await;
     app.cloud.clock.advance(TimeDelta::minutes(3));
-    eventually("what no state told of is let go", async || {
+    eventually("the withheld message is released", async || {
         (texts(&app).await == ["How was it?", "Still there?"]).then_some(())
     })
     .await;
     assert!(!app.database.dump().await.contains("marker"));
-    for event in app.logged("sms").await {
+    for event in app.event_log("sms").await {
         assert!(!event.to_string().contains("consulting"), "{event}");
     }
 }
@@ -460,7 +459,7 @@ async fn a_rating_after_the_end_is_an_event(engine: Engine) {
     notify(&app, &rated(2)).await;
     notify(&app, &rated(3)).await;
 
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     let kinds: Vec<_> = events.iter().map(|event| &event["type"]).collect();
     assert_eq!(kinds, ["conversation.closed", "conversation.updated"]);
     assert_eq!(events[1]["data"]["state"], "closed");
@@ -491,7 +490,7 @@ async fn a_notification_without_a_type_is_understood(engine: Engine) {
         notify(&app, &notification).await;
     }
 
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     let kinds: Vec<_> = events.iter().map(|event| &event["type"]).collect();
     let expected = [
         "conversation.opened",
@@ -507,10 +506,10 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
     let conversation = open(&app, "ada").await;
     let sandbox = &app.cloud.sandbox;
     let kinds = async |kind: &str| {
-        let events = app.logged("sms").await;
+        let events = app.event_log("sms").await;
         events.iter().filter(|event| event["type"] == kind).count()
     };
-    eventually("it is told that it is open", async || {
+    eventually("the open state is delivered", async || {
         (kinds("conversation.opened").await == 1).then_some(())
     })
     .await;
@@ -520,7 +519,7 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
         ..Disturbance::next(DisturbanceKind::TwoStates)
     });
     sandbox.act(&conversation, Action::Join {}).unwrap();
-    eventually("both states are told", async || {
+    eventually("both states are delivered", async || {
         (kinds("conversation.updated").await >= 1).then_some(())
     })
     .await;
@@ -528,7 +527,7 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
         private: true,
         ..Text::new("marker")
     };
-    for (trouble, said) in [
+    for (disturbance, text) in [
         (DisturbanceKind::Empty, Text::new("empty")),
         (DisturbanceKind::ByteOrderMark, Text::new("marked")),
         (DisturbanceKind::Untyped, Text::new("untyped")),
@@ -538,9 +537,9 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
     ] {
         sandbox.disturb(Disturbance {
             only: Some(Kind::Content),
-            ..Disturbance::next(trouble)
+            ..Disturbance::next(disturbance)
         });
-        sandbox.act(&conversation, Action::Text(said)).unwrap();
+        sandbox.act(&conversation, Action::Text(text)).unwrap();
     }
     sandbox.disturb(Disturbance::next(DisturbanceKind::NumbersAsText));
     let read = Action::Receipt {
@@ -549,7 +548,7 @@ async fn rare_forms_of_notifications_are_accepted(engine: Engine) {
     };
     sandbox.act(&conversation, read).unwrap();
 
-    eventually("the receipt comes", async || {
+    eventually("the receipt arrives", async || {
         (kinds("receipt.changed").await == 1).then_some(())
     })
     .await;
@@ -604,7 +603,7 @@ async fn a_repeated_change_gives_one_event(engine: Engine) {
         notify(&app, &composing).await;
     }
 
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     let of = |kind: &str| events.iter().filter(|event| event["type"] == kind).count();
     assert_eq!(of("message.created"), 1);
     assert_eq!(of("conversation.opened"), 1);
@@ -629,10 +628,10 @@ async fn concurrent_notifications_all_become_events(engine: Engine) {
 
     tasks.join_all().await;
 
-    let mut told = texts(&app).await;
-    told.sort();
-    told.dedup();
-    assert_eq!(told.len(), USERS * TEXTS as usize);
+    let mut logged = texts(&app).await;
+    logged.sort();
+    logged.dedup();
+    assert_eq!(logged.len(), USERS * TEXTS as usize);
 }
 
 async fn a_message_after_the_clouds_close_opens_a_new_conversation(engine: Engine) {
@@ -644,16 +643,16 @@ async fn a_message_after_the_clouds_close_opens_a_new_conversation(engine: Engin
     notify(&app, &state(&first, &consumer, "CLOSE", 9)).await;
 
     let path = "/v1/users/ada/conversation";
-    let known = app.sms.get(path).await.expect(200);
-    assert_eq!(known["state"], "closed");
-    assert_eq!(known["close_reason"], "agent");
+    let closed = app.sms.get(path).await.expect(200);
+    assert_eq!(closed["state"], "closed");
+    assert_eq!(closed["close_reason"], "agent");
     let before = app.cloud.requests(Operation::Send).len();
     let second = open(&app, "ada").await;
     assert_ne!(second, first);
     // No attempt was made in the closed conversation.
     assert_eq!(app.cloud.requests(Operation::Send).len(), before + 1);
     let kinds: Vec<_> = app
-        .logged("sms")
+        .event_log("sms")
         .await
         .into_iter()
         .map(|e| e["type"].clone())
@@ -661,7 +660,7 @@ async fn a_message_after_the_clouds_close_opens_a_new_conversation(engine: Engin
     assert_eq!(kinds, ["conversation.closed"]);
     // A state from before the close is ignored.
     notify(&app, &state(&first, &consumer, "OPEN", 8)).await;
-    assert_eq!(app.logged("sms").await.len(), 1);
+    assert_eq!(app.event_log("sms").await.len(), 1);
 }
 
 async fn a_lost_opening_is_found_through_a_notification(engine: Engine) {
@@ -679,16 +678,16 @@ async fn a_lost_opening_is_found_through_a_notification(engine: Engine) {
 
     notify(&app, &state(&opened.id, consumer, "OPEN", 5)).await;
     notify(&app, &agent_text(&opened.id, 0, "welcome")).await;
-    assert!(app.logged("sms").await.is_empty());
-    let sent = app.until(lost, "sent").await;
+    assert!(app.event_log("sms").await.is_empty());
+    let sent = app.wait_until(lost, "sent").await;
     assert_eq!(sent["conversation_id"], *opened.id);
 
     assert!(app.cloud.requests(Operation::Engagement).is_empty());
-    eventually("what had come before is told", async || {
-        (app.logged("sms").await.len() == 3).then_some(())
+    eventually("the unmatched changes are delivered", async || {
+        (app.event_log("sms").await.len() == 3).then_some(())
     })
     .await;
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     assert!(
         events
             .iter()
@@ -711,12 +710,12 @@ async fn events_of_unwanted_types_are_not_logged(engine: Engine) {
     notify(&app, &state(&conversation, &consumer, "CLOSE", 9)).await;
     notify(&app, &agent_text(&conversation, 1, "bye")).await;
 
-    let events = app.logged("sms").await;
+    let events = app.event_log("sms").await;
     assert_eq!(events.len(), 1);
     assert_eq!(events[0]["type"], "message.created");
     // The change still updates the state of the conversation.
-    let known = app.sms.get("/v1/users/ada/conversation").await.expect(200);
-    assert_eq!(known["state"], "closed");
+    let conversation = app.sms.get("/v1/users/ada/conversation").await.expect(200);
+    assert_eq!(conversation["state"], "closed");
 }
 
 #[tokio::test]
@@ -728,8 +727,8 @@ async fn an_acknowledged_notification_survives_a_kill() {
     let sent = sms.say("ada", "hello").await.expect(201);
     let conversation = sent["conversation_id"].as_str().unwrap();
 
-    let told = tell(&sms, &agent_text(conversation, 1, "kept")).await;
-    told.expect(200);
+    let reply = send_notification(&sms, &agent_text(conversation, 1, "kept")).await;
+    reply.expect(200);
     bridge.kill().await;
 
     let store = database.store().await;

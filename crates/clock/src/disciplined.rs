@@ -17,9 +17,9 @@ use super::{Clock, wall_us};
 /// A clock that also counts while the machine sleeps. On systems other than Linux, the plain
 /// monotonic clock.
 #[cfg(target_os = "linux")]
-const COUNTING: ClockId = ClockId::Boottime;
+const ELAPSED_CLOCK: ClockId = ClockId::Boottime;
 #[cfg(not(target_os = "linux"))]
-const COUNTING: ClockId = ClockId::Monotonic;
+const ELAPSED_CLOCK: ClockId = ClockId::Monotonic;
 
 /// A clock that is kept in line with a reference.
 #[derive(Debug)]
@@ -27,16 +27,16 @@ pub struct DisciplinedClock {
     reference: Reference,
     /// Odd while the timeline is being replaced.
     version: AtomicU64,
-    timeline: Fields,
+    timeline: AtomicTimeline,
     /// Held while the timeline is replaced. Readers never wait for it.
-    correcting: Mutex<()>,
+    correction_lock: Mutex<()>,
 }
 
 /// A timeline, as one atomic for each field.
 #[derive(Debug)]
-struct Fields {
-    since_us: AtomicI64,
-    shown_us: AtomicI64,
+struct AtomicTimeline {
+    start_elapsed_us: AtomicI64,
+    start_time_us: AtomicI64,
     slew_us: AtomicI64,
     rate: AtomicI64,
 }
@@ -49,13 +49,13 @@ impl DisciplinedClock {
         Self {
             reference,
             version: AtomicU64::new(0),
-            timeline: Fields {
-                since_us: AtomicI64::new(timeline.since_us),
-                shown_us: AtomicI64::new(timeline.shown_us),
+            timeline: AtomicTimeline {
+                start_elapsed_us: AtomicI64::new(timeline.start_elapsed_us),
+                start_time_us: AtomicI64::new(timeline.start_time_us),
                 slew_us: AtomicI64::new(timeline.slew_us),
                 rate: AtomicI64::new(timeline.rate),
             },
-            correcting: Mutex::default(),
+            correction_lock: Mutex::default(),
         }
     }
 
@@ -67,8 +67,8 @@ impl DisciplinedClock {
 
     /// Corrects the clock by a measurement of the reference.
     pub fn correct(&self, reading: Reading) -> Correction {
-        let _held = self
-            .correcting
+        let _guard = self
+            .correction_lock
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         let before = self.timeline.load();
@@ -88,11 +88,11 @@ impl DisciplinedClock {
     /// while a correction is in progress.
     #[must_use]
     pub fn lead(&self) -> TimeDelta {
-        TimeDelta::microseconds(-self.read(Timeline::left))
+        TimeDelta::microseconds(-self.read(Timeline::remaining))
     }
 
-    /// Reads the timeline at the present moment. A replacement takes less than a microsecond; a
-    /// reader that meets one reads again.
+    /// Reads the timeline at the present moment. If it is being replaced, which takes less than a
+    /// microsecond, reads it again.
     fn read<T>(&self, read: impl Fn(&Timeline, i64) -> T) -> T {
         loop {
             let version = self.version.load(Ordering::Acquire);
@@ -104,25 +104,27 @@ impl DisciplinedClock {
                     return read(&timeline, now);
                 }
             }
-            // On a single core, the thread that replaces the timeline may need our core.
+            // On a single core, the thread that replaces the timeline may need this core.
             thread::yield_now();
         }
     }
 }
 
-impl Fields {
+impl AtomicTimeline {
     fn load(&self) -> Timeline {
         Timeline {
-            since_us: self.since_us.load(Ordering::Relaxed),
-            shown_us: self.shown_us.load(Ordering::Relaxed),
+            start_elapsed_us: self.start_elapsed_us.load(Ordering::Relaxed),
+            start_time_us: self.start_time_us.load(Ordering::Relaxed),
             slew_us: self.slew_us.load(Ordering::Relaxed),
             rate: self.rate.load(Ordering::Relaxed),
         }
     }
 
     fn store(&self, timeline: &Timeline) {
-        self.since_us.store(timeline.since_us, Ordering::Relaxed);
-        self.shown_us.store(timeline.shown_us, Ordering::Relaxed);
+        self.start_elapsed_us
+            .store(timeline.start_elapsed_us, Ordering::Relaxed);
+        self.start_time_us
+            .store(timeline.start_time_us, Ordering::Relaxed);
         self.slew_us.store(timeline.slew_us, Ordering::Relaxed);
         self.rate.store(timeline.rate, Ordering::Relaxed);
     }
@@ -138,9 +140,10 @@ impl Clock for DisciplinedClock {
     }
 
     fn machine_offset(&self) -> Option<TimeDelta> {
-        let (shown, left) = self.read(|timeline, now| (timeline.at(now), timeline.left(now)));
+        let (shown, remaining) =
+            self.read(|timeline, now| (timeline.at(now), timeline.remaining(now)));
         let right = match self.reference {
-            Reference::Database => shown + left,
+            Reference::Database => shown + remaining,
             Reference::Machine => shown,
         };
         Some(TimeDelta::microseconds(wall_us() - right))
@@ -150,16 +153,16 @@ impl Clock for DisciplinedClock {
 /// Returns the time since some moment before the process began, in microseconds.
 #[must_use]
 pub fn elapsed_us() -> i64 {
-    let elapsed = clock_gettime(COUNTING);
+    let elapsed = clock_gettime(ELAPSED_CLOCK);
     elapsed.tv_sec * 1_000_000 + elapsed.tv_nsec / 1000
 }
 
 /// Measures the machine's time of day as a reference.
 #[must_use]
 pub fn machine_reading() -> Reading {
-    let asked = elapsed_us();
+    let before = elapsed_us();
     let shown = wall_us();
-    Reading::between(asked, shown, elapsed_us())
+    Reading::between(before, shown, elapsed_us())
 }
 
 #[cfg(test)]
@@ -202,7 +205,7 @@ mod tests {
 
         let correction = clock.correct(reading(600));
 
-        assert!(matches!(correction, Correction::PutForward(_)));
+        assert!(matches!(correction, Correction::Stepped(_)));
         assert_eq!(shown_ahead(&clock), 600);
         assert_eq!(clock.lead(), TimeDelta::zero());
     }

@@ -1,8 +1,9 @@
-//! Time and ids: the only crate that reads the system clock and generates identifiers.
+//! The clocks of the service, and the ids that contain their time. Only the log and the trace
+//! export read the machine's time of day themselves.
 //!
-//! All code that depends on the time takes a [`Clock`], so that a test can move a [`ManualClock`]
-//! instead of sleeping. The service uses a [`DisciplinedClock`], on which all replicas of a
-//! database agree. Ids are UUIDs of version 7, which sort by their creation time.
+//! All other code that depends on the time of day takes a [`Clock`], so that a test can move a
+//! [`ManualClock`] instead of sleeping. The service uses a [`DisciplinedClock`], on which all
+//! replicas of a database agree. Ids are UUIDs of version 7, which sort by their creation time.
 
 mod disciplined;
 mod timeline;
@@ -18,7 +19,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 pub use disciplined::{DisciplinedClock, elapsed_us, machine_reading};
 pub use timeline::{Correction, Reading, Reference};
 
-/// A clock that has the time of day.
+/// A clock that shows the time of day.
 pub trait Clock: Debug + Send + Sync {
     /// Returns the present time in milliseconds since the epoch, the form in which the store keeps
     /// it.
@@ -52,7 +53,7 @@ pub trait Clock: Debug + Send + Sync {
 /// A clock that the parts of the service share.
 pub type SharedClock = Arc<dyn Clock>;
 
-/// The clock of the machine, which may be set at any time. It is for code that shares nothing with
+/// The clock of the machine, which may be set at any time. It is for code that shares no data with
 /// replicas: the simulated Cloud, and tests.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
@@ -65,9 +66,9 @@ impl Clock for SystemClock {
 
 /// Returns the machine's time of day, in microseconds since the epoch.
 fn wall_us() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    let since = since.unwrap_or_default().as_micros();
-    i64::try_from(since).unwrap_or(i64::MAX)
+    let elapsed = SystemTime::now().duration_since(UNIX_EPOCH);
+    let elapsed = elapsed.unwrap_or_default().as_micros();
+    i64::try_from(elapsed).unwrap_or(i64::MAX)
 }
 
 /// A clock that does not advance by itself.
@@ -107,7 +108,7 @@ pub struct ShiftedClock {
 
 impl ShiftedClock {
     /// The maximum lead in seconds: a hundred years.
-    pub const FARTHEST: u32 = 3_155_760_000;
+    pub const MAX_LEAD_S: u32 = 3_155_760_000;
 
     /// Creates a clock that shows the time of `base` until it is moved.
     #[must_use]
@@ -119,13 +120,13 @@ impl ShiftedClock {
     }
 
     /// Moves the clock ahead by a number of seconds. Returns false, and does not move it, if the
-    /// total exceeds [`Self::FARTHEST`].
+    /// total exceeds [`Self::MAX_LEAD_S`].
     #[must_use]
     pub fn advance(&self, seconds: u32) -> bool {
-        let farthest = i64::from(Self::FARTHEST) * 1000;
+        let max_lead = i64::from(Self::MAX_LEAD_S) * 1000;
         let moved = |ahead: i64| {
             let ahead = ahead.saturating_add(i64::from(seconds) * 1000);
-            (ahead <= farthest).then_some(ahead)
+            (ahead <= max_lead).then_some(ahead)
         };
         self.ahead_ms
             .fetch_update(Ordering::SeqCst, Ordering::SeqCst, moved)
@@ -138,7 +139,7 @@ impl ShiftedClock {
         self.ahead_ms.load(Ordering::SeqCst) / 1000
     }
 
-    /// Returns the clock that it follows.
+    /// Returns the clock that this one follows.
     #[must_use]
     pub fn base(&self) -> &dyn Clock {
         &*self.base
@@ -185,10 +186,10 @@ mod tests {
     fn a_shifted_clock_is_never_more_than_a_hundred_years_ahead() {
         let clock = ShiftedClock::new(Arc::new(SystemClock));
 
-        assert!(clock.advance(ShiftedClock::FARTHEST));
+        assert!(clock.advance(ShiftedClock::MAX_LEAD_S));
         assert!(!clock.advance(1));
 
-        assert_eq!(clock.ahead(), i64::from(ShiftedClock::FARTHEST));
+        assert_eq!(clock.ahead(), i64::from(ShiftedClock::MAX_LEAD_S));
     }
 
     #[test]

@@ -16,17 +16,18 @@ pub enum Reference {
 /// 100 ms: a smaller difference is ignored, unless a correction is already in progress.
 const NOISE_US: i64 = 100_000;
 
-/// 1 s: replicas catch up with a larger difference at once.
-const CATCH_UP_US: i64 = 1_000_000;
+/// 1 s: a replica that is further behind catches up at once.
+const STEP_THRESHOLD_US: i64 = 1_000_000;
 
 /// 5 s: a replica that is further ahead of the others must not act on its time. The value is a
 /// third of the shortest lease.
-const AHEAD_US: i64 = 5_000_000;
+const MAX_LEAD_US: i64 = 5_000_000;
 
 /// 10 %: the usual change of the clock's speed while a difference is corrected.
-const USUAL_RATE: i64 = 100;
+const SLEW_RATE: i64 = 100;
 
-/// 90 %: the clock nearly stops in a replica that is too far ahead, so that it is in line soon.
+/// 90 %: the change of the speed in a replica that is too far ahead. Its clock nearly stops, so
+/// that it is in line soon.
 const FAST_RATE: i64 = 900;
 
 /// A measurement of the reference.
@@ -47,18 +48,18 @@ pub enum Correction {
     /// No effect: the clock is in line.
     None,
     /// The clock was behind by this number of microseconds and was put forward.
-    PutForward(i64),
+    Stepped(i64),
     /// The clock is being corrected gradually by this number of microseconds.
     Slewed(i64),
 }
 
-/// The time from some moment on.
+/// The time as a function of the elapsed time, from some moment on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timeline {
-    /// The elapsed time at its beginning, in microseconds.
-    pub(super) since_us: i64,
-    /// The time at its beginning, in microseconds since the epoch.
-    pub(super) shown_us: i64,
+    /// The elapsed time at its start, in microseconds.
+    pub(super) start_elapsed_us: i64,
+    /// The time at its start, in microseconds since the epoch.
+    pub(super) start_time_us: i64,
     /// The difference that is corrected gradually, in microseconds; negative if the clock is ahead.
     pub(super) slew_us: i64,
     /// The part of each second by which the clock is corrected, in thousandths. It is less than
@@ -70,10 +71,10 @@ impl Reading {
     /// Creates a reading from the reference's time and the elapsed times before and after it was
     /// read.
     #[must_use]
-    pub fn between(asked_us: i64, reference_us: i64, answered_us: i64) -> Self {
-        let half = (answered_us - asked_us) / 2;
+    pub fn between(before_us: i64, reference_us: i64, after_us: i64) -> Self {
+        let half = (after_us - before_us) / 2;
         Self {
-            elapsed_us: asked_us + half,
+            elapsed_us: before_us + half,
             reference_us,
             uncertainty_us: half,
         }
@@ -91,37 +92,37 @@ impl Timeline {
     /// Creates the timeline that starts with a reading.
     pub(super) fn starting_with(reading: Reading) -> Self {
         Self {
-            since_us: reading.elapsed_us,
-            shown_us: reading.reference_us,
+            start_elapsed_us: reading.elapsed_us,
+            start_time_us: reading.reference_us,
             slew_us: 0,
-            rate: USUAL_RATE,
+            rate: SLEW_RATE,
         }
     }
 
     /// Returns the time at `elapsed_us`, in microseconds since the epoch.
     pub(super) fn at(&self, elapsed_us: i64) -> i64 {
-        let passed = (elapsed_us - self.since_us).max(0);
-        self.shown_us + passed + self.slewed(passed)
+        let passed = (elapsed_us - self.start_elapsed_us).max(0);
+        self.start_time_us + passed + self.slewed(passed)
     }
 
-    /// Returns the rest of the correction at `elapsed_us`, in microseconds; negative if the clock
-    /// is ahead.
-    pub(super) fn left(&self, elapsed_us: i64) -> i64 {
-        let passed = (elapsed_us - self.since_us).max(0);
+    /// Returns the remaining correction at `elapsed_us`, in microseconds; negative if the clock is
+    /// ahead.
+    pub(super) fn remaining(&self, elapsed_us: i64) -> i64 {
+        let passed = (elapsed_us - self.start_elapsed_us).max(0);
         self.slew_us - self.slewed(passed)
     }
 
     /// True if the clock is too far ahead of the other replicas.
     pub(super) fn is_ahead(&self, elapsed_us: i64) -> bool {
-        self.left(elapsed_us) < -AHEAD_US
+        self.remaining(elapsed_us) < -MAX_LEAD_US
     }
 
     fn slewed(&self, passed: i64) -> i64 {
         if self.slew_us == 0 {
             return 0;
         }
-        let most = passed.saturating_mul(self.rate) / 1000;
-        self.slew_us.clamp(-most, most)
+        let max = passed.saturating_mul(self.rate) / 1000;
+        self.slew_us.clamp(-max, max)
     }
 
     /// Returns the timeline from now on, corrected by a measurement.
@@ -132,26 +133,26 @@ impl Timeline {
         reference: Reference,
     ) -> (Self, Correction) {
         let behind = reading.reference_us - self.at(reading.elapsed_us);
-        let is_slewing = self.left(elapsed_us) != 0;
+        let is_slewing = self.remaining(elapsed_us) != 0;
         let noise = if is_slewing { 0 } else { NOISE_US };
-        let go_on = |ahead, slew_us, rate| Self {
-            since_us: elapsed_us,
-            shown_us: self.at(elapsed_us) + ahead,
+        let from_now = |ahead, slew_us, rate| Self {
+            start_elapsed_us: elapsed_us,
+            start_time_us: self.at(elapsed_us) + ahead,
             slew_us,
             rate,
         };
         if behind.abs() <= noise.max(reading.uncertainty_us) {
-            return (go_on(0, 0, USUAL_RATE), Correction::None);
+            return (from_now(0, 0, SLEW_RATE), Correction::None);
         }
         match reference {
-            Reference::Database if behind > CATCH_UP_US => {
-                (go_on(behind, 0, USUAL_RATE), Correction::PutForward(behind))
+            Reference::Database if behind > STEP_THRESHOLD_US => {
+                (from_now(behind, 0, SLEW_RATE), Correction::Stepped(behind))
             }
-            Reference::Database if behind < -AHEAD_US => {
-                (go_on(0, behind, FAST_RATE), Correction::Slewed(behind))
+            Reference::Database if behind < -MAX_LEAD_US => {
+                (from_now(0, behind, FAST_RATE), Correction::Slewed(behind))
             }
             Reference::Database | Reference::Machine => {
-                (go_on(0, behind, USUAL_RATE), Correction::Slewed(behind))
+                (from_now(0, behind, SLEW_RATE), Correction::Slewed(behind))
             }
         }
     }
@@ -199,7 +200,7 @@ mod tests {
 
         assert_eq!(timeline.at(0), START);
         assert_eq!(timeline.at(DAY), START + DAY);
-        assert_eq!(timeline.left(DAY), 0);
+        assert_eq!(timeline.remaining(DAY), 0);
     }
 
     #[test]
@@ -236,7 +237,7 @@ mod tests {
                 assert_eq!(shown(SECOND), ahead / 3);
                 assert_eq!(shown(3 * SECOND), ahead);
                 assert_eq!(shown(10 * SECOND), ahead);
-                assert_eq!(timeline.left(SECOND + SECOND), ahead - ahead / 3);
+                assert_eq!(timeline.remaining(SECOND + SECOND), ahead - ahead / 3);
             }
         }
     }
@@ -259,9 +260,9 @@ mod tests {
         for ahead in [2 * SECOND, DAY] {
             let (timeline, correction) = corrected(ahead, Reference::Database);
 
-            assert_eq!(correction, Correction::PutForward(ahead));
+            assert_eq!(correction, Correction::Stepped(ahead));
             assert_eq!(timeline.at(SECOND), START + SECOND + ahead);
-            assert_eq!(timeline.left(SECOND), 0);
+            assert_eq!(timeline.remaining(SECOND), 0);
         }
     }
 
@@ -305,7 +306,7 @@ mod tests {
 
         let (timeline, _) = timeline.corrected(back, reading(back, 0), Reference::Machine);
 
-        assert_eq!(timeline.left(back), -100 * MS);
+        assert_eq!(timeline.remaining(back), -100 * MS);
         assert_eq!(timeline.at(10 * SECOND), START + 10 * SECOND);
     }
 
@@ -331,8 +332,8 @@ mod tests {
         #[test]
         fn the_clock_converges_to_a_steady_reference(ahead in -600 * SECOND..600 * SECOND) {
             let mut timeline = begun();
-            for look in 1..=1000 {
-                let elapsed = look * 5 * SECOND;
+            for round in 1..=1000 {
+                let elapsed = round * 5 * SECOND;
                 timeline = timeline.corrected(elapsed, reading(elapsed, ahead), Reference::Database).0;
             }
             let elapsed = 5001 * SECOND;

@@ -10,7 +10,7 @@ pub use action::{AcceptStatus, Action, Attachment, ChatState, Choice, Rich, Send
 pub use opening::AgentOpening;
 pub use script::Script;
 
-pub(super) use script::{AnswerQueues, listen};
+pub(super) use script::{AnswerQueues, queue_for_answer};
 
 use std::sync::Arc;
 
@@ -71,13 +71,13 @@ impl State {
         action: Action,
     ) -> Result<Option<usize>, ActionError> {
         let unknown = || ActionError::Unknown(conversation.to_owned());
-        let acting = ActionContext {
+        let context = ActionContext {
             conversation: self.conversations.get(conversation).ok_or_else(unknown)?,
             files: &mut self.files,
             shared: &sandbox.0,
             now: sandbox.0.clock.now(),
         };
-        acting.perform(action)
+        context.perform(action)
     }
 }
 
@@ -103,8 +103,8 @@ impl ActionContext<'_> {
                     "contentType": "text/plain",
                     "message": text.text,
                 });
-                let originator = self.speaker(text.role);
-                let publishing = NewEvent {
+                let originator = self.sender(text.role);
+                let new_event = NewEvent {
                     originator,
                     audience: if text.private {
                         Audience::AgentsAndManagers
@@ -115,16 +115,17 @@ impl ActionContext<'_> {
                     metadata: action::metadata(text.metadata),
                     request_id: None,
                 };
-                self.publish(publishing).map(Some)
+                self.publish(new_event).map(Some)
             }
             Action::Rich(rich) => {
                 let event = json!({"type": "RichContentEvent", "content": rich.content});
                 let event = action::with_choices(event, &rich.quick_replies);
-                self.say(event, action::metadata(rich.metadata)).map(Some)
+                self.publish_as_agent(event, action::metadata(rich.metadata))
+                    .map(Some)
             }
             Action::File(attachment) => {
                 let event = self.store(attachment);
-                self.say(event, None).map(Some)
+                self.publish_as_agent(event, None).map(Some)
             }
             Action::SecureForm { title, form_id } => {
                 let event = json!({
@@ -136,12 +137,12 @@ impl ActionContext<'_> {
                         "formId": form_id,
                     },
                 });
-                self.say(event, None).map(Some)
+                self.publish_as_agent(event, None).map(Some)
             }
             Action::Typing { state } => {
                 let event = json!({"type": "ChatStateEvent", "chatState": state});
-                let (publishing, now) = (self.by_agent(event, None), self.now);
-                self.dialog()?.show(publishing, now);
+                let (new_event, now) = (self.agent_event(event, None), self.now);
+                self.dialog()?.publish_unsequenced(new_event, now);
                 Ok(None)
             }
             Action::Receipt { status, sequences } => {
@@ -150,7 +151,7 @@ impl ActionContext<'_> {
                     "status": status,
                     "sequenceList": sequences,
                 });
-                self.say(event, None).map(Some)
+                self.publish_as_agent(event, None).map(Some)
             }
             Action::Transfer { skill } => {
                 let participants = &mut self.conversation.participants;
@@ -187,8 +188,8 @@ impl ActionContext<'_> {
         agent
     }
 
-    fn speaker(&mut self, speaker: SenderRole) -> Participant {
-        let role = match speaker {
+    fn sender(&mut self, sender: SenderRole) -> Participant {
+        let role = match sender {
             SenderRole::Agent => return self.agent(),
             SenderRole::Bot => Role::Agent,
             SenderRole::Manager => Role::Manager,
@@ -198,12 +199,16 @@ impl ActionContext<'_> {
     }
 
     /// Publishes an event of the agent for all participants.
-    fn say(&mut self, event: Value, metadata: Option<Value>) -> Result<usize, ActionError> {
-        let publishing = self.by_agent(event, metadata);
-        self.publish(publishing)
+    fn publish_as_agent(
+        &mut self,
+        event: Value,
+        metadata: Option<Value>,
+    ) -> Result<usize, ActionError> {
+        let new_event = self.agent_event(event, metadata);
+        self.publish(new_event)
     }
 
-    fn by_agent(&mut self, event: Value, metadata: Option<Value>) -> NewEvent {
+    fn agent_event(&mut self, event: Value, metadata: Option<Value>) -> NewEvent {
         NewEvent {
             originator: self.agent(),
             audience: Audience::All,
@@ -213,9 +218,9 @@ impl ActionContext<'_> {
         }
     }
 
-    fn publish(&mut self, publishing: NewEvent) -> Result<usize, ActionError> {
+    fn publish(&mut self, new_event: NewEvent) -> Result<usize, ActionError> {
         let now = self.now;
-        Ok(self.dialog()?.publish(publishing, now))
+        Ok(self.dialog()?.publish(new_event, now))
     }
 
     /// Stores a file for the consumer to download. Returns the event that announces it.

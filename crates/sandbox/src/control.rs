@@ -8,7 +8,7 @@ use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::control_request::{BODY_LIMIT, JsonBody, expect_nothing_else, read_after};
+use super::control_request::{BODY_LIMIT, JsonBody, read_after, refuse_unknown_parameters};
 use super::operation::Operation;
 use super::recording::{RecordedRequest, read_form};
 use super::refusal::Refusal;
@@ -40,7 +40,7 @@ pub(super) fn router() -> Router<Sandbox> {
         .merge(webhooks::control::router())
         .merge(wire::router())
         .fallback(path_not_found)
-        .method_not_allowed_fallback(another_method)
+        .method_not_allowed_fallback(method_not_allowed)
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
 
@@ -55,7 +55,7 @@ async fn requests(
         .map(|name| read_operation(&name))
         .transpose()?;
     let after = read_after(&mut filter)?;
-    expect_nothing_else(&filter, "operation or after")?;
+    refuse_unknown_parameters(&filter, "operation or after")?;
     let mut requests = sandbox.requests();
     requests.retain(|request| {
         request.id > after && (operation.is_none() || request.operation == operation)
@@ -73,7 +73,7 @@ async fn conversations(
         .remove("latest")
         .map(|count| read_count(&count))
         .transpose()?;
-    expect_nothing_else(&filter, "latest")?;
+    refuse_unknown_parameters(&filter, "latest")?;
     Ok(Json(match latest {
         Some(count) => sandbox.state().conversations.latest(count),
         None => sandbox.conversations(),
@@ -133,7 +133,7 @@ async fn path_not_found(method: Method, uri: Uri) -> Refusal {
     Refusal::plain(StatusCode::NOT_FOUND, complaint)
 }
 
-async fn another_method(method: Method, uri: Uri) -> Refusal {
+async fn method_not_allowed(method: Method, uri: Uri) -> Refusal {
     let complaint = format!(
         "{method} /_sandbox{}: method not allowed, see the Allow header",
         uri.path()

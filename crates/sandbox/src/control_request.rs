@@ -23,8 +23,8 @@ where
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, Refusal> {
-        let axum::Json(order) = axum::Json::from_request(request, state).await?;
-        Ok(Self(order))
+        let axum::Json(value) = axum::Json::from_request(request, state).await?;
+        Ok(Self(value))
     }
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn read_after(filter: &mut BTreeMap<String, String>) -> Result<u64, R
 }
 
 /// Refuses the parameters that are left after the known ones have been removed.
-pub(crate) fn expect_nothing_else(
+pub(crate) fn refuse_unknown_parameters(
     filter: &BTreeMap<String, String>,
     expected: &str,
 ) -> Result<(), Refusal> {

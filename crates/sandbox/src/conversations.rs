@@ -111,7 +111,7 @@ pub struct Dialog {
 pub struct Event {
     /// The sequence in the dialog, from 0; `None` for chat states.
     pub sequence: Option<usize>,
-    /// The time of publishing.
+    /// The time of publication.
     pub at: DateTime<Utc>,
     /// The publisher.
     pub originator: Participant,
@@ -248,15 +248,15 @@ impl Dialog {
 
     /// Adds an event with the dialog's next sequence, and returns that sequence. All participants
     /// share one count.
-    pub(super) fn publish(&mut self, publishing: NewEvent, at: DateTime<Utc>) -> usize {
+    pub(super) fn publish(&mut self, new_event: NewEvent, at: DateTime<Utc>) -> usize {
         let sequence = self.next_sequence();
-        self.push(Some(sequence), publishing, at);
+        self.push(Some(sequence), new_event, at);
         sequence
     }
 
     /// Adds an event without a sequence.
-    pub(super) fn show(&mut self, publishing: NewEvent, at: DateTime<Utc>) {
-        self.push(None, publishing, at);
+    pub(super) fn publish_unsequenced(&mut self, new_event: NewEvent, at: DateTime<Utc>) {
+        self.push(None, new_event, at);
     }
 
     /// Returns the sequence of the next event.
@@ -264,15 +264,15 @@ impl Dialog {
         self.events.iter().filter(|e| e.sequence.is_some()).count()
     }
 
-    fn push(&mut self, sequence: Option<usize>, publishing: NewEvent, at: DateTime<Utc>) {
+    fn push(&mut self, sequence: Option<usize>, new_event: NewEvent, at: DateTime<Utc>) {
         self.events.push(Event {
             sequence,
             at,
-            originator: publishing.originator,
-            audience: publishing.audience,
-            event: publishing.event,
-            metadata: publishing.metadata,
-            request_id: publishing.request_id,
+            originator: new_event.originator,
+            audience: new_event.audience,
+            event: new_event.event,
+            metadata: new_event.metadata,
+            request_id: new_event.request_id,
         });
     }
 }

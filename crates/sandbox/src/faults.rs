@@ -5,7 +5,7 @@
 //! * Add a variant to [`Answer`]. If it has a type of its own, add that to the `pub use` of
 //!   `lib.rs`.
 //! * Implement its effect in `server.rs`, and test it in `tests/control.rs`.
-//! * Add an entry to `TROUBLES` in `page/faults.js`, if people are to inject it by a click.
+//! * Add an entry to `OFFERED_FAULTS` in `page/faults.js`, if people are to inject it by a click.
 //! * Add a row to the table in the section "Faults" of `docs/sandbox.md`.
 //!
 //! A fault in notifications rather than requests is a disturbance (`webhooks`).
@@ -67,7 +67,7 @@ pub struct Fault {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// The given answer.
+    /// This answer.
     Reply(Reply),
     /// No answer: the connection stays open until the caller gives up.
     Stall,
@@ -183,25 +183,25 @@ impl Faults {
 
     /// Returns the fault for a request of `operation` with this body, and counts it down.
     pub(super) fn take(&mut self, operation: Operation, body: &[u8]) -> Option<Fault> {
-        let strikes = |fault: &Fault| {
-            fault.operation.is_none_or(|struck| struck == operation)
+        let affects = |fault: &Fault| {
+            fault.operation.is_none_or(|affected| affected == operation)
                 && fault
                     .containing
                     .as_ref()
                     .is_none_or(|text| String::from_utf8_lossy(body).contains(text))
         };
-        let index = self.0.iter().position(strikes)?;
+        let index = self.0.iter().position(affects)?;
         let fault = self.0.get_mut(index)?;
         if fault.skip > 0 {
             fault.skip -= 1;
             return None;
         }
         fault.times -= 1;
-        let struck = fault.clone();
-        if struck.times == 0 {
+        let applied = fault.clone();
+        if applied.times == 0 {
             self.0.remove(index);
         }
-        Some(struck)
+        Some(applied)
     }
 }
 
@@ -215,14 +215,14 @@ pub(super) fn cut() -> Response {
 }
 
 pub(super) fn control() -> Router<Sandbox> {
-    Router::new().route("/faults", get(list).post(order).delete(withdraw))
+    Router::new().route("/faults", get(list).post(inject).delete(withdraw))
 }
 
 async fn list(State(sandbox): State<Sandbox>) -> Json<Vec<Fault>> {
     Json(sandbox.faults())
 }
 
-async fn order(State(sandbox): State<Sandbox>, JsonBody(fault): JsonBody<Fault>) -> StatusCode {
+async fn inject(State(sandbox): State<Sandbox>, JsonBody(fault): JsonBody<Fault>) -> StatusCode {
     sandbox.inject(fault);
     StatusCode::NO_CONTENT
 }

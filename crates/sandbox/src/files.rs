@@ -35,7 +35,7 @@ pub(super) struct Files {
     /// The paths of the files with a content, the oldest upload first.
     uploaded: VecDeque<String>,
     /// The number of bytes of all contents.
-    held: usize,
+    total_bytes: usize,
 }
 
 impl Files {
@@ -51,9 +51,9 @@ impl Files {
     /// path, which is unique.
     pub(super) fn find(&self, path: &str) -> Option<&File> {
         let path = path.trim_start_matches('/');
-        let named = |known: &String| known.rsplit('/').next() == Some(path);
+        let has_name = |known: &String| known.rsplit('/').next() == Some(path);
         self.get(&format!("/{path}")).or_else(|| {
-            let found = self.by_path.iter().find(|(known, _)| named(known));
+            let found = self.by_path.iter().find(|(known, _)| has_name(known));
             found.map(|(_, file)| file)
         })
     }
@@ -62,11 +62,11 @@ impl Files {
     pub(super) fn fill(&mut self, path: &str, content: Bytes) {
         self.clear(path);
         if let Some(file) = self.by_path.get_mut(path) {
-            self.held += content.len();
+            self.total_bytes += content.len();
             file.content = Some(content);
             self.uploaded.push_back(path.to_owned());
         }
-        while self.held > CAPACITY
+        while self.total_bytes > CAPACITY
             && let Some(oldest) = self.uploaded.front().cloned()
         {
             self.clear(&oldest);
@@ -76,7 +76,7 @@ impl Files {
     fn clear(&mut self, path: &str) {
         let file = self.by_path.get_mut(path);
         if let Some(content) = file.and_then(|file| file.content.take()) {
-            self.held -= content.len();
+            self.total_bytes -= content.len();
             self.uploaded.retain(|uploaded| uploaded != path);
         }
     }

@@ -1,5 +1,5 @@
-//! A guard that keeps pages of other sites from the sandbox's page and control API, which need no
-//! key.
+//! A guard that keeps pages of other sites away from the sandbox's page and control API, which need
+//! no key.
 //!
 //! Programs such as curl are not affected. A link on another site to the control API works: the
 //! person who follows it sees the answer, and the page with the link does not.

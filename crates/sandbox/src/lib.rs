@@ -15,7 +15,6 @@
 //! Cloud, for people who watch a demo, are in [`stage`].
 
 pub mod agent;
-mod announcements;
 mod authorization;
 mod behaviour;
 mod control;
@@ -36,6 +35,7 @@ mod page;
 mod participant;
 mod recording;
 mod refusal;
+mod reported_states;
 #[expect(
     dead_code,
     reason = "a shape is checked by deserialising it; most members are not read afterwards"
@@ -73,11 +73,11 @@ pub use recording::RecordedRequest;
 pub use tokens::Error;
 
 use agent::{AnswerQueues, Script};
-use announcements::ReportedStates;
 use conversations::Conversations;
 use faults::Faults;
 use files::Files;
 use recording::Recording;
+use reported_states::ReportedStates;
 use stage::channel::Callback;
 use state_guard::StateGuard;
 use temp_urls::TempUrls;
@@ -108,16 +108,16 @@ struct Shared {
 struct State {
     behaviour: Behaviour,
     /// The number of openings and SENDs since the last reset. Their data stays until the next one.
-    lasting: usize,
+    retained_requests: usize,
     recording: Recording,
     faults: Faults,
     conversations: Conversations,
     files: Files,
-    announcements: ReportedStates,
+    reported_states: ReportedStates,
     hooks: Webhooks,
     /// The script by which the agent answers; `None` if no agent answers.
     script: Option<Arc<Script>>,
-    hearing: AnswerQueues,
+    answer_queues: AnswerQueues,
 }
 
 impl Sandbox {

@@ -16,17 +16,18 @@ use super::{Sandbox, idp, schema};
 /// Answers with a visitor's session and open conversation. No token is needed.
 pub(super) fn engagement(
     sandbox: &Sandbox,
-    place: &PathParameters,
+    parameters: &PathParameters,
     request: &RecordedRequest,
 ) -> Result<Response, Refusal> {
     let bad_request = |complaint: &str| Refusal::plain(StatusCode::BAD_REQUEST, complaint);
     if !matches!(request.parameter("v").as_deref(), Some("1.0" | "1.1")) {
         return Err(bad_request("query: expected v=1.0 or v=1.1"));
     }
-    if !sandbox.0.options.has_client(&place.account, &place.app) {
+    let options = &sandbox.0.options;
+    if !options.has_client(&parameters.account, &parameters.app) {
         let complaint = format!(
             "account `{}` has no app installation `{}`",
-            place.account, place.app
+            parameters.account, parameters.app
         );
         return Err(Refusal::plain(StatusCode::NOT_FOUND, complaint));
     }
@@ -48,8 +49,8 @@ pub(super) fn engagement(
     let mut state = sandbox.state();
     let details = body.identities.into_iter().find_map(|identity| {
         let consumer = Consumer {
-            lp_consumer_id: idp::lp_consumer_id(&place.account, &identity.sub),
-            account: place.account.clone(),
+            lp_consumer_id: idp::lp_consumer_id(&parameters.account, &identity.sub),
+            account: parameters.account.clone(),
             ext_consumer_id: identity.sub,
         };
         state.conversations.open_of(&consumer).map(|c| details(c))
@@ -63,11 +64,11 @@ pub(super) fn engagement(
 /// Returns the details of a conversation. The campaign is the one that the opening names, or a
 /// made-up one. The made-up ids exceed 32 bits, as real ones do.
 fn details(conversation: &Conversation) -> Value {
-    let campaign = |name: &str, otherwise: u64| {
-        let given = conversation
+    let campaign = |name: &str, fallback: u64| {
+        let requested = conversation
             .request
             .pointer(&format!("/campaignInfo/{name}"));
-        given.cloned().unwrap_or_else(|| json!(otherwise))
+        requested.cloned().unwrap_or_else(|| json!(fallback))
     };
     json!({
         "campaignId": campaign("campaignId", 5_000_000_001),

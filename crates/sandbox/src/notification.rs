@@ -46,9 +46,9 @@ pub(super) struct Notification {
     /// The role of the publisher; `None` for states and for a body that a test wrote.
     pub(super) by: Option<Role>,
     /// True if a disturbance affects it.
-    pub(super) struck: bool,
+    pub(super) disturbed: bool,
     pub(super) content: Content,
-    pub(super) writing: BodyForm,
+    pub(super) body_form: BodyForm,
 }
 
 /// The form of a notification's body.
@@ -139,9 +139,9 @@ impl Notification {
             conversation: Some(conversation.id.clone()),
             kind,
             by: None,
-            struck: false,
+            disturbed: false,
             content: Content::Changes(vec![change]),
-            writing: BodyForm::Usual,
+            body_form: BodyForm::Usual,
         }
     }
 
@@ -197,8 +197,8 @@ impl Notification {
     }
 
     /// Sets the form of the body.
-    pub(super) fn written(self, writing: BodyForm) -> Self {
-        Self { writing, ..self }
+    pub(super) fn with_body_form(self, body_form: BodyForm) -> Self {
+        Self { body_form, ..self }
     }
 
     /// Moves the audience of each message into its event.
@@ -258,7 +258,7 @@ impl Notification {
                         "body": {"changes": changes},
                     })
                 };
-                Bytes::from(match self.writing {
+                Bytes::from(match self.body_form {
                     BodyForm::Usual => typed().to_string(),
                     BodyForm::Untyped => json!({"body": {"changes": changes}}).to_string(),
                     BodyForm::ByteOrderMark => format!("\u{feff}{}", typed()),
@@ -369,8 +369,8 @@ fn ttr(conversation: &Conversation) -> (String, i64) {
     let set = conversation.ttr.as_ref();
     let set = set.and_then(|ttr| Some((text(ttr.get("ttrType")?)?, ttr.get("value")?.as_i64()?)));
     set.unwrap_or_else(|| {
-        let asked = conversation.request.get("ttrDefName").and_then(text);
-        let urgency = asked.unwrap_or_else(|| USUAL_URGENCY.to_owned());
+        let requested = conversation.request.get("ttrDefName").and_then(text);
+        let urgency = requested.unwrap_or_else(|| USUAL_URGENCY.to_owned());
         // Captures show 600 s for the usual urgency. The sandbox chose the others.
         let seconds = match urgency.as_str() {
             "URGENT" => 300,

@@ -103,23 +103,23 @@ pub(super) struct Recording {
     /// The number of requests so far, including forgotten ones.
     count: u64,
     /// The number of bytes of all bodies.
-    held: usize,
+    total_bytes: usize,
 }
 
 impl Recording {
     /// Records a request under the next number.
     pub(super) fn push(&mut self, request: RecordedRequest) -> Arc<RecordedRequest> {
-        self.held += request.body.len();
+        self.total_bytes += request.body.len();
         self.count += 1;
         let request = Arc::new(RecordedRequest {
             id: self.count,
             ..request
         });
         self.requests.push_back(Arc::clone(&request));
-        while (self.requests.len() > CAPACITY || self.held > BODY_CAPACITY)
+        while (self.requests.len() > CAPACITY || self.total_bytes > BODY_CAPACITY)
             && let Some(oldest) = self.requests.pop_front()
         {
-            self.held -= oldest.body.len();
+            self.total_bytes -= oldest.body.len();
         }
         request
     }

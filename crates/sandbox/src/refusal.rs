@@ -1,5 +1,4 @@
-//! Refusals: the Cloud's error answers, with a text that tells a developer the mistake in the
-//! request.
+//! Refusals: the Cloud's error answers, with a text that describes the mistake in the request.
 
 use axum::Json;
 use axum::http::StatusCode;

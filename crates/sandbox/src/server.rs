@@ -33,11 +33,11 @@ pub(super) const CAPACITY: usize = 1_000_000;
 pub(super) fn router(sandbox: &Sandbox) -> Router {
     let paths = BTreeSet::from(Operation::ALL.map(Operation::path));
     let served = paths.into_iter().fold(Router::new(), |router, path| {
-        let receive = move |State(sandbox), Path(place), request: Request| {
+        let receive = move |State(sandbox), Path(parameters), request: Request| {
             let operation = Operation::at(path)
                 .find(|operation| operation.method() == *request.method())
                 .or_else(|| Operation::at(path).next());
-            receive(sandbox, operation, place, request)
+            receive(sandbox, operation, parameters, request)
         };
         router.route(path, any(receive))
     });
@@ -57,7 +57,7 @@ pub(super) fn router(sandbox: &Sandbox) -> Router {
 async fn receive(
     sandbox: Sandbox,
     operation: Option<Operation>,
-    place: PathParameters,
+    parameters: PathParameters,
     request: Request,
 ) -> Response {
     let (parts, body) = request.into_parts();
@@ -72,13 +72,13 @@ async fn receive(
         (state.recording.push(request), fault)
     };
     let sample = SharedSample::new(Sample::of(&body).into());
-    let asked = ExchangeRequest {
+    let exchange_request = ExchangeRequest {
         operation,
         ..ExchangeRequest::of(Kind::Cloud, &parts, sample)
     };
-    let underway = sandbox.0.wire.begin(asked, fault.is_some());
+    let exchange = sandbox.0.wire.begin(exchange_request, fault.is_some());
     let apply = || {
-        apply(&sandbox, operation, &place, &request, &body).unwrap_or_else(|refusal| {
+        apply(&sandbox, operation, &parameters, &request, &body).unwrap_or_else(|refusal| {
             tracing::warn!(
                 ?operation,
                 status = refusal.status.as_u16(),
@@ -94,22 +94,22 @@ async fn receive(
         ..
     }) = fault
     else {
-        return underway.answered(apply());
+        return exchange.record_answer(apply());
     };
     let applied = after_applying.then(apply);
     match answer {
-        Answer::Reply(reply) => underway.answered(reply.into_response()),
+        Answer::Reply(reply) => exchange.record_answer(reply.into_response()),
         Answer::Stall => {
-            underway.unanswered();
+            exchange.record_no_answer();
             std::future::pending().await
         }
         Answer::Cut => {
-            underway.unanswered();
+            exchange.record_no_answer();
             faults::cut()
         }
         Answer::Delay(delay) => {
             sandbox.wait(delay.seconds).await;
-            underway.answered(applied.unwrap_or_else(apply))
+            exchange.record_answer(applied.unwrap_or_else(apply))
         }
     }
 }
@@ -117,7 +117,7 @@ async fn receive(
 fn apply(
     sandbox: &Sandbox,
     operation: Option<Operation>,
-    place: &PathParameters,
+    parameters: &PathParameters,
     request: &RecordedRequest,
     body: &Bytes,
 ) -> Result<Response, Refusal> {
@@ -137,17 +137,17 @@ fn apply(
         return Err(Refusal::plain(StatusCode::METHOD_NOT_ALLOWED, complaint));
     }
     if matches!(operation, Operation::Conversation | Operation::Send) {
-        keep(sandbox)?;
+        reserve_capacity(sandbox)?;
     }
-    let account = &place.account;
+    let account = &parameters.account;
     match operation {
-        Operation::DomainLookup => domains::look_up(sandbox, account, &place.service, request),
+        Operation::DomainLookup => domains::look_up(sandbox, account, &parameters.service, request),
         Operation::DomainList => domains::list(sandbox, account, request),
         Operation::AppToken => sentinel::issue(sandbox, account, request),
         Operation::ConsumerToken => idp::issue(sandbox, account, request),
         Operation::Conversation => messaging::open(sandbox, account, request),
         Operation::Send => messaging::send(sandbox, account, request),
-        Operation::Engagement => monitoring::engagement(sandbox, place, request),
+        Operation::Engagement => monitoring::engagement(sandbox, parameters, request),
         Operation::Upload => storage::upload(sandbox, request, body),
         Operation::Download => storage::download(sandbox, request),
     }
@@ -155,13 +155,13 @@ fn apply(
 
 /// Counts a request whose effects stay until the sandbox is reset, and refuses it if the sandbox is
 /// full.
-fn keep(sandbox: &Sandbox) -> Result<(), Refusal> {
+fn reserve_capacity(sandbox: &Sandbox) -> Result<(), Refusal> {
     let mut state = sandbox.state();
-    if state.lasting >= CAPACITY {
+    if state.retained_requests >= CAPACITY {
         let complaint =
             format!("the sandbox is full with {CAPACITY} requests; call POST /_sandbox/reset");
         return Err(Refusal::plain(StatusCode::SERVICE_UNAVAILABLE, complaint));
     }
-    state.lasting += 1;
+    state.retained_requests += 1;
     Ok(())
 }

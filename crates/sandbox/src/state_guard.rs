@@ -37,20 +37,26 @@ impl Drop for StateGuard<'_> {
         let now = self.sandbox.0.clock.now();
         let State {
             conversations,
-            announcements,
+            reported_states,
             hooks,
             script,
-            hearing,
+            answer_queues,
             ..
         } = &mut *self.state;
         for conversation in conversations.take_possibly_changed() {
-            let news = announcements.news(conversation, now);
-            for notification in news.notifications() {
+            let unreported = reported_states.take_unreported(conversation, now);
+            for notification in unreported.notifications() {
                 hooks.push(&notification, now);
             }
-            for published in news.events {
+            for published in unreported.events {
                 if let Some(script) = script {
-                    agent::listen(self.sandbox, script, hearing, conversation, published);
+                    agent::queue_for_answer(
+                        self.sandbox,
+                        script,
+                        answer_queues,
+                        conversation,
+                        published,
+                    );
                 }
             }
         }

@@ -15,7 +15,7 @@ use super::control_request::JsonBody;
 use super::conversations::{Conversation, Dialog, DialogKind, NewEvent, Stage};
 use super::participant::{Audience, Participant, Role};
 use super::refusal::Refusal;
-use super::{Sandbox, Shared, State as Everything};
+use super::{Sandbox, Shared, State as SandboxState};
 
 /// The feature that a conversation needs for more than one dialog.
 const MULTI_DIALOG: &str = "MULTI_DIALOG";
@@ -47,7 +47,7 @@ impl Conversation {
 impl Shared {
     /// Closes the main dialog of a conversation. A survey follows if the conversation takes one;
     /// otherwise the whole conversation closes. Returns true if the main dialog was open.
-    pub(super) fn close_main_dialog(&self, state: &mut Everything, id: &str, by: &str) -> bool {
+    pub(super) fn close_main_dialog(&self, state: &mut SandboxState, id: &str, by: &str) -> bool {
         let conversation = state.conversations.get(id);
         let Some(conversation) = conversation.filter(|c| c.state == Stage::Open) else {
             return false;
@@ -81,19 +81,19 @@ impl Sandbox {
     ///
     /// `None` if no survey is open.
     #[must_use]
-    pub fn ask_survey(&self, id: &str, event: Value) -> Option<usize> {
+    pub fn publish_in_survey(&self, id: &str, event: Value) -> Option<usize> {
         let now = self.0.clock.now();
         let mut state = self.state();
         let conversation = state.conversations.get(id)?;
         let bot = Participant::of_brand(&conversation.consumer.account, Role::Agent, "");
-        let publishing = NewEvent {
+        let new_event = NewEvent {
             originator: bot,
             audience: Audience::All,
             event,
             metadata: None,
             request_id: None,
         };
-        Some(conversation.survey()?.publish(publishing, now))
+        Some(conversation.survey()?.publish(new_event, now))
     }
 
     /// Ends the survey of a conversation and the conversation itself. Its close reason is the party
@@ -142,7 +142,7 @@ pub(super) fn control() -> Router<Sandbox> {
     Router::new()
         .route("/surveys", post(switch))
         .route("/conversations/{id}/close-main-dialog", post(close_main))
-        .route("/conversations/{id}/survey", post(ask))
+        .route("/conversations/{id}/survey", post(publish_question))
         .route("/conversations/{id}/survey/end", post(end))
 }
 
@@ -156,15 +156,15 @@ async fn close_main(
     Path(id): Path<String>,
     JsonBody(closing): JsonBody<Closing>,
 ) -> Result<StatusCode, Refusal> {
-    done(sandbox.close_main_dialog(&id, &closing.by), &id)
+    no_content_if(sandbox.close_main_dialog(&id, &closing.by), &id)
 }
 
-async fn ask(
+async fn publish_question(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
     JsonBody(question): JsonBody<Question>,
 ) -> Result<Json<Value>, Refusal> {
-    let sequence = sandbox.ask_survey(&id, question.event);
+    let sequence = sandbox.publish_in_survey(&id, question.event);
     let sequence = sequence.ok_or_else(|| no_open_dialog(&id))?;
     Ok(Json(json!({"sequence": sequence})))
 }
@@ -173,10 +173,10 @@ async fn end(
     State(sandbox): State<Sandbox>,
     Path(id): Path<String>,
 ) -> Result<StatusCode, Refusal> {
-    done(sandbox.end_survey(&id), &id)
+    no_content_if(sandbox.end_survey(&id), &id)
 }
 
-fn done(found: bool, id: &str) -> Result<StatusCode, Refusal> {
+fn no_content_if(found: bool, id: &str) -> Result<StatusCode, Refusal> {
     if found {
         Ok(StatusCode::NO_CONTENT)
     } else {

@@ -1,12 +1,12 @@
 //! Tests of the sandbox from outside: requests go through its router, as a client's requests do.
 
 mod agent;
-mod announcements;
 mod control;
 mod domains;
 mod opening;
 mod page;
 mod receiver;
+mod reported_states;
 mod sending;
 mod stage;
 mod storage;

@@ -21,7 +21,7 @@ const TICK: Duration = Duration::from_millis(10);
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Moving {
+struct ClockAdvance {
     /// The number of seconds.
     advance: u32,
 }
@@ -57,14 +57,14 @@ async fn show(State(sandbox): State<Sandbox>) -> Json<Value> {
 
 async fn advance(
     State(sandbox): State<Sandbox>,
-    JsonBody(moving): JsonBody<Moving>,
+    JsonBody(request): JsonBody<ClockAdvance>,
 ) -> Result<Json<Value>, Refusal> {
-    if sandbox.advance(moving.advance) {
+    if sandbox.advance(request.advance) {
         return Ok(Json(sandbox.time()));
     }
     let complaint = format!(
         "advance: the clock would be more than {} s ahead",
-        ShiftedClock::FARTHEST
+        ShiftedClock::MAX_LEAD_S
     );
     Err(Refusal::unprocessable(complaint))
 }

@@ -34,7 +34,7 @@ pub(super) struct Webhooks {
     /// The subscriptions. A subscription is never moved or removed, because its index identifies
     /// it.
     subscriptions: Vec<Subscription>,
-    pub(super) troubles: Disturbances,
+    pub(super) disturbances: Disturbances,
     pub(super) deliveries: Deliveries,
 }
 
@@ -45,7 +45,7 @@ struct Subscription {
     /// The wake-up for the courier: there may be something to send.
     wakeup: Arc<Notify>,
     /// True if the courier is running.
-    served: bool,
+    has_courier: bool,
     /// True if the latest attempt failed.
     failing: bool,
 }
@@ -53,10 +53,10 @@ struct Subscription {
 impl Webhooks {
     /// Adds a subscription, or replaces the one of the same app installation.
     pub(super) fn subscribe(&mut self, webhook: Webhook) {
-        let known = self.subscriptions.iter_mut().find(|s| {
+        let existing = self.subscriptions.iter_mut().find(|s| {
             s.webhook.account_id == webhook.account_id && s.webhook.client_id == webhook.client_id
         });
-        match known {
+        match existing {
             Some(subscription) => {
                 subscription.queue.retry = webhook.retry;
                 subscription.webhook = Arc::new(webhook);
@@ -65,7 +65,7 @@ impl Webhooks {
                 queue: Queue::new(webhook.retry),
                 webhook: Arc::new(webhook),
                 wakeup: Arc::default(),
-                served: false,
+                has_courier: false,
                 failing: false,
             }),
         }
@@ -78,14 +78,14 @@ impl Webhooks {
         if subscribed.is_empty() {
             return 0;
         }
-        let struck = self.troubles.take(notification);
+        let disturbance = self.disturbances.take(notification);
         for subscription in &mut subscribed {
             let queue = &mut subscription.queue;
             let notification = Notification {
-                struck: struck.is_some(),
+                disturbed: disturbance.is_some(),
                 ..notification.clone()
             };
-            match struck.map(|struck| struck.trouble) {
+            match disturbance.map(|it| it.kind) {
                 None => queue.push(notification, now),
                 Some(DisturbanceKind::Drop) => {}
                 Some(DisturbanceKind::Duplicate) => {
@@ -93,9 +93,11 @@ impl Webhooks {
                     queue.push(notification, now);
                 }
                 Some(DisturbanceKind::Reorder) => {
-                    queue.hold(notification, HeldUntil::Follower, now);
+                    queue.push_held(notification, HeldUntil::Follower, now);
                 }
-                Some(DisturbanceKind::Delay) => queue.hold(notification, HeldUntil::Release, now),
+                Some(DisturbanceKind::Delay) => {
+                    queue.push_held(notification, HeldUntil::Release, now);
+                }
                 Some(DisturbanceKind::BadSignature) => queue.push_forged(notification, now),
                 Some(DisturbanceKind::OldForm) => queue.push(notification.in_old_form(), now),
                 Some(DisturbanceKind::Batch) => queue.gather(notification, now),
@@ -122,10 +124,10 @@ impl Webhooks {
                     queue.push(notification, now);
                 }
                 Some(DisturbanceKind::ByteOrderMark) => {
-                    queue.push(notification.written(BodyForm::ByteOrderMark), now);
+                    queue.push(notification.with_body_form(BodyForm::ByteOrderMark), now);
                 }
                 Some(DisturbanceKind::Untyped) => {
-                    queue.push(notification.written(BodyForm::Untyped), now);
+                    queue.push(notification.with_body_form(BodyForm::Untyped), now);
                 }
                 Some(DisturbanceKind::AudienceInEvent) => {
                     queue.push(notification.with_audience_in_event(), now);
@@ -140,8 +142,7 @@ impl Webhooks {
                     queue.push(notification, now);
                 }
             }
-            if struck.is_some_and(|struck| struck.trouble == DisturbanceKind::Batch && struck.last)
-            {
+            if disturbance.is_some_and(|it| it.kind == DisturbanceKind::Batch && it.last) {
                 queue.close_batches();
             }
             subscription.wakeup.notify_one();
@@ -157,7 +158,7 @@ impl Webhooks {
 
     /// Withdraws the pending disturbances.
     pub(super) fn clear_disturbances(&mut self) {
-        self.troubles = Disturbances::default();
+        self.disturbances = Disturbances::default();
         self.for_each_queue(Queue::close_batches);
     }
 
@@ -174,7 +175,7 @@ impl Webhooks {
     /// Forgets everything except the subscriptions.
     pub(super) fn reset(&mut self) {
         self.for_each_queue(Queue::clear);
-        self.troubles = Disturbances::default();
+        self.disturbances = Disturbances::default();
         self.deliveries.clear();
     }
 
@@ -187,18 +188,18 @@ impl Webhooks {
 
     /// Returns the next work for the courier of a subscription. On `None` nothing is left and the
     /// courier ends.
-    fn next(&mut self, place: usize, now: DateTime<Utc>) -> Option<CourierWork> {
-        let subscription = self.subscriptions.get_mut(place)?;
-        let parcels = match subscription.queue.next(now) {
-            Next::Send(parcels) => parcels,
+    fn next(&mut self, index: usize, now: DateTime<Utc>) -> Option<CourierWork> {
+        let subscription = self.subscriptions.get_mut(index)?;
+        let notifications = match subscription.queue.next(now) {
+            Next::Send(notifications) => notifications,
             Next::Wait => Vec::new(),
-            Next::Nothing => {
-                subscription.served = false;
+            Next::Idle => {
+                subscription.has_courier = false;
                 return None;
             }
         };
         Some(CourierWork {
-            parcels,
+            notifications,
             webhook: Arc::clone(&subscription.webhook),
             wakeup: Arc::clone(&subscription.wakeup),
         })
@@ -207,22 +208,22 @@ impl Webhooks {
     /// Stores the outcome of an attempt.
     fn settle(
         &mut self,
-        place: usize,
-        parcel: &OutgoingNotification,
+        index: usize,
+        notification: &OutgoingNotification,
         status: Option<u16>,
         now: DateTime<Utc>,
     ) {
-        let Some(subscription) = self.subscriptions.get_mut(place) else {
+        let Some(subscription) = self.subscriptions.get_mut(index) else {
             return;
         };
         // Every status but these is a failure. Source: vendor's Webhooks documentation, "Retry
         // policy".
-        let taken = matches!(status, Some(200 | 201));
-        subscription.queue.settle(parcel.id, taken, now);
-        if taken == subscription.failing {
-            subscription.failing = !taken;
+        let accepted = matches!(status, Some(200 | 201));
+        subscription.queue.settle(notification.id, accepted, now);
+        if accepted == subscription.failing {
+            subscription.failing = !accepted;
             let account = &subscription.webhook.account_id;
-            if taken {
+            if accepted {
                 tracing::info!(
                     account,
                     "the bridge accepts the sandbox's notifications again"
@@ -241,11 +242,11 @@ impl Webhooks {
             at: now,
             account_id: subscription.webhook.account_id.clone(),
             client_id: subscription.webhook.client_id.clone(),
-            kind: parcel.kind,
-            conversation_id: parcel.conversation.clone(),
-            attempt: parcel.attempt,
+            kind: notification.kind,
+            conversation_id: notification.conversation.clone(),
+            attempt: notification.attempt,
             status,
-            body: String::from_utf8_lossy(&parcel.body).into_owned(),
+            body: String::from_utf8_lossy(&notification.body).into_owned(),
         });
     }
 }
@@ -253,7 +254,7 @@ impl Webhooks {
 /// One round of a courier's work.
 #[derive(Debug)]
 struct CourierWork {
-    parcels: Vec<OutgoingNotification>,
+    notifications: Vec<OutgoingNotification>,
     webhook: Arc<Webhook>,
     wakeup: Arc<Notify>,
 }

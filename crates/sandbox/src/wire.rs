@@ -73,7 +73,7 @@ impl ExchangeRequest {
     }
 }
 
-/// Returns the URL as the caller has it, given that only http is used here.
+/// Returns the URL as the caller has it. Only http is used here.
 fn url(uri: &Uri, headers: &HeaderMap) -> String {
     let host = headers.get(HOST).and_then(|host| host.to_str().ok());
     match host {
@@ -111,13 +111,13 @@ struct Entry {
     answer: Option<Answer>,
     duration: Duration,
     /// The exchange as JSON in one line, written when it is first read.
-    shown: OnceLock<String>,
+    json: OnceLock<String>,
 }
 
 #[derive(Debug)]
 struct Exchange {
     at: DateTime<Utc>,
-    asked: ExchangeRequest,
+    request: ExchangeRequest,
     fault: bool,
 }
 
@@ -139,13 +139,13 @@ impl Wire {
     }
 
     /// Begins an exchange. `fault` is true if an injected fault affects it.
-    pub(super) fn begin(&self, asked: ExchangeRequest, fault: bool) -> PendingExchange {
+    pub(super) fn begin(&self, request: ExchangeRequest, fault: bool) -> PendingExchange {
         PendingExchange {
             wire: self.clone(),
             began: Instant::now(),
             exchange: Some(Exchange {
                 at: self.0.clock.now(),
-                asked,
+                request,
                 fault,
             }),
         }
@@ -175,7 +175,7 @@ impl Wire {
             exchange,
             answer,
             duration,
-            shown: OnceLock::new(),
+            json: OnceLock::new(),
         };
         if ring.entries.len() == CAPACITY {
             ring.entries.pop_front();
@@ -211,7 +211,7 @@ pub(super) struct PendingExchange {
 impl PendingExchange {
     /// Records the answer. Its body is sampled as it passes, and the exchange is stored when the
     /// body ends. If the body is an event stream, the exchange is stored at once.
-    pub(super) fn answered(self, response: Response) -> Response {
+    pub(super) fn record_answer(self, response: Response) -> Response {
         let (parts, body) = response.into_parts();
         let answer = Answer {
             status: parts.status,
@@ -223,18 +223,23 @@ impl PendingExchange {
             media_type.starts_with(b"text/event-stream")
         });
         if streams || body.is_end_stream() {
-            self.ended(answer);
+            self.finish(answer);
             return Response::from_parts(parts, body);
         }
         let body = Body::new(SampledBody::new(body, move |body| {
-            self.ended(Answer { body, ..answer });
+            self.finish(Answer { body, ..answer });
         }));
         Response::from_parts(parts, body)
     }
 
     /// Records an answer that the sandbox has read itself.
-    pub(super) fn read(self, status: StatusCode, headers: HeaderMap, body: Sample) {
-        self.ended(Answer {
+    pub(super) fn record_complete_answer(
+        self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: Sample,
+    ) {
+        self.finish(Answer {
             status,
             headers,
             body,
@@ -242,15 +247,15 @@ impl PendingExchange {
     }
 
     /// Records that no answer will come.
-    pub(super) fn unanswered(self) {
+    pub(super) fn record_no_answer(self) {
         drop(self);
     }
 
-    fn ended(mut self, answer: Answer) {
-        self.keep(Some(answer));
+    fn finish(mut self, answer: Answer) {
+        self.store(Some(answer));
     }
 
-    fn keep(&mut self, answer: Option<Answer>) {
+    fn store(&mut self, answer: Option<Answer>) {
         if let Some(exchange) = self.exchange.take() {
             self.wire.push(exchange, answer, self.began.elapsed());
         }
@@ -259,18 +264,18 @@ impl PendingExchange {
 
 impl Drop for PendingExchange {
     fn drop(&mut self) {
-        self.keep(None);
+        self.store(None);
     }
 }
 
 impl Entry {
     /// Returns the exchange as JSON in one line, without any secret.
-    fn shown(&self) -> &str {
-        self.shown.get_or_init(|| self.show())
+    fn json(&self) -> &str {
+        self.json.get_or_init(|| self.render())
     }
 
-    fn show(&self) -> String {
-        let Exchange { at, asked, fault } = &self.exchange;
+    fn render(&self) -> String {
+        let Exchange { at, request, fault } = &self.exchange;
         let (headers, body) = match &self.answer {
             Some(answer) => (
                 show_headers(&answer.headers),
@@ -278,15 +283,15 @@ impl Entry {
             ),
             None => (BTreeMap::new(), String::new()),
         };
-        let asked_body = body::lock(&asked.body).show(&asked.headers);
+        let request_body = body::lock(&request.body).show(&request.headers);
         let shown = json!({
             "id": self.id,
             "at": at,
-            "kind": asked.kind,
-            "operation": asked.operation,
-            "method": asked.method,
-            "url": masking::text(&asked.url),
-            "request": {"headers": show_headers(&asked.headers), "body": asked_body},
+            "kind": request.kind,
+            "operation": request.operation,
+            "method": request.method,
+            "url": masking::text(&request.url),
+            "request": {"headers": show_headers(&request.headers), "body": request_body},
             "status": self.answer.as_ref().map(|answer| answer.status.as_u16()),
             "duration_ms": (self.duration.as_secs_f64() * 10_000.0).round() / 10.0,
             "response": {"headers": headers, "body": body},

@@ -1,5 +1,5 @@
-//! Protection against web pages of other sites, for servers that a browser reaches and the internet
-//! does not.
+//! Protection against web pages of other sites, for servers that browsers can reach and the
+//! internet cannot.
 //!
 //! Any page can make its browser send requests to internal addresses, such as 127.0.0.1. Two rules
 //! keep such a page from acting and reading there:
@@ -27,10 +27,10 @@ impl HostNames {
         Self(names.collect())
     }
 
-    /// True if a request may have this `host[:port]` as its `Host` header. An empty one is allowed,
-    /// since no page sends it.
+    /// True if a request may have this `host[:port]` as its `Host` header. An empty header is
+    /// allowed, since no page sends it.
     ///
-    /// An IP address cannot be made to resolve to a different one, and browsers use the loopback
+    /// DNS rebinding needs a name: an IP address is not resolved, and browsers use the loopback
     /// address for `localhost` without DNS.
     #[must_use]
     pub fn allow(&self, authority: &str) -> bool {
@@ -63,7 +63,7 @@ fn without_dot(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 
-/// The page that makes a request, as the request's headers name it.
+/// The headers that name the page behind a request, and the server.
 #[derive(Debug, Clone, Copy)]
 pub struct Initiator<'a> {
     /// The `Origin` header. Browsers send it with every request that may change something.

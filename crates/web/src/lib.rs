@@ -1,4 +1,4 @@
-//! Rules of HTTP that a server applies by the headers of a request alone, with any HTTP library.
+//! Rules of HTTP that need only the headers of a request. They work with any HTTP library.
 
 pub mod cross_site;
 pub mod negotiation;

@@ -1,4 +1,4 @@
-//! Content negotiation: the format that a client prefers, by its `Accept` field (RFC 9110, section
+//! Content negotiation: the choice of a format by the client's `Accept` field (RFC 9110, section
 //! 12.5.1).
 
 use std::cmp::Reverse;
@@ -26,10 +26,10 @@ impl Format {
 /// Returns the format that the lines of an `Accept` field prefer.
 ///
 /// The format with the greater weight wins. At the same weight, the more specific range wins, then
-/// the first one. If this does not decide, or neither format is acceptable, the result is `usual`.
+/// the first one. If neither wins, or neither format is acceptable, the result is `default`.
 /// Malformed media ranges are ignored. Parameters do not distinguish formats: `charset`, the only
 /// one in use, changes nothing.
-pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, usual: Format) -> Format {
+pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, default: Format) -> Format {
     let ranges = accept.into_iter().flat_map(MediaTypeList::new);
     let ranges: Vec<_> = ranges
         .filter_map(|range| {
@@ -37,32 +37,32 @@ pub fn preferred<'a>(accept: impl IntoIterator<Item = &'a str>, usual: Format) -
             Some((weight(&range)?, range))
         })
         .collect();
-    let other = match usual {
+    let other = match default {
         Format::Json => Format::EventStream,
         Format::EventStream => Format::Json,
     };
-    if rank(&ranges, other) > rank(&ranges, usual) {
+    if rank(&ranges, other) > rank(&ranges, default) {
         other
     } else {
-        usual
+        default
     }
 }
 
-/// Returns the weight of a format, the precision of the matching range, and the range's position;
+/// Returns the weight of a format, and the specificity and position of the range that matches best;
 /// `None` if the format is not acceptable.
 fn rank(ranges: &[(u16, MediaType)], format: Format) -> Option<(u16, u8, Reverse<usize>)> {
     let offered = format.media_type();
     let matching = ranges.iter().zip(0..);
-    let (exactness, weight, place) = matching
-        .filter_map(|((weight, range), place)| {
-            Some((exactness(range, &offered)?, *weight, Reverse(place)))
+    let (specificity, weight, position) = matching
+        .filter_map(|((weight, range), position)| {
+            Some((specificity(range, &offered)?, *weight, Reverse(position)))
         })
         .max()?;
-    (weight > 0).then_some((weight, exactness, place))
+    (weight > 0).then_some((weight, specificity, position))
 }
 
-/// Returns how precisely a media range names a media type; `None` if it does not match.
-fn exactness(range: &MediaType, offered: &MediaType) -> Option<u8> {
+/// Returns the specificity of a media range, 0 to 2; `None` if it does not match the media type.
+fn specificity(range: &MediaType, offered: &MediaType) -> Option<u8> {
     match (range.ty == names::_STAR, range.subty == names::_STAR) {
         (true, true) => Some(0),
         (false, true) if range.ty == offered.ty => Some(1),
@@ -132,7 +132,7 @@ mod tests {
             ("application/json, text/event-stream", Json),
             ("text/event-stream, application/json", EventStream),
             ("application/json;q=0.5, text/event-stream;q=0.5", Json),
-            // The usual format is JSON here. It wins if nothing distinguishes the formats, or
+            // The default format is JSON here. It wins if nothing distinguishes the formats, or
             // neither is acceptable.
             ("", Json),
             ("*/*", Json),

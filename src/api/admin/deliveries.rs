@@ -10,7 +10,7 @@ use super::operators::AuthOperator;
 use super::{Admin, masking};
 use crate::api::extract::{Json, Query};
 use crate::api::problem::Problem;
-use crate::api::v1::deliveries::{AskedState, Callback, Replayed, check_interval};
+use crate::api::v1::deliveries::{Callback, Replayed, StateFilter, check_interval};
 use crate::api::v1::events::{Limit, MaybeCursor};
 use crate::bridge::{Caller, Operator};
 use crate::types::delivery::{DeliveryState, RecentDelivery, ReplaySelection};
@@ -23,7 +23,7 @@ use crate::types::time::Moment;
 #[serde(deny_unknown_fields)]
 pub(super) struct ListParameters {
     channel: ChannelId,
-    state: AskedState,
+    state: StateFilter,
     /// The `next` of the previous page. If it is missing or empty, the list begins at the newest
     /// event.
     #[serde(default)]
@@ -62,7 +62,8 @@ struct AttemptView {
 }
 
 impl From<RecentDelivery> for DeliveryView {
-    fn from(RecentDelivery { delivery, last_try }: RecentDelivery) -> Self {
+    fn from(recent: RecentDelivery) -> Self {
+        let delivery = recent.delivery;
         let user_id = delivery.user_id.as_ref();
         Self {
             event_id: delivery.id.to_string(),
@@ -72,7 +73,7 @@ impl From<RecentDelivery> for DeliveryView {
             deliver_until: delivery.deliver_until,
             attempts: delivery.attempts,
             failure: delivery.failure,
-            last_try: last_try.map(|last| AttemptView {
+            last_try: recent.last_attempt.map(|last| AttemptView {
                 at: last.at,
                 status: last.status,
                 error: last.error,
@@ -83,16 +84,16 @@ impl From<RecentDelivery> for DeliveryView {
 
 pub(super) async fn list(
     State(admin): State<Admin>,
-    Query(asked): Query<ListParameters>,
+    Query(parameters): Query<ListParameters>,
 ) -> Result<Body<DeliveryPage>, Problem> {
     let ListParameters {
         channel,
         state,
         before,
         limit,
-    } = asked;
+    } = parameters;
     if !admin.bridge.has_channel(&channel) {
-        return Err(Problem::parameter("channel", UNKNOWN.to_owned()));
+        return Err(Problem::parameter("channel", CHANNEL_UNKNOWN.to_owned()));
     }
     let state = DeliveryState::from(state);
     let before = before.0.map(Cursor::position);
@@ -117,7 +118,7 @@ pub(super) struct ReplayRequest {
     since: Moment,
     until: Option<Moment>,
     /// `None` for all deliveries that are not pending.
-    state: Option<AskedState>,
+    state: Option<StateFilter>,
     /// True if the events are only counted.
     dry_run: Option<bool>,
 }
@@ -169,10 +170,10 @@ pub(super) async fn resume(
 }
 
 /// The error for an id that is not a configured channel's.
-const UNKNOWN: &str = "expected the id of a configured channel";
+const CHANNEL_UNKNOWN: &str = "expected the id of a configured channel";
 
 /// Returns the operator as a caller of the channel.
 fn caller(admin: &Admin, operator: &Operator, channel: &ChannelId) -> Result<Caller, Problem> {
     let caller = admin.bridge.caller_of(operator, channel);
-    caller.ok_or_else(|| Problem::violation("/channel".to_owned(), UNKNOWN.to_owned()))
+    caller.ok_or_else(|| Problem::violation("/channel".to_owned(), CHANNEL_UNKNOWN.to_owned()))
 }

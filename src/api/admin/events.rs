@@ -47,12 +47,12 @@ impl FromRequestParts<Admin> for EventIdPath {
 
     async fn from_request_parts(parts: &mut Parts, admin: &Admin) -> Result<Self, Problem> {
         let path = EventPath::from_request_parts(parts, admin).await;
-        let EventPath(id) = path.map_err(|_| of_any_channel(bridge::Error::EventNotFound))?;
+        let EventPath(id) = path.map_err(|_| operator_problem(bridge::Error::EventNotFound))?;
         Ok(Self(id))
     }
 }
 
-/// An empty JSON object. The path says it all.
+/// An empty JSON object. The path identifies the event.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct EmptyBody {}
@@ -60,21 +60,21 @@ pub(super) struct EmptyBody {}
 impl TryFrom<EventDetails> for EventView {
     type Error = Problem;
 
-    fn try_from(case: EventDetails) -> Result<Self, Problem> {
-        let event = parsed(&case.record)?;
-        let traceparent = case.origin.traceparent;
+    fn try_from(details: EventDetails) -> Result<Self, Problem> {
+        let event = parse_event(&details.record)?;
+        let traceparent = details.origin.traceparent;
         Ok(Self {
-            channel: case.origin.channel_id.to_string(),
+            channel: details.origin.channel_id.to_string(),
             event: masking::event(event),
-            delivery: DeliveryView::of(case.record),
+            delivery: DeliveryView::of(details.record),
             trace_id: traceparent.and_then(|it| Trace::id_in(&it)),
-            actions: case.actions,
+            actions: details.actions,
         })
     }
 }
 
 /// Parses the stored event.
-fn parsed(record: &EventRecord) -> Result<Map<String, Value>, Problem> {
+fn parse_event(record: &EventRecord) -> Result<Map<String, Value>, Problem> {
     serde_json::from_str(&record.body)
         .map_err(|_| Problem::new(Code::InternalError, "The stored event is not JSON."))
 }
@@ -83,8 +83,12 @@ pub(super) async fn show(
     State(admin): State<Admin>,
     EventIdPath(id): EventIdPath,
 ) -> Result<Body<EventView>, Problem> {
-    let case = admin.bridge.event_case(id).await.map_err(of_any_channel)?;
-    Ok(Body(case.try_into()?))
+    let details = admin
+        .bridge
+        .event_details(id)
+        .await
+        .map_err(operator_problem)?;
+    Ok(Body(details.try_into()?))
 }
 
 pub(super) async fn retry(
@@ -95,10 +99,10 @@ pub(super) async fn retry(
 ) -> Result<(StatusCode, Body<EventView>), Problem> {
     let bridge = &admin.bridge;
     let caller = bridge.caller_of_event(&operator, id).await;
-    let caller = caller.map_err(of_any_channel)?;
+    let caller = caller.map_err(operator_problem)?;
     bridge.retry_delivery(&caller, id).await?;
-    let case = bridge.event_case(id).await.map_err(of_any_channel)?;
-    Ok((StatusCode::ACCEPTED, Body(case.try_into()?)))
+    let details = bridge.event_details(id).await.map_err(operator_problem)?;
+    Ok((StatusCode::ACCEPTED, Body(details.try_into()?)))
 }
 
 pub(super) async fn read(
@@ -108,13 +112,13 @@ pub(super) async fn read(
     Json(EmptyBody {}): Json<EmptyBody>,
 ) -> Result<Body<EventText>, Problem> {
     let record = admin.bridge.read_event(&operator, id).await;
-    let event = parsed(&record.map_err(of_any_channel)?)?;
+    let event = parse_event(&record.map_err(operator_problem)?)?;
     Ok(Body(EventText { event }))
 }
 
 /// Maps an error to a problem. An unknown event gets another detail than for a channel, since an
 /// operator can see the events of all channels.
-fn of_any_channel(error: bridge::Error) -> Problem {
+fn operator_problem(error: bridge::Error) -> Problem {
     match error {
         bridge::Error::EventNotFound => Problem::new(
             Code::EventNotFound,

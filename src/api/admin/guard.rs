@@ -49,7 +49,7 @@ impl Guard {
     fn check<B>(&self, request: &axum::http::Request<B>) -> Result<(), Problem> {
         let path = request.uri().path();
         let is_probe = matches!(path, "/livez" | "/readyz");
-        if !is_probe && !self.knows_host_of(request) {
+        if !is_probe && !self.has_known_host(request) {
             let detail = "Call the admin address by an IP address, localhost, or one of admin_hosts in the configuration.";
             return Err(Problem::new(Code::MisdirectedRequest, detail));
         }
@@ -67,7 +67,7 @@ impl Guard {
     }
 
     /// True if the hosts in the request's target and in its `Host` header are known.
-    fn knows_host_of<B>(&self, request: &axum::http::Request<B>) -> bool {
+    fn has_known_host<B>(&self, request: &axum::http::Request<B>) -> bool {
         let target = request.uri().authority();
         let mut hosts = request.headers().get_all(HOST).iter();
         target.is_none_or(|authority| self.hosts.allow(authority.as_str()))
@@ -84,8 +84,8 @@ pub(super) async fn guard(
     match guard.check(&request) {
         Ok(()) => Ok(next.run(request).await),
         Err(problem) => {
-            let envelope = RequestLog::open(&mut request, &*guard.clock);
-            Ok(envelope.finish_uncounted(problem.into_response(), &guard.anonymous))
+            let log = RequestLog::open(&mut request, &*guard.clock);
+            Ok(log.finish_uncounted(problem.into_response(), &guard.anonymous))
         }
     }
 }

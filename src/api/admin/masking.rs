@@ -13,7 +13,7 @@ use crate::types::event::SAMPLE_ID;
 const HIDDEN: &str = "hidden";
 
 /// 128 bytes: no id and no keyword is longer, so a longer value must be something else.
-const LONGEST: usize = 128;
+const MAX_BYTES: usize = 128;
 
 /// 6 characters: the length from which the end of a user id is shown. Of a shorter id, two
 /// characters would reveal too much.
@@ -62,7 +62,7 @@ pub(super) fn event(event: Map<String, Value>) -> Value {
     masked(Value::Object(event), "")
 }
 
-/// Masks a user id: only its last two characters are left.
+/// Masks a user id: only its last two characters remain.
 pub(super) fn user(id: &str) -> String {
     let length = id.chars().count();
     if id == SAMPLE_ID {
@@ -94,7 +94,7 @@ fn masked(value: Value, path: &str) -> Value {
         Value::Null => Value::Null,
         Value::String(id) if USERS.contains(&path) => user(&id).into(),
         Value::Bool(_) | Value::Number(_) if SHOWN.contains(&path) => value,
-        Value::String(text) if SHOWN.contains(&path) && text.len() <= LONGEST => text.into(),
+        Value::String(text) if SHOWN.contains(&path) && text.len() <= MAX_BYTES => text.into(),
         _ => HIDDEN.into(),
     }
 }
@@ -104,8 +104,8 @@ fn has_shown_member(path: &str) -> bool {
     let mut shown = SHOWN.iter();
     path.is_empty()
         || shown.any(|member| {
-            let rest = member.strip_prefix(path);
-            rest.is_some_and(|rest| rest.starts_with('.'))
+            let suffix = member.strip_prefix(path);
+            suffix.is_some_and(|suffix| suffix.starts_with('.'))
         })
 }
 

@@ -76,7 +76,7 @@ pub(super) async fn show(
     let Path(id) = id.map_err(|_| unknown())?;
     let id = id.parse().map_err(|_| unknown())?;
     match admin.bridge.request_details(id).await {
-        Ok(case) => Ok(Body(case.into())),
+        Ok(details) => Ok(Body(details.into())),
         Err(bridge::Error::MessageNotFound) => Err(unknown()),
         Err(error) => Err(error.into()),
     }

@@ -35,34 +35,34 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 /// The state of the layer around every operator's request.
 pub(super) struct OperatorLayer {
     clock: SharedClock,
-    places: Semaphore,
+    permits: Semaphore,
     anonymous: AnonymousLog,
-    guesses: WrongKeys,
+    wrong_keys: WrongKeys,
 }
 
 impl OperatorLayer {
     pub(super) fn new(clock: SharedClock) -> Self {
         Self {
             clock,
-            places: Semaphore::new(MAX_REQUESTS),
+            permits: Semaphore::new(MAX_REQUESTS),
             anonymous: AnonymousLog::default(),
-            guesses: WrongKeys::default(),
+            wrong_keys: WrongKeys::default(),
         }
     }
 }
 
 /// Answers a request, with the limits and headers of the layer.
-pub(super) async fn surround(
-    surroundings: Arc<OperatorLayer>,
+pub(super) async fn apply(
+    layer: Arc<OperatorLayer>,
     mut request: Request,
     next: Next,
 ) -> Result<Response, Infallible> {
-    let envelope = RequestLog::open(&mut request, &*surroundings.clock);
+    let log = RequestLog::open(&mut request, &*layer.clock);
     let address = wrong_keys::address(&request);
-    let answer = within_bounds(&surroundings, request, next).instrument(envelope.span());
+    let answer = within_bounds(&layer, request, next).instrument(log.span());
     let answer = answer.await;
-    let answer = surroundings.guesses.slow_down(answer, address).await;
-    let mut answer = envelope.finish_uncounted(answer, &surroundings.anonymous);
+    let answer = layer.wrong_keys.slow_down(answer, address).await;
+    let mut answer = log.finish_uncounted(answer, &layer.anonymous);
     let headers = answer.headers_mut();
     headers.insert(CONTENT_SECURITY_POLICY, POLICY);
     for (name, value) in [
@@ -75,8 +75,8 @@ pub(super) async fn surround(
     Ok(answer)
 }
 
-async fn within_bounds(surroundings: &OperatorLayer, request: Request, next: Next) -> Response {
-    let Ok(_place) = surroundings.places.try_acquire() else {
+async fn within_bounds(layer: &OperatorLayer, request: Request, next: Next) -> Response {
+    let Ok(_permit) = layer.permits.try_acquire() else {
         let detail = "Too many operator requests are in progress.";
         return Problem::overloaded(detail).into_response();
     };
@@ -92,7 +92,7 @@ pub(super) async fn not_found() -> Problem {
     Problem::new(Code::NotFound, "There is nothing at this path.")
 }
 
-/// Answers a request whose method the path does not take.
+/// Answers a request whose method the path does not support.
 pub(super) async fn wrong_method() -> Problem {
     Problem::new(
         Code::MethodNotAllowed,

@@ -29,7 +29,7 @@ pub(super) struct OverviewView {
     channels: Vec<ChannelView>,
 }
 
-/// Notifications that were not used for one reason, over all replicas.
+/// Notifications that were rejected for the same reason, over all replicas.
 #[derive(Debug, Serialize)]
 struct RejectedView {
     reason: &'static str,
@@ -235,7 +235,8 @@ impl AccountView {
             host: known.host,
             looked_up_at: known.looked_up_at,
         });
-        let away = health.away.into_iter().map(|away| UnavailableHostView {
+        let unavailable = health.unavailable_hosts.into_iter();
+        let away = unavailable.map(|away| UnavailableHostView {
             host: away.host,
             failures: away.failures,
             error: away.error,
@@ -249,10 +250,10 @@ impl AccountView {
                 renew_at: times.renew_at,
                 expires_at: times.expires_at,
             }),
-            last_trouble: health.last_trouble.map(|trouble| LastErrorView {
-                at: trouble.at,
-                operation: trouble.operation,
-                error: trouble.error,
+            last_trouble: health.last_error.map(|error| LastErrorView {
+                at: error.at,
+                operation: error.operation,
+                error: error.error,
             }),
             erasure_closes: WaitingView {
                 waiting: closes.map_or(0, |it| it.waiting),
@@ -279,13 +280,13 @@ impl From<ChannelOverview> for ChannelView {
     fn from(overview: ChannelOverview) -> Self {
         let has_callback = overview.channel.deliver_for.is_some();
         let backlog = overview.backlog.as_ref();
-        let waits = |waiting, oldest_at| WaitingView { waiting, oldest_at };
+        let waiting = |waiting, oldest_at| WaitingView { waiting, oldest_at };
         Self {
             id: overview.channel.id.to_string(),
             account_id: overview.channel.account_id.to_string(),
             has_callback,
-            requests: backlog.map(|it| waits(it.requests, it.oldest_request)),
-            lanes: backlog.map(|it| waits(it.delivery_lanes, it.oldest_event)),
+            requests: backlog.map(|it| waiting(it.requests, it.oldest_request)),
+            lanes: backlog.map(|it| waiting(it.delivery_lanes, it.oldest_event)),
             callback: backlog.filter(|_| has_callback).map(CallbackView::from),
             deliveries: overview.deliveries.map(CountsView::from),
         }
@@ -324,7 +325,7 @@ impl From<DeliveryCounts> for CountsView {
             failed: counts.failed,
             delivered: counts.delivered,
             recent: counts.recent,
-            most: DeliveryCounts::MOST,
+            most: DeliveryCounts::MAX,
         }
     }
 }

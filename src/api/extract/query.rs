@@ -45,7 +45,7 @@ fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
         }
     }
     serde_path_to_error::deserialize(Value::Object(parameters)).map_err(|error| {
-        violation(&error.inner().to_string(), pointer(error.path())).of_parameter()
+        violation(&error.inner().to_string(), pointer(error.path())).for_parameter()
     })
 }
 

@@ -36,7 +36,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Strict<D> {
         _variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        self.0.deserialize_str(Word(visitor))
+        self.0.deserialize_str(StringEnum(visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -76,11 +76,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Strict<V> {
     pass_on!(visit_bool: bool, visit_i64: i64, visit_u64: u64, visit_f64: f64);
 
     fn visit_str<E: Error>(self, text: &str) -> Result<V::Value, E> {
-        self.0.visit_str(storable(text)?)
+        self.0.visit_str(check_storable(text)?)
     }
 
     fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<V::Value, E> {
-        self.0.visit_borrowed_str(storable(text)?)
+        self.0.visit_borrowed_str(check_storable(text)?)
     }
 
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
@@ -139,21 +139,21 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Strict<S> {
 }
 
 /// The visitor of an enum whose variants are all strings.
-struct Word<V>(V);
+struct StringEnum<V>(V);
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Word<V> {
+impl<'de, V: Visitor<'de>> Visitor<'de> for StringEnum<V> {
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a string")
     }
 
-    fn visit_str<E: Error>(self, word: &str) -> Result<V::Value, E> {
-        self.0.visit_enum(StrDeserializer::new(word))
+    fn visit_str<E: Error>(self, variant: &str) -> Result<V::Value, E> {
+        self.0.visit_enum(StrDeserializer::new(variant))
     }
 }
 
-fn storable<E: Error>(text: &str) -> Result<&str, E> {
+fn check_storable<E: Error>(text: &str) -> Result<&str, E> {
     if text.contains('\0') {
         Err(E::custom("expected text without U+0000"))
     } else {

@@ -12,14 +12,14 @@ use axum::http::{HeaderMap, HeaderValue};
 pub(super) fn name(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(CONTENT_DISPOSITION).map(HeaderValue::as_bytes);
     let value = String::from_utf8_lossy(value?);
-    let mut rest = after_semicolon(&value)?;
+    let mut remaining = after_semicolon(&value)?;
     loop {
-        let (name, value) = rest.split_once('=')?;
+        let (name, value) = remaining.split_once('=')?;
         let (value, after) = read_value(value.trim_start())?;
         if name.trim().eq_ignore_ascii_case("name") {
             return Some(value);
         }
-        rest = after_semicolon(after)?;
+        remaining = after_semicolon(after)?;
     }
 }
 
@@ -36,13 +36,13 @@ fn read_value(text: &str) -> Option<(String, &str)> {
         return Some((value.trim_end().to_owned(), after));
     };
     let mut value = String::new();
-    let mut letters = quoted.chars();
+    let mut chars = quoted.chars();
     loop {
-        match letters.next()? {
-            '"' => return Some((value, letters.as_str())),
+        match chars.next()? {
+            '"' => return Some((value, chars.as_str())),
             // Old browsers escape only the quote; any other backslash is part of a Windows path.
-            '\\' if letters.as_str().starts_with('"') => value.extend(letters.next()),
-            letter => value.push(letter),
+            '\\' if chars.as_str().starts_with('"') => value.extend(chars.next()),
+            char => value.push(char),
         }
     }
 }

@@ -79,7 +79,7 @@ fn stopped_request() -> Problem {
 /// The body of a request that holds a permit, while it arrives.
 pub(super) struct Arrival {
     body: Body,
-    place: Permit,
+    permit: Permit,
     begun: Instant,
     bytes: usize,
     /// Set once the body has to be waited for. Nearly all bodies are complete at once.
@@ -89,17 +89,17 @@ pub(super) struct Arrival {
 /// The timers that end the wait for a body.
 struct Waiting {
     /// The timer. It is rarely reset: when it fires, the body's progress is checked.
-    alarm: Pin<Box<Sleep>>,
+    timer: Pin<Box<Sleep>>,
     stopping: Pin<Box<WaitForCancellationFutureOwned>>,
     /// The time at which the body is cut because the service is stopping.
     stops_at: Option<Instant>,
 }
 
 impl Arrival {
-    pub(super) fn new(body: Body, place: Permit) -> Self {
+    pub(super) fn new(body: Body, permit: Permit) -> Self {
         Self {
             body,
-            place,
+            permit,
             begun: Instant::now(),
             bytes: 0,
             waiting: None,
@@ -108,14 +108,14 @@ impl Arrival {
 
     /// Returns pending until the body has taken too long.
     fn poll_timeout(&mut self, context: &mut Context<'_>) -> Poll<Problem> {
-        let PermitKind::Request(request) = &*self.place.0 else {
+        let PermitKind::Request(request) = &*self.permit.0 else {
             return Poll::Pending;
         };
         let pace = request.pace;
         let end = pace.end(self.begun, self.bytes);
         let waiting = self.waiting.get_or_insert_with(|| {
             Box::pin(Waiting {
-                alarm: Box::pin(sleep_until(end)),
+                timer: Box::pin(sleep_until(end)),
                 stopping: Box::pin(request.stopping.clone().cancelled_owned()),
                 stops_at: None,
             })
@@ -123,10 +123,10 @@ impl Arrival {
         if waiting.stops_at.is_none() && waiting.stopping.as_mut().poll(context).is_ready() {
             let stops_at = Instant::now() + pace.grace_at_stop;
             waiting.stops_at = Some(stops_at);
-            waiting.alarm.as_mut().reset(end.min(stops_at));
+            waiting.timer.as_mut().reset(end.min(stops_at));
         }
         loop {
-            ready!(waiting.alarm.as_mut().poll(context));
+            ready!(waiting.timer.as_mut().poll(context));
             let now = Instant::now();
             if end <= now {
                 return Poll::Ready(Problem::new(Code::RequestTimeout, pace.too_slow));
@@ -136,14 +136,14 @@ impl Arrival {
                 Some(stops_at) => end.min(stops_at),
                 None => end,
             };
-            waiting.alarm.as_mut().reset(next);
+            waiting.timer.as_mut().reset(next);
         }
     }
 
     /// Cuts the body.
-    fn cut(&self, why: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        if let PermitKind::Request(request) = &*self.place.0 {
-            request.cut.get_or_init(|| why);
+    fn cut(&self, problem: Problem) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let PermitKind::Request(request) = &*self.permit.0 {
+            request.cut.get_or_init(|| problem);
         }
         Poll::Ready(Some(Err(axum::Error::new("the body was cut"))))
     }
@@ -160,14 +160,14 @@ impl http_body::Body for Arrival {
         let frame = match Pin::new(&mut self.body).poll_frame(context) {
             Poll::Ready(frame) => frame,
             Poll::Pending => {
-                let why = ready!(self.poll_timeout(context));
-                return self.cut(why);
+                let problem = ready!(self.poll_timeout(context));
+                return self.cut(problem);
             }
         };
         if let Some(Ok(frame)) = &frame {
             self.bytes += frame.data_ref().map_or(0, Bytes::len);
-            if let Err(why) = self.place.count_bytes(self.bytes) {
-                return self.cut(why);
+            if let Err(problem) = self.permit.count_bytes(self.bytes) {
+                return self.cut(problem);
             }
         }
         Poll::Ready(frame)

@@ -37,16 +37,16 @@ pub(super) fn webhooks() -> Paths {
 }
 
 fn operation(kind: EventType) -> Operation {
-    let (summary, data) = described(kind);
-    let kind_alone = ObjectBuilder::new()
+    let (summary, data) = summary_and_schema(kind);
+    let type_schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .enum_values(Some([kind.as_str()]));
-    let narrowed = ObjectBuilder::new()
-        .property("type", kind_alone)
+    let members = ObjectBuilder::new()
+        .property("type", type_schema)
         .property("data", Ref::from_schema_name(data));
     let event = AllOfBuilder::new()
         .item(Ref::from_schema_name("Event"))
-        .item(narrowed)
+        .item(members)
         .build();
     let body = ContentBuilder::new()
         .schema(Some(Schema::AllOf(event)))
@@ -89,11 +89,11 @@ fn operation(kind: EventType) -> Operation {
 /// Makes the operation id, such as `onMessageCreated`, so that it is a valid name in generated
 /// code.
 fn operation_id(kind: EventType) -> String {
-    let words = kind.as_str().split('.');
-    let capitalized = words.map(|word| {
-        let mut letters = word.chars();
-        let first = letters.next().map(|letter| letter.to_ascii_uppercase());
-        first.into_iter().chain(letters).collect::<String>()
+    let parts = kind.as_str().split('.');
+    let capitalized = parts.map(|part| {
+        let mut chars = part.chars();
+        let first = chars.next().map(|char| char.to_ascii_uppercase());
+        first.into_iter().chain(chars).collect::<String>()
     });
     std::iter::once("on".to_owned())
         .chain(capitalized)
@@ -111,7 +111,7 @@ fn header((name, description): (&str, &str)) -> Parameter {
 }
 
 /// Returns the summary of a type of event, and the schema of its data.
-const fn described(kind: EventType) -> (&'static str, &'static str) {
+const fn summary_and_schema(kind: EventType) -> (&'static str, &'static str) {
     match kind {
         EventType::MessageCreated => (
             "An agent, bot, manager or the system sent a message.",

@@ -1,4 +1,4 @@
-//! The response headers that layers below the handlers add, so that no handler describes them.
+//! The response headers that the layers around the handlers add, so that no handler describes them.
 
 use utoipa::openapi::header::{Header, HeaderBuilder};
 use utoipa::openapi::path::{Operation, PathItem};
@@ -16,7 +16,7 @@ const HEADERS: [(&str, Type, &str, &[&str]); 6] = [
     (
         "RateLimit",
         Type::String,
-        "What is left of the rate limits, for a channel that has any, such as `\"channel\";r=199;t=1`",
+        "The remaining rate limits, for a channel that has any, such as `\"channel\";r=199;t=1`",
         &["2", "429"],
     ),
     (
@@ -58,8 +58,8 @@ pub(super) fn describe(document: &mut Document) {
                     continue;
                 };
                 for (name, .., statuses) in HEADERS {
-                    let may_bear = statuses.iter().any(|first| status.starts_with(first));
-                    if may_bear && !(is_for_the_cloud && FOR_CHANNELS.contains(&name)) {
+                    let may_have = statuses.iter().any(|prefix| status.starts_with(prefix));
+                    if may_have && !(is_for_the_cloud && FOR_CHANNELS.contains(&name)) {
                         let header = Ref::new(format!("#/components/headers/{name}"));
                         response.headers.insert(name.to_owned(), RefOr::Ref(header));
                     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::accepted::{Accepted, answer};
+use crate::api::accepted::{Accepted, respond};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{OptionalJson, User};
 use crate::api::prefer::Prefer;
@@ -91,7 +91,7 @@ pub(super) struct Closing {
     tag = "conversation",
     operation_id = "openConversation",
     params(User),
-    request_body(content = Opening, description = "How to open the conversation; optional"),
+    request_body(content = Opening, description = "The options for opening the conversation; optional"),
     responses(
         (status = 201, description = "A conversation was opened", body = ConversationView),
         (status = 200, description = "The conversation was already open", body = ConversationView),
@@ -152,15 +152,10 @@ pub(super) async fn close(
     prefer: Prefer,
     OptionalJson(Closing { survey }): OptionalJson<Closing>,
 ) -> Result<Response, Problem> {
-    let patience = prefer.patience();
+    let wait = prefer.wait_preference();
     let closed = outbox
-        .close_conversation(
-            &caller,
-            user_id.clone(),
-            survey.unwrap_or_default(),
-            patience,
-        )
+        .close_conversation(&caller, user_id.clone(), survey.unwrap_or_default(), wait)
         .await?;
     let view = |conversation| Body(ConversationView::new(user_id, conversation));
-    Ok(answer(&prefer, closed.map(view)))
+    Ok(respond(&prefer, closed.map(view)))
 }

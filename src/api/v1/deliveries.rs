@@ -29,7 +29,7 @@ use view::{DeliveryItem, DeliveryList, EventView};
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
     /// The state of the deliveries to list.
-    state: AskedState,
+    state: StateFilter,
     /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
     /// stored event.
     #[serde(default)]
@@ -44,9 +44,9 @@ pub(super) struct ListParameters {
 /// A state of deliveries, as a filter.
 #[derive(Debug, Clone, Copy, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-#[schema(as = AskedDeliveryState)]
-pub(in crate::api) enum AskedState {
-    /// The delivery is still to come.
+#[schema(as = DeliveryStateFilter)]
+pub(in crate::api) enum StateFilter {
+    /// The event is still to be delivered.
     Pending,
     /// The channel refused the event, or the event grew too old.
     Failed,
@@ -54,12 +54,12 @@ pub(in crate::api) enum AskedState {
     Delivered,
 }
 
-impl From<AskedState> for DeliveryState {
-    fn from(state: AskedState) -> Self {
+impl From<StateFilter> for DeliveryState {
+    fn from(state: StateFilter) -> Self {
         match state {
-            AskedState::Pending => Self::Pending,
-            AskedState::Failed => Self::Failed,
-            AskedState::Delivered => Self::Delivered,
+            StateFilter::Pending => Self::Pending,
+            StateFilter::Failed => Self::Failed,
+            StateFilter::Delivered => Self::Delivered,
         }
     }
 }
@@ -138,7 +138,7 @@ pub(super) struct ReplayRequest {
     /// Only events before this time are replayed. If it is left out, there is no upper limit.
     until: Option<Moment>,
     /// Only deliveries in this state are replayed. If it is left out, all that are not pending are.
-    state: Option<AskedState>,
+    state: Option<StateFilter>,
     /// Only events about this user are replayed. If it is left out, those about all users are.
     user_id: Option<UserId>,
     /// True if the events are only counted, not replayed.
@@ -221,17 +221,17 @@ enum CallbackState {
 }
 
 impl From<CallbackSchedule> for Callback {
-    fn from(outlook: CallbackSchedule) -> Self {
-        let state = if outlook.paused {
+    fn from(schedule: CallbackSchedule) -> Self {
+        let state = if schedule.paused {
             CallbackState::Paused
-        } else if outlook.failures >= PROBE_AFTER_FAILURES {
+        } else if schedule.failures >= PROBE_AFTER_FAILURES {
             CallbackState::Probed
         } else {
             CallbackState::Active
         };
         Self {
             state,
-            failures: outlook.failures,
+            failures: schedule.failures,
         }
     }
 }

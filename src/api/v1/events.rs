@@ -202,18 +202,18 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
 pub(super) async fn list(
     AuthChannel(caller): AuthChannel,
     State(bridge): State<Bridge>,
-    Query(asked): Query<ListParameters>,
+    Query(parameters): Query<ListParameters>,
     LastEventId(last_seen): LastEventId,
     State(load): State<Load>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let MaybeCursor(after) = asked.after;
+    let MaybeCursor(after) = parameters.after;
     if wants_stream(&headers) {
         // The header belongs to this request, while the URL may be the one of the reader's first
         // request.
         let named = [
             (LAST_EVENT_ID, last_seen),
-            (LAST_EVENT_ID_PARAMETER, asked.last_event_id.0),
+            (LAST_EVENT_ID_PARAMETER, parameters.last_event_id.0),
             ("after", after),
         ];
         let named = named.into_iter().find(|(_, cursor)| cursor.is_some());
@@ -227,7 +227,7 @@ pub(super) async fn list(
         })?;
         return Ok(stream::respond(events, load));
     }
-    if asked.last_event_id.0.is_some() {
+    if parameters.last_event_id.0.is_some() {
         let detail =
             "expected only for a stream (Accept: text/event-stream); for a page use `after`";
         return Err(Problem::parameter(
@@ -235,12 +235,14 @@ pub(super) async fn list(
             detail.to_owned(),
         ));
     }
-    let wait = Duration::from_secs(asked.wait.0.into());
-    let page = bridge.events(&caller, after, asked.limit.0, wait).await?;
-    let place = load.page(caller.holder(), page.bytes());
-    let place = place.map_err(page_limit_problem)?;
+    let wait = Duration::from_secs(parameters.wait.0.into());
+    let page = bridge
+        .events(&caller, after, parameters.limit.0, wait)
+        .await?;
+    let permit = load.page(caller.holder(), page.bytes());
+    let permit = permit.map_err(page_limit_problem)?;
     let page = Body(EventList::try_from(page)?).into_response();
-    Ok(place.with_permit(page))
+    Ok(permit.attach_to(page))
 }
 
 fn wants_stream(headers: &HeaderMap) -> bool {

@@ -9,7 +9,7 @@ use axum::http::header::{
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse as _, Response};
 
-use crate::api::accepted::{Accepted, Message, answer};
+use crate::api::accepted::{Accepted, Message, respond};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{File, User};
 use crate::api::form::{Binary, FileForm, Upload};
@@ -43,12 +43,12 @@ pub(super) async fn send(
     let file = NewFile {
         content: upload.form.file.clone(),
         caption: upload.form.caption.clone(),
-        place: upload.place.clone(),
+        permit: upload.permit.clone(),
     };
-    let patience = prefer.patience();
-    let sent = outbox.send_file(&caller, user_id, file, patience).await?;
+    let wait = prefer.wait_preference();
+    let sent = outbox.send_file(&caller, user_id, file, wait).await?;
     let view = |sent| (StatusCode::CREATED, Body(Message::from(sent)));
-    Ok(answer(&prefer, sent.map(view)))
+    Ok(respond(&prefer, sent.map(view)))
 }
 
 /// Downloads a file that a user has sent or received, even after the conversation has ended.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::accepted::{Accepted, File, Message, Status, answer};
+use crate::api::accepted::{Accepted, File, Message, Status, respond};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
@@ -37,7 +37,7 @@ pub(super) struct NewMessage {
     split: Option<bool>,
 }
 
-/// An element of an agent's message that the user used.
+/// An element of an agent's message that the user chose.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 struct ReplyTo {
@@ -167,10 +167,8 @@ pub(super) async fn send(
             .map(|ReplyTo { sequence, metadata }| outbox::Choice { sequence, metadata }),
         split,
     };
-    let patience = prefer.patience();
-    let sent = outbox
-        .send_text(&caller, user_id, message, patience)
-        .await?;
+    let wait = prefer.wait_preference();
+    let sent = outbox.send_text(&caller, user_id, message, wait).await?;
     let view = |sent: outbox::Message| {
         let sequences = split.then(|| sent.sequences());
         let sent = Message {
@@ -179,5 +177,5 @@ pub(super) async fn send(
         };
         (StatusCode::CREATED, Body(sent))
     };
-    Ok(answer(&prefer, sent.map(view)))
+    Ok(respond(&prefer, sent.map(view)))
 }

@@ -4,7 +4,7 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 
-use crate::api::accepted::{Accepted, answer};
+use crate::api::accepted::{Accepted, respond};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
@@ -33,7 +33,7 @@ pub(super) async fn set(
     prefer: Prefer,
     Json(rating): Json<Rating>,
 ) -> Result<Response, Problem> {
-    let patience = prefer.patience();
-    let rated = outbox.rate(&caller, user_id, rating, patience).await?;
-    Ok(answer(&prefer, rated.map(|()| StatusCode::NO_CONTENT)))
+    let wait = prefer.wait_preference();
+    let rated = outbox.rate(&caller, user_id, rating, wait).await?;
+    Ok(respond(&prefer, rated.map(|()| StatusCode::NO_CONTENT)))
 }

@@ -6,7 +6,7 @@ use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::api::accepted::{Accepted, answer};
+use crate::api::accepted::{Accepted, respond};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::{Json, User};
 use crate::api::prefer::Prefer;
@@ -45,8 +45,9 @@ pub(super) async fn send(
     Json(Receipts { status, sequences }): Json<Receipts>,
 ) -> Result<Response, Problem> {
     let sequences = sequences.as_slice();
-    let told = outbox
-        .send_receipts(&caller, user_id, status, sequences, prefer.patience())
+    let wait = prefer.wait_preference();
+    let sent = outbox
+        .send_receipts(&caller, user_id, status, sequences, wait)
         .await?;
-    Ok(answer(&prefer, told.map(|()| StatusCode::NO_CONTENT)))
+    Ok(respond(&prefer, sent.map(|()| StatusCode::NO_CONTENT)))
 }

@@ -12,30 +12,30 @@ use super::*;
 use crate::app::serving;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
-const LONG: Duration = Duration::from_secs(20);
+const TEST_LIMIT: Duration = Duration::from_secs(20);
 
-/// Serves "ok" on at most `at_once` connections; returns the address.
-async fn serve(at_once: usize, silence: Duration) -> SocketAddr {
+/// Serves "ok" on at most `max_connections` connections; returns the address.
+async fn serve(max_connections: usize, silence: Duration) -> SocketAddr {
     let router = Router::new().route("/", get(|| async { "ok" }));
-    let patience = IdleLimits {
+    let limits = IdleLimits {
         silence,
         ..IdleLimits::default()
     };
-    serve_router(router, at_once, patience).await
+    serve_router(router, max_connections, limits).await
 }
 
-async fn serve_router(router: Router, at_once: usize, patience: IdleLimits) -> SocketAddr {
+async fn serve_router(router: Router, max_connections: usize, limits: IdleLimits) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let connections = Connections::new(listener, at_once, patience, std::future::pending());
+    let connections = Connections::new(listener, max_connections, limits, std::future::pending());
     #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
     tokio::spawn(async move {
-        serving::serve(connections, router, None, LONG).await;
+        serving::serve(connections, router, None, TEST_LIMIT).await;
     });
     address
 }
 
-async fn ask(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
+async fn request(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
     stream.write_all(REQUEST).await?;
     let mut answer = vec![0; 512];
     let length = stream.read(&mut answer).await?;
@@ -45,20 +45,20 @@ async fn ask(stream: &mut TcpStream) -> std::io::Result<Vec<u8>> {
 
 #[tokio::test]
 async fn a_connection_over_the_bound_waits_until_another_ends() {
-    let address = serve(2, LONG).await;
+    let address = serve(2, TEST_LIMIT).await;
     let mut first = TcpStream::connect(address).await.unwrap();
     let mut second = TcpStream::connect(address).await.unwrap();
-    assert!(ask(&mut first).await.unwrap().ends_with(b"ok"));
-    assert!(ask(&mut second).await.unwrap().ends_with(b"ok"));
+    assert!(request(&mut first).await.unwrap().ends_with(b"ok"));
+    assert!(request(&mut second).await.unwrap().ends_with(b"ok"));
 
     let mut third = TcpStream::connect(address).await.unwrap();
-    let waits = timeout(Duration::from_millis(200), ask(&mut third)).await;
+    let waits = timeout(Duration::from_millis(200), request(&mut third)).await;
     assert!(waits.is_err());
     drop(first);
 
     // The request that it has already sent is answered.
     let mut answer = vec![0; 512];
-    let length = timeout(LONG, third.read(&mut answer)).await.unwrap();
+    let length = timeout(TEST_LIMIT, third.read(&mut answer)).await.unwrap();
     assert!(answer[..length.unwrap()].ends_with(b"ok"));
 }
 
@@ -68,20 +68,20 @@ async fn a_silent_connection_is_closed_and_an_active_one_is_not() {
     let mut silent = TcpStream::connect(address).await.unwrap();
     // The beginning of a head that never ends.
     silent.write_all(b"GET / HTT").await.unwrap();
-    let mut speaking = TcpStream::connect(address).await.unwrap();
+    let mut active = TcpStream::connect(address).await.unwrap();
 
-    let speaks = async {
+    let requests = async {
         loop {
-            assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
+            assert!(request(&mut active).await.unwrap().ends_with(b"ok"));
         }
     };
-    let mut rest = Vec::new();
+    let mut received = Vec::new();
     tokio::select! {
-        ended = timeout(LONG, silent.read_to_end(&mut rest)) => assert!(ended.is_ok(), "the connection is still open"),
-        () = speaks => {}
+        ended = timeout(TEST_LIMIT, silent.read_to_end(&mut received)) => assert!(ended.is_ok(), "the connection is still open"),
+        () = requests => {}
     }
 
-    assert!(ask(&mut speaking).await.unwrap().ends_with(b"ok"));
+    assert!(request(&mut active).await.unwrap().ends_with(b"ok"));
 }
 
 /// 16 MiB: more than the socket buffers of both sides hold.
@@ -90,16 +90,16 @@ const LENGTH: usize = 16 * 1024 * 1024;
 #[tokio::test]
 async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
     let unread = Duration::from_millis(500);
-    let patience = IdleLimits {
+    let limits = IdleLimits {
         unread,
         ..IdleLimits::default()
     };
     let router = Router::new().route("/", get(async || vec![b'x'; LENGTH]));
-    let address = serve_router(router, 2, patience).await;
+    let address = serve_router(router, 2, limits).await;
     let mut slow = TcpStream::connect(address).await.unwrap();
     slow.write_all(REQUEST).await.unwrap();
-    let mut deaf = TcpStream::connect(address).await.unwrap();
-    deaf.write_all(REQUEST).await.unwrap();
+    let mut stalled = TcpStream::connect(address).await.unwrap();
+    stalled.write_all(REQUEST).await.unwrap();
 
     // It is served once the connection that reads nothing is closed.
     let third = async {
@@ -107,12 +107,12 @@ async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
         third.write_all(REQUEST).await.unwrap();
         third.read_u8().await.unwrap();
     };
-    let mut third = std::pin::pin!(timeout(LONG, third));
+    let mut third = std::pin::pin!(timeout(TEST_LIMIT, third));
     let (mut read, mut piece) = (0, vec![0; LENGTH / 64]);
     let mut times = tokio::time::interval(unread / 8);
     loop {
         tokio::select! {
-            done = &mut third => break done.unwrap(),
+            served = &mut third => break served.unwrap(),
             _ = times.tick() => {
                 read += slow.read(&mut piece).await.unwrap();
             }
@@ -130,7 +130,7 @@ async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let connections = Connections::new(listener, 2, IdleLimits::default(), std::future::ready(()));
-    serving::serve(connections, router, None, LONG).await;
+    serving::serve(connections, router, None, TEST_LIMIT).await;
 }
 
 #[tokio::test]
@@ -143,10 +143,10 @@ async fn a_stop_serves_queued_connections_and_accepts_no_new_ones() {
     #[expect(clippy::disallowed_methods, reason = "the test awaits the task")]
     let serving = tokio::spawn(serve_and_stop(listener));
 
-    assert!(ask(&mut first).await.unwrap().ends_with(b"ok"));
+    assert!(request(&mut first).await.unwrap().ends_with(b"ok"));
     assert!(TcpStream::connect(address).await.is_err());
-    assert!(ask(&mut second).await.unwrap().ends_with(b"ok"));
-    timeout(LONG, serving).await.unwrap().unwrap();
+    assert!(request(&mut second).await.unwrap().ends_with(b"ok"));
+    timeout(TEST_LIMIT, serving).await.unwrap().unwrap();
 }
 
 #[tokio::test]
@@ -156,14 +156,14 @@ async fn a_silent_connection_delays_a_stop_only_briefly() {
         .await
         .unwrap();
 
-    let stopped = timeout(FIRST_BYTE * 10, serve_and_stop(listener)).await;
+    let stopped = timeout(FIRST_BYTE_LIMIT * 10, serve_and_stop(listener)).await;
 
     assert!(stopped.is_ok(), "the stop waits for the silent client");
 }
 
 #[tokio::test]
 async fn a_response_sent_before_the_body_ends_reaches_the_client() {
-    let address = serve(2, LONG).await;
+    let address = serve(2, TEST_LIMIT).await;
     let mut stream = TcpStream::connect(address).await.unwrap();
     // More than the socket buffers of both sides hold.
     let body = vec![b'x'; 8 * 1024 * 1024];
@@ -179,7 +179,7 @@ async fn a_response_sent_before_the_body_ends_reaches_the_client() {
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
-    let answer = timeout(LONG, exchange).await.unwrap();
+    let answer = timeout(TEST_LIMIT, exchange).await.unwrap();
 
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }

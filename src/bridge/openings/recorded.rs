@@ -1,6 +1,6 @@
-//! Write-ahead records of openings. They are stored before the Cloud is asked and removed with the
-//! outcome. So the Cloud's notifications of the conversation are not taken for an opening by an
-//! agent.
+//! Write-ahead records of openings. They are stored before the request to the Cloud, and removed
+//! with its outcome. So the Cloud's notifications of the conversation are not taken for an opening
+//! by an agent.
 
 use chrono::TimeDelta;
 
@@ -14,7 +14,7 @@ use crate::types::profile::Profile;
 /// 30 s: the time for which an opening keeps other tasks from adopting a conversation of that user.
 /// It is longer than an opening may take, even by another replica's clock. It is also longer
 /// than the pause before an opening without an answer is attempted again.
-const UNDER_WAY: TimeDelta = TimeDelta::seconds(30);
+const OPENING_TIME: TimeDelta = TimeDelta::seconds(30);
 
 /// An opening in progress, with its write-ahead record.
 pub(super) struct RecordedOpening {
@@ -22,8 +22,8 @@ pub(super) struct RecordedOpening {
     /// The known profile of the user, with the additions of the opening.
     pub(super) profile: Profile,
     pending: PendingOpening,
-    /// An earlier opening whose answer was lost. An open conversation at the Cloud may have come of
-    /// it.
+    /// An earlier opening whose answer was lost. It may have created an open conversation at the
+    /// Cloud.
     earlier: Option<PendingOpening>,
 }
 
@@ -40,7 +40,7 @@ impl RecordedOpening {
 }
 
 impl Bridge {
-    /// Records an opening before the Cloud is asked for it; `None` if a conversation other than
+    /// Records an opening before the request to the Cloud; `None` if a conversation other than
     /// `ended` is open by now, since an agent has opened it.
     pub(super) async fn record_opening(
         &self,
@@ -63,34 +63,39 @@ impl Bridge {
             since: earlier.as_ref().map_or(now, |earlier| earlier.since),
             attempted_at: now,
         };
-        let until = now + UNDER_WAY;
+        let until = now + OPENING_TIME;
         let open = store.begin_opening(user, &pending, until).await?;
-        let noted = RecordedOpening {
+        let recorded = RecordedOpening {
             user,
             profile,
             pending,
             earlier,
         };
         if open.is_some_and(|open| Some(&open.id) != ended) {
-            self.forget_opening(&noted).await?;
+            self.discard_opening(&recorded).await?;
             return Ok(None);
         }
-        Ok(Some(noted))
+        Ok(Some(recorded))
     }
 
-    /// Removes the record of an opening that came to nothing. The record of an earlier one stays.
-    pub(super) async fn forget_opening(&self, noted: &RecordedOpening) -> Result<(), Error> {
+    /// Removes the record of an opening that created no conversation. The record of an earlier one
+    /// stays.
+    pub(super) async fn discard_opening(&self, recorded: &RecordedOpening) -> Result<(), Error> {
         let store = &self.parts.store;
-        let left = noted.earlier.as_ref();
-        store.end_opening(noted.user, &noted.pending, left).await?;
+        let earlier = recorded.earlier.as_ref();
+        store
+            .end_opening(recorded.user, &recorded.pending, earlier)
+            .await?;
         Ok(())
     }
 
     /// Removes the records of an opening and of an earlier one, now that their conversation is
     /// known.
-    pub(super) async fn settle_opening(&self, noted: &RecordedOpening) -> Result<(), Error> {
+    pub(super) async fn settle_opening(&self, recorded: &RecordedOpening) -> Result<(), Error> {
         let store = &self.parts.store;
-        store.end_opening(noted.user, &noted.pending, None).await?;
+        store
+            .end_opening(recorded.user, &recorded.pending, None)
+            .await?;
         Ok(())
     }
 }

@@ -9,49 +9,50 @@ pub(super) struct Alteration {
     /// The kinds of alteration, as named in the report; empty if the text is unchanged.
     pub(super) kinds: Vec<&'static str>,
     /// True if the bridge recognizes it as the same text.
-    pub(super) is_recognised: bool,
+    pub(super) is_recognized: bool,
 }
 
 /// Compares the echo with the text that was sent.
-pub(super) fn compare(sent: &str, heard: &str) -> Alteration {
-    let is_recognised = Digest::of_text(heard) == Digest::of_text(sent)
-        || Sketch::of(heard).may_be_altered_from(&Sketch::of(sent));
+pub(super) fn compare(sent: &str, echo: &str) -> Alteration {
+    let is_recognized = Digest::of_text(echo) == Digest::of_text(sent)
+        || Sketch::of(echo).may_be_altered_from(&Sketch::of(sent));
     Alteration {
-        kinds: kinds(sent, heard),
-        is_recognised,
+        kinds: kinds(sent, echo),
+        is_recognized,
     }
 }
 
-/// Names the alterations. Undoes one kind after another until nothing is left to explain.
-fn kinds(sent: &str, heard: &str) -> Vec<&'static str> {
+/// Names the alterations, by undoing one kind after another. A difference that remains is named
+/// `otherwise`.
+fn kinds(sent: &str, echo: &str) -> Vec<&'static str> {
     let mut kinds = Vec::new();
-    let (mut sent, mut heard) = (sent.to_owned(), heard.to_owned());
-    if heard.contains("\r\n") && !sent.contains("\r\n") {
-        heard = heard.replace("\r\n", "\n");
+    let (mut sent, mut echo) = (sent.to_owned(), echo.to_owned());
+    if echo.contains("\r\n") && !sent.contains("\r\n") {
+        echo = echo.replace("\r\n", "\n");
         kinds.push("line_breaks");
     }
-    let unescaped = html_escape::decode_html_entities(&heard).into_owned();
-    if heard != sent && unescaped != heard {
-        heard = unescaped;
+    let unescaped = html_escape::decode_html_entities(&echo).into_owned();
+    if echo != sent && unescaped != echo {
+        echo = unescaped;
         kinds.push("escaped");
     }
-    if heard != sent && heard == heard.trim() && sent != sent.trim() {
+    if echo != sent && echo == echo.trim() && sent != sent.trim() {
         sent = sent.trim().to_owned();
         kinds.push("trimmed");
     }
-    if heard != sent {
-        let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
-        if words(&heard).chars().count() == words(&sent).chars().count()
-            && heard.chars().count() != sent.chars().count()
+    if echo != sent {
+        let single_spaced = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        if single_spaced(&echo).chars().count() == single_spaced(&sent).chars().count()
+            && echo.chars().count() != sent.chars().count()
         {
-            (heard, sent) = (words(&heard), words(&sent));
+            (echo, sent) = (single_spaced(&echo), single_spaced(&sent));
             kinds.push("white_space");
         }
     }
-    if heard == sent {
+    if echo == sent {
         return kinds;
     }
-    if !is_masked(&sent, &heard) {
+    if !is_masked(&sent, &echo) {
         return vec!["otherwise"];
     }
     kinds.push("digits_masked");
@@ -59,10 +60,10 @@ fn kinds(sent: &str, heard: &str) -> Vec<&'static str> {
 }
 
 /// True if the texts differ only where a digit was sent.
-fn is_masked(sent: &str, heard: &str) -> bool {
-    let mut pairs = sent.chars().zip(heard.chars());
-    sent.chars().count() == heard.chars().count()
-        && pairs.all(|(sent, heard)| sent == heard || sent.is_numeric())
+fn is_masked(sent: &str, echo: &str) -> bool {
+    let mut pairs = sent.chars().zip(echo.chars());
+    sent.chars().count() == echo.chars().count()
+        && pairs.all(|(sent, echo)| sent == echo || sent.is_numeric())
 }
 
 #[cfg(test)]
@@ -72,7 +73,7 @@ mod tests {
     #[test]
     fn each_alteration_of_an_echo_is_named() {
         let sent = "R&D <b> 4111 1111\nline  two ";
-        for (heard, expected, is_recognised) in [
+        for (echo, expected, is_recognized) in [
             (sent, &[][..], true),
             ("R&D <b> **** ****\nline  two ", &["digits_masked"], true),
             ("R&D <b> 4111 1111\r\nline  two ", &["line_breaks"], true),
@@ -90,9 +91,9 @@ mod tests {
             ),
             ("something else", &["otherwise"], false),
         ] {
-            let alteration = compare(sent, heard);
-            assert_eq!(alteration.kinds, expected, "{heard:?}");
-            assert_eq!(alteration.is_recognised, is_recognised, "{heard:?}");
+            let alteration = compare(sent, echo);
+            assert_eq!(alteration.kinds, expected, "{echo:?}");
+            assert_eq!(alteration.is_recognized, is_recognized, "{echo:?}");
         }
     }
 }

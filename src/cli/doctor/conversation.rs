@@ -6,9 +6,9 @@
 //!
 //! To add a fact:
 //!
-//! 1. Make the request with [`Walk::ask`], in the file for that part of the conversation.
-//! 2. Make a [`Fact`] of the outcome, with the data that helps a reader of the report.
-//! 3. Print the fact with [`Walk::tell`].
+//! 1. Make the request with [`Walk::call`], in the file for that part of the conversation.
+//! 2. Make a [`Fact`] from the outcome, with the data that helps a reader of the report.
+//! 3. Print the fact with [`Walk::report_fact`].
 //! 4. Describe its line and its members in `docs/first-day.md`.
 //! 5. Add a row to `tests/it/doctor_conversation.rs` in which only this fact fails.
 
@@ -75,22 +75,22 @@ pub(super) async fn check(
         life.stop();
         anyhow::Ok(())
     };
-    let mut told = Ok(());
-    let work = async { told = work.await };
+    let mut result = Ok(());
+    let work = async { result = work.await };
     let in_time = life.finish(Box::pin(work)).await;
-    let observed = notifications.as_ref().map(Notifications::word);
+    let observed = notifications.as_ref().map(Notifications::source_name);
     if let Some(notifications) = notifications {
         notifications.close().await;
     }
-    told?;
+    result?;
     let Some(outcome) = outcome.filter(|_| in_time) else {
         bail!("aborted by a second signal; a conversation of the doctor may still be open");
     };
-    let is_whole = outcome?;
+    let is_complete = outcome?;
     Ok(json!({
         "webhooks": observed,
         "echo_wait_s": options.echo_wait,
-        "whole": is_whole,
+        "whole": is_complete,
     }))
 }
 
@@ -112,13 +112,13 @@ impl Run<'_> {
         let mut openings = Openings::default();
         let walked = self.walk_all(&mut openings, report).await;
         // This comes before any output, because the reader of the output may have disconnected.
-        let left = openings
+        let left_open = openings
             .close_all(self.cloud, self.notifications, self.trace)
             .await;
         if let Some(notifications) = self.notifications {
             notifications.end(&openings.conversations()).await;
         }
-        let is_whole = match walked {
+        let is_complete = match walked {
             Ok(()) => true,
             Err(error) if error.is::<Interrupted>() => {
                 let hint = "run doctor again to check the rest";
@@ -127,16 +127,16 @@ impl Run<'_> {
             }
             Err(error) => return Err(error),
         };
-        for (account, fact) in left {
+        for (account, fact) in left_open {
             report.of_account(&account, fact)?;
         }
-        Ok(is_whole)
+        Ok(is_complete)
     }
 
     async fn walk_all(&self, openings: &mut Openings, report: &mut Report) -> anyhow::Result<()> {
         if let Some(notifications) = self.notifications {
-            let fact = Fact::ok("webhooks", notifications.told());
-            report.general(fact.with("by", notifications.word()))?;
+            let fact = Fact::ok("webhooks", notifications.source());
+            report.general(fact.with("by", notifications.source_name()))?;
         }
         for account in &self.config.accounts {
             if self.options.concerns(account) {
@@ -150,7 +150,7 @@ impl Run<'_> {
                     report: &mut *report,
                     masks,
                 };
-                Box::pin(walk.go()).await?;
+                Box::pin(walk.check()).await?;
             }
         }
         Ok(())
@@ -198,7 +198,7 @@ impl Opened {
             id: &self.id,
             dialog_id: self.id.as_str(),
             features,
-            patience: None,
+            time_limit: None,
         }
     }
 }
@@ -211,11 +211,11 @@ impl Walk<'_> {
         }
     }
 
-    async fn go(mut self) -> anyhow::Result<()> {
-        // Without tokens no consumer can write. A line before has reported that.
+    async fn check(mut self) -> anyhow::Result<()> {
+        // Without tokens no consumer can write. An earlier line has reported that.
         for key in ["app_token_made", "consumer_token_made"] {
             if self.report.has_failed(&self.account.account_id, key) {
-                return self.tell(Fact::note(
+                return self.report_fact(Fact::note(
                     "conversation",
                     "not opened, since there are no tokens",
                 ));
@@ -227,11 +227,11 @@ impl Walk<'_> {
             if routing.is_some()
                 && let Some(opened) = self.open_by(routing.as_ref()).await?
             {
-                self.speak(&opened).await?;
+                self.check_conversation(&opened).await?;
             }
             return Ok(());
         };
-        self.speak(&opened).await?;
+        self.check_conversation(&opened).await?;
         if routing.is_some()
             && let Some(opened) = self.open_by(routing.as_ref()).await?
         {
@@ -240,11 +240,11 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Does everything in a conversation, to its end and after it.
-    async fn speak(&mut self, opened: &Opened) -> anyhow::Result<()> {
+    /// Checks a conversation, to its end and after it.
+    async fn check_conversation(&mut self, opened: &Opened) -> anyhow::Result<()> {
         self.open_again(opened).await?;
         let sent = Box::pin(self.send_all(opened)).await?;
-        Box::pin(self.hear(opened, &sent)).await?;
+        Box::pin(self.check_echoes(opened, &sent)).await?;
         Box::pin(self.end(opened)).await
     }
 }

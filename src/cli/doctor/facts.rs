@@ -42,7 +42,7 @@ pub(super) struct Fact {
 
 impl Verdict {
     /// Returns the word that begins a line.
-    pub(super) const fn word(self) -> &'static str {
+    pub(super) const fn label(self) -> &'static str {
         match self {
             Self::Ok => "ok    ",
             Self::Failed => "FAILED",
@@ -122,13 +122,13 @@ impl Fact {
     /// Returns the line for the terminal; `prefix` names the account, if there is one.
     pub(super) fn line(&self, prefix: &str) -> String {
         let hint = if self.hint.is_empty() { "" } else { "; " };
-        let word = self.verdict.word();
+        let label = self.verdict.label();
         let Self {
             title,
             found,
             hint: advice,
             ..
         } = self;
-        format!("{word} {prefix}{title}: {found}{hint}{advice}")
+        format!("{label} {prefix}{title}: {found}{hint}{advice}")
     }
 }

@@ -31,17 +31,17 @@ pub(super) fn check(
         let id = &account.account_id;
         let name = format!("account {id}: notifications");
         let of_account = |rejected: &&Rejected| rejected.account_id.as_ref() == Some(id);
-        let (refused, others): (Vec<_>, Vec<_>) = rejections
+        let (refused, older_or_unused): (Vec<_>, Vec<_>) = rejections
             .iter()
             .filter(of_account)
             .partition(|it| it.reason.is_refusal() && now - it.last_at < RECENT);
         report.check(&name, refusals(&refused, now), hint(&refused, id).as_str())?;
-        for rejected in others {
-            report.note(&name, told(rejected, now))?;
+        for rejected in older_or_unused {
+            report.note(&name, describe(rejected, now))?;
         }
     }
     for rejected in rejections.iter().filter(|it| it.account_id.is_none()) {
-        report.note("notifications", told(rejected, now))?;
+        report.note("notifications", describe(rejected, now))?;
     }
     Ok(())
 }
@@ -50,19 +50,19 @@ fn refusals(refused: &[&Rejected], now: DateTime<Utc>) -> anyhow::Result<&'stati
     if refused.is_empty() {
         return Ok("none refused in the last hour");
     }
-    let refused = refused.iter().map(|rejected| told(rejected, now));
+    let refused = refused.iter().map(|rejected| describe(rejected, now));
     bail!(refused.collect::<Vec<_>>().join("; "))
 }
 
-fn told(rejected: &Rejected, now: DateTime<Utc>) -> String {
+fn describe(rejected: &Rejected, now: DateTime<Utc>) -> String {
     let Rejected { reason, count, .. } = rejected;
     let seconds = (now - rejected.last_at).num_seconds().max(0);
-    let what = if reason.is_refusal() {
+    let outcome = if reason.is_refusal() {
         "refused"
     } else {
         "signed but not used"
     };
-    format!("{count} {what}, the latest {seconds} s ago: {reason}")
+    format!("{count} {outcome}, the latest {seconds} s ago: {reason}")
 }
 
 /// Returns the advice for the latest refusal.

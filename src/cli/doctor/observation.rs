@@ -21,14 +21,14 @@ use crate::bridge;
 use crate::clock::{Clock, SharedClock};
 use crate::config::Config;
 use crate::lifecycle::Lifecycle;
-use crate::store::{self, DatabaseInfo, KeptChange, Store};
+use crate::store::{self, DatabaseInfo, Store, UnmatchedChange};
 use crate::types::audit::Actor;
 use crate::types::ids::{AccountId, ConversationId};
 use crate::types::rejection::Rejection;
 use crate::webhooks::wire;
 
 /// 100 ms: the interval of reading the database while waiting for a change.
-const LOOK: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The access to the notifications that the installation receives.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Notifications {
             connected => connected,
         }
         .context("the database cannot be opened")?;
-        match Self::on(&store, config, clock, life).await {
+        match Self::start(&store, config, clock, life).await {
             Ok(notifications) => Ok(notifications),
             Err(error) => {
                 store.close().await;
@@ -76,20 +76,20 @@ impl Notifications {
         }
     }
 
-    async fn on(
+    async fn start(
         store: &Store,
         config: &Config,
         clock: &SharedClock,
         life: &Lifecycle,
     ) -> anyhow::Result<Self> {
-        let survey = store.inspect().await?;
-        make_ready(store, &survey, &**clock).await?;
-        let listener = if survey.is_beside {
+        let info = store.inspect().await?;
+        prepare_schema(store, &info, &**clock).await?;
+        let listener = if info.is_in_use {
             None
         } else {
             match TcpListener::bind(config.listen).await {
                 Ok(listener) => Some(listener),
-                // A service is listening. With the embedded database, `survey.is_beside` would have
+                // A service is listening. With the embedded database, `info.is_in_use` would have
                 // shown a service, so another program has the address, which is an error.
                 Err(error)
                     if error.kind() == ErrorKind::AddrInUse && config.database.url.is_some() =>
@@ -115,13 +115,13 @@ impl Notifications {
         };
         Ok(Self {
             store: store.clone(),
-            read_only: survey.is_beside,
+            read_only: info.is_in_use,
             listener,
         })
     }
 
     /// Describes the source of the notifications.
-    pub(super) fn told(&self) -> String {
+    pub(super) fn source(&self) -> String {
         match &self.listener {
             Some(Listener { address, .. }) => {
                 format!("the doctor listens on {address}, since no service on this machine does")
@@ -134,7 +134,7 @@ impl Notifications {
     }
 
     /// Returns the name of the source for the report.
-    pub(super) fn word(&self) -> &'static str {
+    pub(super) fn source_name(&self) -> &'static str {
         match &self.listener {
             Some(_) => "listening",
             None => "beside_service",
@@ -161,24 +161,27 @@ impl Notifications {
         account: &AccountId,
         conversation: &ConversationId,
     ) -> Result<Vec<Arrived>, store::Error> {
-        let kept = self.store.kept_changes(account, conversation).await?;
-        Ok(kept.into_iter().map(Arrived::read).collect())
+        let stored = self
+            .store
+            .unmatched_changes_of(account, conversation)
+            .await?;
+        Ok(stored.into_iter().map(Arrived::read).collect())
     }
 
-    /// Waits until `look` finds something among the changes of a conversation; returns `None` after
+    /// Waits until `find` returns a value for the changes of a conversation; returns `None` after
     /// `until`.
     pub(super) async fn wait<T>(
         &self,
         (account, conversation): (&AccountId, &ConversationId),
         until: Instant,
         stopping: &CancellationToken,
-        look: impl Fn(&[Arrived]) -> Option<T>,
+        find: impl Fn(&[Arrived]) -> Option<T>,
     ) -> Result<Option<T>, Interrupted> {
         loop {
             let now = Instant::now();
             match self.arrived(account, conversation).await {
                 Ok(arrived) => {
-                    if let Some(found) = look(&arrived) {
+                    if let Some(found) = find(&arrived) {
                         return Ok(Some(found));
                     }
                 }
@@ -191,7 +194,7 @@ impl Notifications {
                 return Ok(None);
             }
             tokio::select! {
-                () = sleep_until(until.min(now + LOOK)) => {}
+                () = sleep_until(until.min(now + POLL_INTERVAL)) => {}
                 () = stopping.cancelled() => return Err(Interrupted),
             }
         }
@@ -203,7 +206,9 @@ impl Notifications {
         account: &AccountId,
         consumer_id: &str,
     ) -> Vec<ConversationId> {
-        let found = self.store.kept_open_conversations(account, consumer_id);
+        let found = self
+            .store
+            .unmatched_open_conversations(account, consumer_id);
         found.await.unwrap_or_default()
     }
 
@@ -215,7 +220,10 @@ impl Notifications {
         }
         if !self.read_only {
             for (account, conversation) in conversations {
-                let dropped = self.store.drop_kept_changes(account, conversation).await;
+                let dropped = self
+                    .store
+                    .remove_unmatched_changes_of(account, conversation)
+                    .await;
                 if let Err(error) = dropped {
                     tracing::warn!(
                         error = &error as &dyn std::error::Error,
@@ -233,29 +241,33 @@ impl Notifications {
 }
 
 impl Arrived {
-    fn read(kept: KeptChange) -> Self {
-        let kind = kept.kind.parse().unwrap_or(wire::Kind::Unknown);
+    fn read(stored: UnmatchedChange) -> Self {
+        let kind = stored.kind.parse().unwrap_or(wire::Kind::Unknown);
         Self {
-            change: wire::Change::parse(kind, &kept.body),
-            signed: kept.signed,
-            received_at: kept.received_at,
+            change: wire::Change::parse(kind, &stored.body),
+            signed: stored.signed,
+            received_at: stored.received_at,
         }
     }
 }
 
 /// Creates the schema in a new database, as the first start of the service does. A schema that is
 /// out of date is left to the operator.
-async fn make_ready(store: &Store, survey: &DatabaseInfo, clock: &dyn Clock) -> anyhow::Result<()> {
-    if survey.pending == 0 {
+async fn prepare_schema(
+    store: &Store,
+    info: &DatabaseInfo,
+    clock: &dyn Clock,
+) -> anyhow::Result<()> {
+    if info.pending == 0 {
         return Ok(());
     }
-    if survey.is_beside {
+    if info.is_in_use {
         bail!("the running service has an older version; run doctor in that version");
     }
-    if !survey.is_new {
+    if !info.is_new {
         bail!(
             "{} migration(s) are pending; run migrate, or start the service once",
-            survey.pending
+            info.pending
         );
     }
     Ok(bridge::migrate(store, Actor::Command, clock).await?)

@@ -13,7 +13,7 @@ use crate::types::trace::Trace;
 
 /// The number of attempts for a close that is refused. While the Cloud is unavailable, attempts go
 /// on until the time limit.
-const TRIES: u32 = 3;
+const MAX_REFUSALS: u32 = 3;
 
 /// 1 s: the pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -21,7 +21,7 @@ const PAUSE: Duration = Duration::from_secs(1);
 /// 20 s: the time limit for all closes. At a stop, the whole run gets 25 s.
 const LIMIT: Duration = Duration::from_secs(20);
 
-const LEFT_OPEN: &str = "close it in the agent workspace, or let the Cloud's rule for idle conversations close it; its consumer's id begins with liveperson-bridge:doctor";
+const HINT_LEFT_OPEN: &str = "close it in the agent workspace, or let the Cloud's rule for idle conversations close it; its consumer's id begins with liveperson-bridge:doctor";
 
 /// Every opening that was requested.
 #[derive(Debug, Default)]
@@ -110,16 +110,16 @@ impl Openings {
             if facts.iter().any(|(account, _)| *account == opening.account) {
                 continue;
             }
-            let same_account = |it: &&Opening| it.account == opening.account;
-            let left = self.0.iter().filter(same_account).filter(|it| it.is_open());
-            let left: Vec<_> = left.map(Opening::told).collect();
-            let fact = if left.is_empty() {
+            let of_account = |it: &&Opening| it.account == opening.account;
+            let remaining = self.0.iter().filter(of_account).filter(|it| it.is_open());
+            let remaining: Vec<_> = remaining.map(Opening::describe).collect();
+            let fact = if remaining.is_empty() {
                 Fact::ok("left_open", "no conversation")
             } else {
-                let found = format!("{} may still be open", left.join(", "));
-                Fact::failed("left_open", found, LEFT_OPEN)
+                let found = format!("{} may still be open", remaining.join(", "));
+                Fact::failed("left_open", found, HINT_LEFT_OPEN)
             };
-            let fact = fact.with("count", left.len()).with("in_time", in_time);
+            let fact = fact.with("count", remaining.len()).with("in_time", in_time);
             facts.push((opening.account.clone(), fact));
         }
         facts
@@ -131,7 +131,7 @@ impl Opening {
         matches!(self.state, State::Unknown | State::Open(_))
     }
 
-    fn told(&self) -> String {
+    fn describe(&self) -> String {
         match &self.state {
             State::Open(id) => format!("conversation {id}"),
             _ => format!("a conversation of consumer {}", self.external_id),
@@ -167,10 +167,10 @@ impl Opening {
             id: &id,
             dialog_id: id.as_str(),
             features: &features,
-            patience: None,
+            time_limit: None,
         };
         let mut refusals = 0;
-        while refusals < TRIES {
+        while refusals < MAX_REFUSALS {
             match cloud.signal(&conversation, Signal::Close, trace).await {
                 Ok(()) | Err(cloud::Error::ConversationClosed) => {
                     self.state = State::Closed(id);
@@ -191,8 +191,8 @@ impl Opening {
         trace: &Trace,
     ) -> Result<Option<ConversationId>, cloud::Error> {
         if let Some(notifications) = notifications {
-            let told = notifications.open_conversations(&self.account, &self.token.consumer_id);
-            if let Some(id) = told.await.into_iter().next() {
+            let known = notifications.open_conversations(&self.account, &self.token.consumer_id);
+            if let Some(id) = known.await.into_iter().next() {
                 return Ok(Some(id));
             }
         }

@@ -122,12 +122,12 @@ impl Report {
 }
 
 fn print(line: &str) -> anyhow::Result<()> {
-    let line: String = line.chars().flat_map(shown).collect();
+    let line: String = line.chars().flat_map(escape).collect();
     crate::cli::print(&format!("{line}\n"))
 }
 
 /// Escapes a character if needed: text of the Cloud must not start lines or move the cursor.
-fn shown(c: char) -> impl Iterator<Item = char> {
+fn escape(c: char) -> impl Iterator<Item = char> {
     let escaped = is_escaped(c).then(|| c.escape_default());
     let plain = escaped.is_none().then_some(c);
     escaped.into_iter().flatten().chain(plain)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::cloud::probe::RawAnswer;
+use crate::cloud::capture::RawAnswer;
 
 /// The replacement for a masked word.
 const MASK: &str = "•••";
@@ -18,27 +18,27 @@ pub(super) struct Masks(Vec<String>);
 
 impl Masks {
     /// Adds a literal word to mask.
-    pub(super) fn add(&mut self, word: &str) {
-        if !word.is_empty() {
-            self.0.push(word.to_owned());
+    pub(super) fn add(&mut self, name: &str) {
+        if !name.is_empty() {
+            self.0.push(name.to_owned());
         }
     }
 
     /// Masks ids, addresses and known names in a text.
-    pub(super) fn apply(&self, words: &str) -> String {
-        let mut masked = words.to_owned();
-        for word in &self.0 {
-            masked = masked.replace(word.as_str(), MASK);
+    pub(super) fn apply(&self, text: &str) -> String {
+        let mut masked = text.to_owned();
+        for name in &self.0 {
+            masked = masked.replace(name.as_str(), MASK);
         }
         let is_part = |c: char| c.is_alphanumeric() || "-_.:/@%".contains(c);
         let mut result = String::new();
-        let mut rest = masked.as_str();
-        while let Some(first) = rest.chars().next() {
-            let end = rest
+        let mut remaining = masked.as_str();
+        while let Some(first) = remaining.chars().next() {
+            let end = remaining
                 .char_indices()
                 .find(|(_, c)| is_part(*c) != is_part(first))
-                .map_or(rest.len(), |(at, _)| at);
-            let (run, after) = rest.split_at(end);
+                .map_or(remaining.len(), |(at, _)| at);
+            let (run, after) = remaining.split_at(end);
             let core = run.trim_end_matches(['.', ':']);
             if is_part(first) && is_name(core) {
                 result.push_str(MASK);
@@ -46,19 +46,19 @@ impl Masks {
             } else {
                 result.push_str(run);
             }
-            rest = after;
+            remaining = after;
         }
         result
     }
 
     /// Returns an answer as a member of the report.
-    pub(super) fn answer(&self, answer: &RawAnswer) -> Value {
+    pub(super) fn answer_json(&self, answer: &RawAnswer) -> Value {
         let text = |text: &Option<String>| text.as_deref().map(|text| self.apply(text));
         let parts = answer.parts.iter().map(|part| {
             json!({
                 "code": text(&part.code),
                 "error_code": text(&part.error_code),
-                "words": text(&part.words),
+                "words": text(&part.error_text),
             })
         });
         json!({
@@ -70,15 +70,15 @@ impl Masks {
     }
 
     /// Returns an answer as text for the terminal.
-    pub(super) fn told(&self, answer: &RawAnswer) -> String {
+    pub(super) fn answer_text(&self, answer: &RawAnswer) -> String {
         let code = answer
             .code()
             .map(|code| format!(", code {}", self.apply(code)));
-        let words = answer
-            .words()
-            .map(|words| format!(", \"{}\"", self.apply(words)));
+        let error_text = answer
+            .error_text()
+            .map(|text| format!(", \"{}\"", self.apply(text)));
         let form = (answer.form != "json").then(|| format!(", body: {}", answer.form));
-        let details: String = [code, words, form].into_iter().flatten().collect();
+        let details: String = [code, error_text, form].into_iter().flatten().collect();
         format!("status {}{details}", answer.status)
     }
 }
@@ -110,7 +110,7 @@ mod tests {
     fn ids_names_and_addresses_are_masked_and_words_are_not() {
         let mut masks = Masks::default();
         masks.add("le-account");
-        for (words, masked) in [
+        for (text, masked) in [
             (
                 "Consumer request failed: User 0f3a9c already has open conversation. Can't open.",
                 "Consumer request failed: User ••• already has open conversation. Can't open.",
@@ -126,7 +126,7 @@ mod tests {
             ("ask ada@example.com", "ask •••"),
             ("+15550001001", "+•••"),
         ] {
-            assert_eq!(masks.apply(words), masked);
+            assert_eq!(masks.apply(text), masked);
         }
     }
 }

@@ -289,7 +289,13 @@ fn a_401_naming_no_token_is_a_refusal_only_under_new_tokens() {
         assert!(error.may_be_consumer_token(), "{bare}");
         let error = error.after_token_renewal();
         assert!(
-            matches!(error, Error::Unauthorized { is_bare: true, .. }),
+            matches!(
+                error,
+                Error::Unauthorized {
+                    is_from_gateway: true,
+                    ..
+                }
+            ),
             "{bare}: {error:?}"
         );
     }

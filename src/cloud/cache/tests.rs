@@ -17,7 +17,7 @@ struct Setup {
     cache: Cache<u32>,
     clock: ManualClock,
     requests: std::sync::Mutex<Vec<Option<oneshot::Sender<Answer>>>>,
-    repeats: std::sync::Mutex<Vec<RetryPolicy>>,
+    policies: std::sync::Mutex<Vec<RetryPolicy>>,
 }
 
 impl Setup {
@@ -26,7 +26,7 @@ impl Setup {
             cache: Cache::default(),
             clock: ManualClock::new("2026-11-22T08:00:00Z".parse().unwrap()),
             requests: std::sync::Mutex::default(),
-            repeats: std::sync::Mutex::default(),
+            policies: std::sync::Mutex::default(),
         })
     }
 
@@ -38,10 +38,10 @@ impl Setup {
         setup
     }
 
-    fn request(&self, repeat: RetryPolicy) -> Request<u32> {
+    fn request(&self, retry: RetryPolicy) -> Request<u32> {
         let (sender, receiver) = oneshot::channel();
         self.requests.lock().unwrap().push(Some(sender));
-        self.repeats.lock().unwrap().push(repeat);
+        self.policies.lock().unwrap().push(retry);
         let now = self.clock.now_ms();
         Box::pin(async move {
             Ok(Cached {
@@ -54,7 +54,7 @@ impl Setup {
     }
 
     async fn obtain(&self) -> Result<Arc<Cached<u32>>, Error> {
-        let request = |repeat| self.request(repeat);
+        let request = |retry| self.request(retry);
         self.cache.get(&self.clock, request).await
     }
 
@@ -63,7 +63,7 @@ impl Setup {
     }
 
     async fn replace(&self, stale: &Arc<Cached<u32>>) -> Answer {
-        let request = |repeat| self.request(repeat);
+        let request = |retry| self.request(retry);
         let replaced = self.cache.replace(&self.clock, stale, request).await;
         replaced.map(|cached| cached.value)
     }
@@ -75,7 +75,7 @@ impl Setup {
         sender.unwrap().send(answer).unwrap();
     }
 
-    fn made(&self) -> usize {
+    fn request_count(&self) -> usize {
         self.requests.lock().unwrap().len()
     }
 
@@ -84,7 +84,7 @@ impl Setup {
     }
 }
 
-fn away() -> Error {
+fn throttled() -> Error {
     Error::Throttled { retry_after: None }
 }
 
@@ -106,19 +106,19 @@ async fn fifty_callers_of_an_empty_cache_share_one_request_and_value() {
     let answers = fifty_callers(&setup, Ok(1)).await;
 
     assert!(answers.iter().all(|answer| matches!(answer, Ok(1))));
-    assert_eq!(setup.made(), 1);
+    assert_eq!(setup.request_count(), 1);
 }
 
 #[tokio::test]
 async fn fifty_callers_of_an_empty_cache_share_one_request_and_failure() {
     let setup = Setup::new();
 
-    let answers = fifty_callers(&setup, Err(away())).await;
+    let answers = fifty_callers(&setup, Err(throttled())).await;
 
     assert!(answers.iter().all(Result::is_err));
-    assert_eq!(setup.made(), 1);
+    assert_eq!(setup.request_count(), 1);
     let (later, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
-    assert_eq!(later.unwrap(), 2, "a failure is not kept");
+    assert_eq!(later.unwrap(), 2, "a failure is not cached");
 }
 
 #[tokio::test]
@@ -127,13 +127,13 @@ async fn a_value_is_not_renewed_before_its_renewal_time() {
 
     setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS - 1);
     assert_eq!(setup.get().await.unwrap(), 1);
-    assert_eq!(setup.made(), 1);
+    assert_eq!(setup.request_count(), 1);
     setup.advance(1);
     let (renewed, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
 
     assert_eq!(renewed.unwrap(), 2);
     assert_eq!(
-        *setup.repeats.lock().unwrap(),
+        *setup.policies.lock().unwrap(),
         [RetryPolicy::Freely, RetryPolicy::Never]
     );
 }
@@ -150,19 +150,19 @@ async fn other_callers_use_the_old_value_during_a_renewal() {
     });
 
     assert_eq!((renewed.unwrap(), meanwhile.unwrap()), (2, 1));
-    assert_eq!(setup.made(), 2);
+    assert_eq!(setup.request_count(), 2);
 }
 
 #[tokio::test]
 async fn a_failed_early_renewal_is_repeated_only_after_a_pause() {
     let setup = Setup::holding(1).await;
     setup.advance(LIFETIME_MS - RENEWED_BEFORE_MS);
-    let (kept, ()) = tokio::join!(setup.get(), setup.answer_next(Err(away())));
-    assert_eq!(kept.unwrap(), 1);
+    let (current, ()) = tokio::join!(setup.get(), setup.answer_next(Err(throttled())));
+    assert_eq!(current.unwrap(), 1);
 
     setup.advance(PAUSE_MS - 1);
     assert_eq!(setup.get().await.unwrap(), 1);
-    assert_eq!(setup.made(), 2);
+    assert_eq!(setup.request_count(), 2);
     setup.advance(1);
     let (renewed, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
 
@@ -174,7 +174,7 @@ async fn an_expired_value_is_not_used() {
     let setup = Setup::holding(1).await;
     setup.advance(LIFETIME_MS);
 
-    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Err(away())));
+    let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Err(throttled())));
 
     assert!(got.is_err());
 }
@@ -182,26 +182,26 @@ async fn an_expired_value_is_not_used() {
 #[tokio::test]
 async fn a_cancelled_caller_leaves_its_request_to_the_next_caller() {
     let setup = Setup::new();
-    let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
-    assert!(gone.await.is_err());
+    let cancelled = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
+    assert!(cancelled.await.is_err());
 
     let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(1)));
 
     assert_eq!(got.unwrap(), 1);
-    assert_eq!(setup.made(), 1);
+    assert_eq!(setup.request_count(), 1);
 }
 
 #[tokio::test]
 async fn a_request_abandoned_long_ago_is_replaced_by_a_new_one() {
     let setup = Setup::new();
-    let gone = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
-    assert!(gone.await.is_err());
+    let cancelled = tokio::time::timeout(std::time::Duration::ZERO, setup.get());
+    assert!(cancelled.await.is_err());
     setup.advance(ABANDONED_AFTER_MS);
 
     let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
 
     assert_eq!(got.unwrap(), 2);
-    assert_eq!(setup.made(), 2);
+    assert_eq!(setup.request_count(), 2);
 }
 
 #[tokio::test]
@@ -209,10 +209,10 @@ async fn forgetting_an_old_value_keeps_the_renewed_one() {
     let setup = Setup::holding(1).await;
     let refused = setup.obtain().await.unwrap();
 
-    setup.cache.forget(&refused);
+    setup.cache.invalidate(&refused);
     let (got, ()) = tokio::join!(setup.get(), setup.answer_next(Ok(2)));
     assert_eq!(got.unwrap(), 2);
-    setup.cache.forget(&refused);
+    setup.cache.invalidate(&refused);
 
     assert_eq!(setup.get().await.unwrap(), 2);
 }
@@ -229,7 +229,7 @@ async fn concurrent_replacements_of_a_value_share_one_request() {
     );
 
     assert_eq!((first.unwrap(), second.unwrap()), (2, 2));
-    assert_eq!(setup.made(), 2);
+    assert_eq!(setup.request_count(), 2);
 }
 
 #[tokio::test]
@@ -237,10 +237,10 @@ async fn a_failed_replacement_keeps_the_value_and_delays_the_next_one() {
     let setup = Setup::holding(1).await;
     let stale = setup.obtain().await.unwrap();
 
-    let (failed, ()) = tokio::join!(setup.replace(&stale), setup.answer_next(Err(away())));
+    let (failed, ()) = tokio::join!(setup.replace(&stale), setup.answer_next(Err(throttled())));
     assert!(failed.is_err());
     assert_eq!(setup.replace(&stale).await.unwrap(), 1);
-    assert_eq!(setup.made(), 2);
+    assert_eq!(setup.request_count(), 2);
     setup.clock.advance(Duration::milliseconds(PAUSE_MS));
     let (replaced, ()) = tokio::join!(setup.replace(&stale), setup.answer_next(Ok(2)));
 
@@ -263,7 +263,7 @@ async fn callers_on_many_threads_never_run_two_requests_concurrently() {
                     assert_eq!(running.fetch_add(1, Ordering::SeqCst), 0);
                     yield_now().await;
                     running.fetch_sub(1, Ordering::SeqCst);
-                    Err(away())
+                    Err(throttled())
                 })
             };
             cache.get(clock.as_ref(), request).await.is_err()

@@ -7,7 +7,7 @@ async fn find(cloud: &Cloud) -> Result<String, Error> {
     domain.await.map(|url| url.to_string())
 }
 
-async fn look_ups(cloud: &Cloud) -> usize {
+async fn lookups(cloud: &Cloud) -> usize {
     let path = "/api/account/12345678/service/asyncMessagingEnt/baseURI.json";
     cloud.requests_to(path).await.len()
 }
@@ -38,7 +38,7 @@ async fn a_domain_lookup_reads_the_exact_service_from_object_or_array() {
 async fn a_base_uri_with_a_scheme_is_used_unchanged() {
     let cloud = Cloud::silent().await;
     cloud
-        .give_domain(Service::Messaging, "http://127.0.0.1:9400/cloud")
+        .mock_domain(Service::Messaging, "http://127.0.0.1:9400/cloud")
         .await;
 
     assert_eq!(find(&cloud).await.unwrap(), "http://127.0.0.1:9400/cloud");
@@ -49,7 +49,7 @@ async fn a_base_uri_may_have_a_path() {
     let cloud = Cloud::silent().await;
     for service in Service::ALL {
         let base = format!("{}/cloud/", cloud.server.uri());
-        cloud.give_domain(service, &base).await;
+        cloud.mock_domain(service, &base).await;
     }
     posted(&format!("/cloud{APP_TOKEN}"))
         .respond_with(ok(json!({"access_token": cloud.app_token(1)})))
@@ -114,19 +114,19 @@ async fn an_error_of_the_domain_api_never_refuses_a_message() {
 #[tokio::test]
 async fn a_domain_is_cached_for_five_minutes() {
     let cloud = Cloud::silent().await;
-    cloud.give_domain(Service::Messaging, "msg.example").await;
+    cloud.mock_domain(Service::Messaging, "msg.example").await;
 
     for (wait_ms, expected) in [(0, 1), (5 * 60 * 1000 - 1, 1), (1, 2)] {
         cloud.clock.advance(chrono::Duration::milliseconds(wait_ms));
         find(&cloud).await.unwrap();
-        assert_eq!(look_ups(&cloud).await, expected, "{wait_ms}");
+        assert_eq!(lookups(&cloud).await, expected, "{wait_ms}");
     }
 }
 
 #[tokio::test]
 async fn a_stale_domain_is_used_while_the_domain_api_fails() {
     let cloud = Cloud::silent().await;
-    cloud.give_domain(Service::Messaging, "msg.example").await;
+    cloud.mock_domain(Service::Messaging, "msg.example").await;
     find(&cloud).await.unwrap();
     cloud.server.reset().await;
 
@@ -143,7 +143,7 @@ async fn a_failed_domain_lookup_is_repeated_twice() {
         .up_to_n_times(2)
         .mount(&cloud.server)
         .await;
-    cloud.give_domain(Service::Messaging, "msg.example").await;
+    cloud.mock_domain(Service::Messaging, "msg.example").await;
 
     assert_eq!(find(&cloud).await.unwrap(), "https://msg.example/");
 }
@@ -152,7 +152,7 @@ async fn a_failed_domain_lookup_is_repeated_twice() {
 async fn a_host_that_moved_is_looked_up_again_and_the_message_sent_once() {
     let cloud = Cloud::ready().await;
     cloud.server.reset().await;
-    cloud.give_token(1).await;
+    cloud.mock_token(1).await;
     domain_of(Service::Messaging)
         .respond_with(ok(
             json!({"service": "asyncMessagingEnt", "baseURI": dead_base()}),
@@ -160,7 +160,7 @@ async fn a_host_that_moved_is_looked_up_again_and_the_message_sent_once() {
         .up_to_n_times(1)
         .mount(&cloud.server)
         .await;
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     cloud
         .on(SEND, envelope(200, "OK", json!({"sequence": 4})))
         .await;
@@ -172,9 +172,9 @@ async fn a_host_that_moved_is_looked_up_again_and_the_message_sent_once() {
 #[tokio::test]
 async fn an_unreachable_host_means_that_nothing_was_sent() {
     let cloud = Cloud::silent().await;
-    cloud.give_domain(Service::Messaging, &dead_base()).await;
-    cloud.give_domains().await;
-    cloud.give_token(1).await;
+    cloud.mock_domain(Service::Messaging, &dead_base()).await;
+    cloud.mock_domains().await;
+    cloud.mock_token(1).await;
 
     for _ in 0..2 {
         let error = cloud.publish().await.unwrap_err();
@@ -184,15 +184,15 @@ async fn an_unreachable_host_means_that_nothing_was_sent() {
     // By now the circuit breaker is open.
     for _ in 0..3 {
         let error = cloud.publish().await.unwrap_err();
-        let is_left_alone = matches!(error, Error::NotAttempted(_) | Error::Unreachable(_));
-        assert!(is_left_alone, "{error:?}");
+        let is_not_sent = matches!(error, Error::NotAttempted(_) | Error::Unreachable(_));
+        assert!(is_not_sent, "{error:?}");
         assert!(error.is_transient() && !error.outcome_unknown());
     }
 
     assert_eq!(
-        look_ups(&cloud).await,
+        lookups(&cloud).await,
         2,
-        "one that is down is not asked for at every call"
+        "an unavailable host is not looked up for every call"
     );
 }
 
@@ -200,9 +200,9 @@ async fn an_unreachable_host_means_that_nothing_was_sent() {
 async fn a_failed_host_lookup_means_that_no_message_was_sent() {
     let cloud = Cloud::silent().await;
     cloud
-        .give_domain(Service::Sentinel, &cloud.server.uri())
+        .mock_domain(Service::Sentinel, &cloud.server.uri())
         .await;
-    cloud.give_token(1).await;
+    cloud.mock_token(1).await;
     domain_of(Service::Messaging)
         .respond_with(ResponseTemplate::new(502))
         .mount(&cloud.server)
@@ -212,5 +212,5 @@ async fn a_failed_host_lookup_means_that_no_message_was_sent() {
 
     assert!(matches!(error, Error::NotAttempted(_)), "{error:?}");
     assert!(error.is_transient() && !error.outcome_unknown());
-    assert_eq!(look_ups(&cloud).await, 3, "no retry within a retry");
+    assert_eq!(lookups(&cloud).await, 3, "no retry within a retry");
 }

@@ -39,9 +39,9 @@ async fn open_with(
 fn batch(status: u16, profile: Value, conversation: Value) -> impl Respond {
     move |request: &Request| {
         let sent: Value = request.body_json().unwrap();
-        let part = |place: usize, answer: &Value| {
+        let part = |index: usize, answer: &Value| {
             let mut answer = answer.clone();
-            answer["reqId"] = sent[place]["id"].clone();
+            answer["reqId"] = sent[index]["id"].clone();
             answer
         };
         ResponseTemplate::new(status).set_body_json([part(1, &conversation), part(0, &profile)])
@@ -306,9 +306,9 @@ async fn a_consumer_without_an_open_conversation_is_no_error() {
 #[tokio::test]
 async fn a_transient_error_of_the_monitoring_api_is_retried() {
     let cloud = Cloud::ready().await;
-    let trouble = json!({"time": 1, "message": "Loading account: 1", "internalCode": 20});
+    let fault = json!({"time": 1, "message": "Loading account: 1", "internalCode": 20});
     posted(MONITORING)
-        .respond_with(ResponseTemplate::new(500).set_body_json(trouble))
+        .respond_with(ResponseTemplate::new(500).set_body_json(fault))
         .up_to_n_times(2)
         .mount(&cloud.server)
         .await;

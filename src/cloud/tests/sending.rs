@@ -75,7 +75,7 @@ async fn a_bare_401_renews_the_app_jwt_and_repeats_the_request_once() {
         r#"{"code":"UNAUTHORIZED","body":{"msg":"Unauthorized"},"reqId":"1"}"#,
     ] {
         let cloud = Cloud::ready().await;
-        cloud.give_token(2).await;
+        cloud.mock_token(2).await;
         let refused = ResponseTemplate::new(401).set_body_string(body);
         posted(SEND)
             .respond_with(refused)
@@ -98,17 +98,23 @@ async fn a_bare_401_renews_the_app_jwt_and_repeats_the_request_once() {
 #[tokio::test]
 async fn constant_401_responses_do_not_renew_the_app_jwt_each_time() {
     let cloud = Cloud::ready().await;
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     cloud.on(SEND, ResponseTemplate::new(401)).await;
 
     for _ in 0..5 {
         let error = cloud.publish().await.unwrap_err();
-        assert!(matches!(error, Error::Unauthorized { is_bare: true, .. }));
+        assert!(matches!(
+            error,
+            Error::Unauthorized {
+                is_from_gateway: true,
+                ..
+            }
+        ));
     }
 
     assert_eq!(cloud.requests_to(APP_TOKEN).await.len(), 2);
     cloud.clock.advance(chrono::TimeDelta::seconds(5));
-    cloud.give_token(3).await;
+    cloud.mock_token(3).await;
     assert!(cloud.publish().await.is_err());
     assert_eq!(cloud.requests_to(APP_TOKEN).await.len(), 3);
 }
@@ -142,8 +148,8 @@ async fn a_refused_raw_request_closes_only_the_conversation_it_names() {
         let outcome = cloud.client.send_raw(&conversation, &request, &cloud.trace);
 
         let error = outcome.await.unwrap_err();
-        let told = matches!(error, Error::ConversationClosed);
-        assert_eq!(told, is_over, "{body}: {error:?}");
+        let is_closed = matches!(error, Error::ConversationClosed);
+        assert_eq!(is_closed, is_over, "{body}: {error:?}");
     }
 }
 
@@ -256,11 +262,11 @@ async fn the_file_sharing_check_requests_an_upload_url_and_uploads_nothing() {
     cloud.on(SEND, envelope(200, "OK", url)).await;
 
     let conversation = cloud.conversation();
-    let asked = cloud
+    let checked = cloud
         .client
         .check_file_sharing(conversation.consumer, &cloud.trace);
 
-    asked.await.unwrap();
+    checked.await.unwrap();
     assert_eq!(
         sent(&cloud).await,
         json!({"kind": "req", "type": "ms.GenerateURLForUploadFile",
@@ -399,8 +405,8 @@ async fn a_timed_out_send_has_an_unknown_outcome_and_no_retry() {
         ..Limits::default()
     })
     .await;
-    cloud.give_domains().await;
-    cloud.give_token(1).await;
+    cloud.mock_domains().await;
+    cloud.mock_token(1).await;
     cloud
         .on(
             SEND,
@@ -420,9 +426,9 @@ async fn a_truncated_response_leaves_the_outcome_unknown() {
     let cloud = Cloud::silent().await;
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}", listener.local_addr().unwrap());
-    cloud.give_domain(Service::Messaging, &base).await;
-    cloud.give_domains().await;
-    cloud.give_token(1).await;
+    cloud.mock_domain(Service::Messaging, &base).await;
+    cloud.mock_domains().await;
+    cloud.mock_token(1).await;
 
     let (published, ()) = tokio::join!(cloud.publish(), async {
         let (mut connection, _) = listener.accept().await.unwrap();

@@ -59,7 +59,7 @@ async fn the_app_jwt_is_sent_raw_without_bearer() {
 #[tokio::test]
 async fn fifty_concurrent_callers_request_one_app_jwt() {
     let cloud = Arc::new(Cloud::silent().await);
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     app_token()
         .respond_with(
             ok(json!({"access_token": cloud.app_token(1)})).set_delay(Duration::from_millis(50)),
@@ -91,7 +91,7 @@ async fn an_app_jwt_is_renewed_exactly_five_minutes_before_it_expires() {
     check(&cloud).await.unwrap();
     assert_eq!(issued(&cloud).await, 1);
     cloud.clock.advance(chrono::Duration::milliseconds(1));
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     check(&cloud).await.unwrap();
     assert_eq!(issued(&cloud).await, 2);
     check(&cloud).await.unwrap();
@@ -102,7 +102,7 @@ async fn an_app_jwt_is_renewed_exactly_five_minutes_before_it_expires() {
 async fn the_lifetime_of_an_app_jwt_starts_at_its_request() {
     for skew in [-7200, 0, 7200] {
         let cloud = Cloud::silent().await;
-        cloud.give_domains().await;
+        cloud.mock_domains().await;
         let iat = cloud.clock.now().timestamp() + skew;
         let token = jwt(&json!({"iat": iat, "exp": iat + 3600}));
         cloud
@@ -122,7 +122,7 @@ async fn the_lifetime_of_an_app_jwt_starts_at_its_request() {
 #[tokio::test]
 async fn a_short_lived_app_jwt_is_renewed_after_half_its_time() {
     let cloud = Cloud::silent().await;
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     let iat = cloud.clock.now().timestamp();
     let token = jwt(&json!({"iat": iat, "exp": iat + 120}));
     cloud
@@ -145,7 +145,7 @@ async fn after_a_failed_renewal_the_app_jwt_is_used_until_it_expires() {
     cloud.clock.advance(chrono::Duration::minutes(56));
     check(&cloud).await.unwrap();
     check(&cloud).await.unwrap();
-    assert_eq!(issued(&cloud).await, 2, "one early try, then a pause");
+    assert_eq!(issued(&cloud).await, 2, "one early attempt, then a pause");
     cloud.clock.advance(chrono::Duration::minutes(4));
     let error = check(&cloud).await.unwrap_err();
 
@@ -171,7 +171,7 @@ async fn wrong_credentials_are_distinguished_from_transient_errors() {
         (500, page, false),
     ] {
         let cloud = Cloud::silent().await;
-        cloud.give_domains().await;
+        cloud.mock_domains().await;
         let answer = ResponseTemplate::new(status).set_body_string(body);
         cloud.on(APP_TOKEN, answer).await;
 
@@ -223,7 +223,7 @@ async fn an_unreadable_lifetime_of_an_app_jwt_defaults_to_an_hour() {
         (jwt(&json!({"exp": null})), Value::Null, hour),
     ] {
         let cloud = Cloud::silent().await;
-        cloud.give_domains().await;
+        cloud.mock_domains().await;
         let answer = json!({"access_token": format!("{token}\n"), "expires_in": expires_in});
         cloud.on(APP_TOKEN, ok(&answer)).await;
 
@@ -239,7 +239,7 @@ async fn an_unreadable_lifetime_of_an_app_jwt_defaults_to_an_hour() {
 #[tokio::test]
 async fn white_space_around_tokens_is_removed() {
     let cloud = Cloud::silent().await;
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     let token = format!(" {}\r\n", cloud.app_token(1));
     cloud
         .on(APP_TOKEN, ok(json!({"access_token": token})))
@@ -249,18 +249,18 @@ async fn white_space_around_tokens_is_removed() {
         .on(CONSUMER, ok(json!({"token": format!("{consumer}\n")})))
         .await;
 
-    let made = cloud.consumer_token().await.unwrap();
+    let response = cloud.consumer_token().await.unwrap();
 
-    assert_eq!(made.token.expose(), consumer.as_bytes());
-    let asked = cloud.requests_to(CONSUMER).await;
-    let sent = asked[0].headers["authorization"].to_str().unwrap();
+    assert_eq!(response.token.expose(), consumer.as_bytes());
+    let requests = cloud.requests_to(CONSUMER).await;
+    let sent = requests[0].headers["authorization"].to_str().unwrap();
     assert_eq!(sent, cloud.app_token(1));
 }
 
 #[tokio::test]
 async fn an_empty_app_jwt_is_not_accepted() {
     let cloud = Cloud::silent().await;
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     cloud
         .on(APP_TOKEN, ok(json!({"access_token": " \n"})))
         .await;
@@ -288,7 +288,7 @@ async fn a_gateway_response_before_idp_does_not_refuse_a_consumer() {
 #[tokio::test]
 async fn an_expired_app_jwt_is_replaced_and_the_message_resent() {
     let cloud = Cloud::ready().await;
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     posted(SEND)
         .and(header("authorization", cloud.app_token(1).as_str()))
         .respond_with(token_refused(40102))
@@ -309,7 +309,7 @@ async fn an_expired_app_jwt_is_replaced_and_the_message_resent() {
 #[tokio::test]
 async fn an_app_jwt_that_is_refused_twice_is_an_error() {
     let cloud = Cloud::ready().await;
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     cloud.on(SEND, token_refused(40102)).await;
 
     let error = cloud.publish().await.unwrap_err();
@@ -321,7 +321,7 @@ async fn an_app_jwt_that_is_refused_twice_is_an_error() {
 #[tokio::test]
 async fn fifty_callers_whose_app_jwt_is_refused_share_the_next_one() {
     let cloud = Arc::new(Cloud::ready().await);
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     posted(SEND)
         .and(header("authorization", cloud.app_token(1).as_str()))
         .respond_with(token_refused(40102).set_delay(Duration::from_millis(20)))
@@ -378,7 +378,7 @@ fn debugging_a_consumer_jws_does_not_show_it() {
 #[tokio::test]
 async fn a_401_from_idp_without_a_code_renews_the_app_jwt() {
     let cloud = Cloud::ready().await;
-    cloud.give_token(2).await;
+    cloud.mock_token(2).await;
     posted(CONSUMER)
         .respond_with(ResponseTemplate::new(401))
         .up_to_n_times(1)
@@ -415,7 +415,7 @@ async fn a_token_timeout_leaves_no_outcome_unknown() {
         ..Limits::default()
     })
     .await;
-    cloud.give_domains().await;
+    cloud.mock_domains().await;
     cloud
         .on(
             APP_TOKEN,

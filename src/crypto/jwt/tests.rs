@@ -48,7 +48,7 @@ fn secret() -> JwtKey {
     JwtKey::read(JwtAlgorithm::Hs256, SECRET).unwrap()
 }
 
-fn refusal(claims: &Value) -> Refusal {
+fn error_of(claims: &Value) -> JwtError {
     let token = token(JwtAlgorithm::Hs256, SECRET, claims);
     secret().verify(&token, now()).unwrap_err()
 }
@@ -70,7 +70,7 @@ fn a_token_verifies_only_with_the_key_of_its_algorithm() {
                 assert_eq!(claims.iss, "sms");
                 assert_eq!(claims.user.as_deref(), Some("ada"));
             } else {
-                assert_eq!(verified, Err(Refusal::Untrusted), "{other:?}");
+                assert_eq!(verified, Err(JwtError::Untrusted), "{other:?}");
             }
         }
     }
@@ -83,7 +83,7 @@ fn a_public_key_is_never_used_as_a_shared_secret() {
         let forged = token(JwtAlgorithm::Hs256, public, &claims);
 
         let key = JwtKey::read(algorithm, public).unwrap();
-        assert_eq!(key.verify(&forged, now()), Err(Refusal::Untrusted));
+        assert_eq!(key.verify(&forged, now()), Err(JwtError::Untrusted));
     }
 }
 
@@ -99,11 +99,11 @@ fn a_token_without_a_signature_is_refused() {
         let header = URL_SAFE_NO_PAD.encode(json!({"alg": name, "typ": "JWT"}).to_string());
         let bare = format!("{header}.{claims}.");
 
-        assert_eq!(secret().verify(&bare, now()), Err(Refusal::Untrusted));
+        assert_eq!(secret().verify(&bare, now()), Err(JwtError::Untrusted));
     }
     let mut altered = signed.clone();
     altered.replace_range(signed.len() - 2.., "AA");
-    assert_eq!(secret().verify(&altered, now()), Err(Refusal::Untrusted));
+    assert_eq!(secret().verify(&altered, now()), Err(JwtError::Untrusted));
 }
 
 /// Returns a token with a valid signature over this header and these claims, exactly as they are
@@ -122,38 +122,38 @@ fn the_validity_of_a_token_has_a_tolerance_of_a_minute() {
     let year = 366 * 24 * 60 * 60;
 
     for (claims, expected) in [
-        (at(json!(1_799_999_940)), Refusal::Expired),
-        (at(json!(1_799_999_940.0)), Refusal::Expired),
-        (at(json!(0)), Refusal::Expired),
-        (at(json!(-1)), Refusal::Expired),
-        (at(json!("tomorrow")), Refusal::NoTime),
-        (at(json!("1800000060")), Refusal::NoTime),
-        (at(json!(null)), Refusal::NoTime),
-        (at(json!(true)), Refusal::NoTime),
-        (at(json!([1_800_000_060])), Refusal::Malformed),
-        (json!({"iss": "sms"}), Refusal::Endless),
-        (at(json!(1_800_000_061 + year)), Refusal::TooLong),
-        (at(json!(1_800_000_060_000_u64)), Refusal::TooLong),
-        (at(json!(u64::MAX)), Refusal::TooLong),
-        (at(json!(1e300)), Refusal::TooLong),
+        (at(json!(1_799_999_940)), JwtError::Expired),
+        (at(json!(1_799_999_940.0)), JwtError::Expired),
+        (at(json!(0)), JwtError::Expired),
+        (at(json!(-1)), JwtError::Expired),
+        (at(json!("tomorrow")), JwtError::InvalidTime),
+        (at(json!("1800000060")), JwtError::InvalidTime),
+        (at(json!(null)), JwtError::InvalidTime),
+        (at(json!(true)), JwtError::InvalidTime),
+        (at(json!([1_800_000_060])), JwtError::Malformed),
+        (json!({"iss": "sms"}), JwtError::MissingExpiry),
+        (at(json!(1_800_000_061 + year)), JwtError::ExpiryTooFar),
+        (at(json!(1_800_000_060_000_u64)), JwtError::ExpiryTooFar),
+        (at(json!(u64::MAX)), JwtError::ExpiryTooFar),
+        (at(json!(1e300)), JwtError::ExpiryTooFar),
         (
             json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_061}),
-            Refusal::Early,
+            JwtError::NotYetValid,
         ),
         (
             json!({"iss": "sms", "exp": 1_800_000_300, "nbf": 1_800_000_000_000_u64}),
-            Refusal::Early,
+            JwtError::NotYetValid,
         ),
         (
             json!({"iss": "sms", "exp": 1_800_000_300, "nbf": "now"}),
-            Refusal::NoTime,
+            JwtError::InvalidTime,
         ),
         (
             json!({"iss": "sms", "exp": 1_800_000_300, "nbf": null}),
-            Refusal::NoTime,
+            JwtError::InvalidTime,
         ),
     ] {
-        assert_eq!(refusal(&claims), expected, "{claims}");
+        assert_eq!(error_of(&claims), expected, "{claims}");
     }
     for claims in [
         at(json!(1_799_999_941)),
@@ -177,7 +177,7 @@ fn the_user_of_a_token_is_a_string_or_left_out() {
         json!(["ada"]),
         json!({}),
     ] {
-        assert_eq!(refusal(&of(user.clone())), Refusal::NoUser, "{user}");
+        assert_eq!(error_of(&of(user.clone())), JwtError::InvalidUser, "{user}");
     }
     let token = token(JwtAlgorithm::Hs256, SECRET, &of(json!("ada")));
     let claims = secret().verify(&token, now()).unwrap();
@@ -195,7 +195,7 @@ fn a_token_with_critical_extensions_is_refused() {
         r#"{"alg": "HS256", "crit": null}"#,
     ] {
         let verified = secret().verify(&signed(header, claims), now());
-        assert_eq!(verified, Err(Refusal::Critical), "{header}");
+        assert_eq!(verified, Err(JwtError::Critical), "{header}");
     }
     let usual = r#"{"alg": "HS256", "typ": "JWT", "kid": "1", "x-bind": "abc"}"#;
     assert!(secret().verify(&signed(usual, claims), now()).is_ok());
@@ -216,7 +216,7 @@ fn ambiguous_or_invalid_claims_are_refused() {
         "5",
     ] {
         let verified = secret().verify(&signed(header, claims), now());
-        let is_refused = matches!(verified, Err(Refusal::Malformed | Refusal::Untrusted));
+        let is_refused = matches!(verified, Err(JwtError::Malformed | JwtError::Untrusted));
         assert!(is_refused, "{claims}: {verified:?}");
     }
 }
@@ -230,7 +230,7 @@ fn a_token_signed_with_another_key_is_refused_without_details() {
         json!({"iss": "sms", "exp": 1e300, "user": null}),
     ] {
         let token = token(JwtAlgorithm::Hs256, other, &claims);
-        assert_eq!(secret().verify(&token, now()), Err(Refusal::Untrusted));
+        assert_eq!(secret().verify(&token, now()), Err(JwtError::Untrusted));
     }
 }
 
@@ -238,7 +238,7 @@ proptest! {
     #[test]
     fn any_text_is_refused_without_a_panic(header in any::<String>(), claims in any::<String>(), text in any::<String>()) {
         for token in [signed(&header, &claims), signed(r#"{"alg": "HS256"}"#, &claims), text] {
-            let _claims = unverified(&token);
+            let _claims = unverified_claims(&token);
             prop_assert!(secret().verify(&token, now()).is_err());
         }
     }
@@ -269,12 +269,12 @@ fn the_channel_of_a_token_is_readable_before_verification() {
         &json!({"iss": "sms", "exp": 1}),
     );
 
-    let claims = unverified(&token).unwrap();
+    let claims = unverified_claims(&token).unwrap();
     assert_eq!(
         (claims.iss.as_str(), claims.is_for_one_user),
         ("sms", false)
     );
     for none in ["", "a.b.c", "a key", &"x".repeat(5000)] {
-        assert_eq!(unverified(none), None);
+        assert_eq!(unverified_claims(none), None);
     }
 }

@@ -6,7 +6,7 @@ fn rules(allowed: &[&str]) -> Rules {
 }
 
 fn allows(rules: &Rules, address: &str) -> bool {
-    rules.allow(address.parse().unwrap())
+    rules.allows(address.parse().unwrap())
 }
 
 #[test]

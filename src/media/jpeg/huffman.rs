@@ -3,13 +3,13 @@
 use crate::media::Error;
 
 /// The number of bits that are looked up at once. Longer codes are rare and are found by a search.
-const QUICK_BITS: u8 = 8;
+const LOOKUP_BITS: u8 = 8;
 
 /// A table of Huffman codes.
 pub(super) struct Table {
     /// For each value of the next 8 bits, the length and the symbol of the code that they begin
     /// with. A length of 0 means a longer code.
-    quick: [(u8, u8); 1 << QUICK_BITS],
+    lookup: [(u8, u8); 1 << LOOKUP_BITS],
     /// The codes of each length, from 1 to 16 bits.
     lengths: [Length; 16],
     symbols: Vec<u8>,
@@ -23,16 +23,16 @@ struct Length {
     /// The first code of this length, as a number.
     first: u32,
     /// The index of the first code's symbol.
-    place: u32,
+    index: u32,
 }
 
 impl Table {
     /// Creates a table with these counts of codes per length, and these symbols in order. Returns
     /// `None` if there cannot be that many codes.
     pub(super) fn new(counts: &[u8; 16], symbols: &[u8]) -> Option<Self> {
-        let mut quick = [(0, 0); 1 << QUICK_BITS];
+        let mut lookup = [(0, 0); 1 << LOOKUP_BITS];
         let mut lengths = [Length::default(); 16];
-        let (mut code, mut place) = (0_u32, 0_u32);
+        let (mut code, mut index) = (0_u32, 0_u32);
         for (bits, (count, length)) in (1_u8..).zip(counts.iter().zip(&mut lengths)) {
             code <<= 1;
             let count = u32::from(*count);
@@ -42,24 +42,24 @@ impl Table {
             *length = Length {
                 end: (code + count) << (16 - bits),
                 first: code,
-                place,
+                index,
             };
-            if bits <= QUICK_BITS {
-                let symbols = symbols.get(place as usize..(place + count) as usize)?;
+            if bits <= LOOKUP_BITS {
+                let symbols = symbols.get(index as usize..(index + count) as usize)?;
                 // A code of `bits` bits covers one entry for each combination of the bits that
                 // follow it.
-                let span = 1 << (QUICK_BITS - bits);
-                let entries = quick.chunks_exact_mut(span).skip(code as usize);
+                let span = 1 << (LOOKUP_BITS - bits);
+                let entries = lookup.chunks_exact_mut(span).skip(code as usize);
                 for (entries, symbol) in entries.zip(symbols) {
                     entries.fill((bits, *symbol));
                 }
             }
             code += count;
-            place += count;
+            index += count;
         }
-        let symbols = symbols.get(..place as usize)?.to_vec();
+        let symbols = symbols.get(..index as usize)?.to_vec();
         Some(Self {
-            quick,
+            lookup,
             lengths,
             symbols,
         })
@@ -72,8 +72,8 @@ impl Table {
     /// If the bits are not a code.
     pub(super) fn read(&self, bits: &mut Bits<'_>) -> Result<u8, Error> {
         let next = u32::from(bits.peek(16));
-        let quick = self.quick.get((next >> (16 - QUICK_BITS)) as usize);
-        if let Some((length @ 1.., symbol)) = quick {
+        let entry = self.lookup.get((next >> (16 - LOOKUP_BITS)) as usize);
+        if let Some((length @ 1.., symbol)) = entry {
             bits.skip((*length).into());
             return Ok(*symbol);
         }
@@ -81,8 +81,8 @@ impl Table {
             .zip(&self.lengths)
             .find(|(_, length)| next < length.end);
         let (count, length) = found.ok_or(Error::Unreadable)?;
-        let place = length.place + (next >> (16 - count)) - length.first;
-        let symbol = self.symbols.get(place as usize).ok_or(Error::Unreadable)?;
+        let index = length.index + (next >> (16 - count)) - length.first;
+        let symbol = self.symbols.get(index as usize).ok_or(Error::Unreadable)?;
         bits.skip(count);
         Ok(*symbol)
     }
@@ -94,8 +94,8 @@ pub(super) struct Bits<'a> {
     data: &'a [u8],
     /// The next bits, with the first one in the highest position. After the end of the data they
     /// are zeros.
-    ahead: u64,
-    /// The number of bits in `ahead` that come from the data.
+    buffer: u64,
+    /// The number of bits in `buffer` that come from the data.
     count: u32,
     is_overrun: bool,
 }
@@ -104,7 +104,7 @@ impl<'a> Bits<'a> {
     pub(super) fn of(data: &'a [u8]) -> Self {
         Self {
             data,
-            ahead: 0,
+            buffer: 0,
             count: 0,
             is_overrun: false,
         }
@@ -119,17 +119,17 @@ impl<'a> Bits<'a> {
                 [byte, rest @ ..] => (*byte, rest),
             };
             self.data = rest;
-            self.ahead |= u64::from(byte) << (56 - self.count);
+            self.buffer |= u64::from(byte) << (56 - self.count);
             self.count += 8;
         }
         // In two steps, since a shift by all 64 bits at once is not possible.
-        u16::try_from(self.ahead >> 48 >> (16 - count)).unwrap_or_default()
+        u16::try_from(self.buffer >> 48 >> (16 - count)).unwrap_or_default()
     }
 
     /// Skips up to 16 bits.
     fn skip(&mut self, count: u32) {
         self.is_overrun |= count > self.count;
-        self.ahead <<= count;
+        self.buffer <<= count;
         self.count = self.count.saturating_sub(count);
     }
 
@@ -155,8 +155,8 @@ impl<'a> Bits<'a> {
 
     /// True if more bits were read than exist, or too few are left to recognize an invalid code.
     pub(super) fn is_exhausted(&self) -> bool {
-        let may_go_on = self.count >= 16 || matches!(self.data, [0xff, 0x00, ..] | [0..=0xfe, ..]);
-        self.is_overrun || !may_go_on
+        let has_more = self.count >= 16 || matches!(self.data, [0xff, 0x00, ..] | [0..=0xfe, ..]);
+        self.is_overrun || !has_more
     }
 
     /// True if more bits were read than exist.

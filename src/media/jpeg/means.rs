@@ -68,12 +68,12 @@ struct Component {
 /// The tables and other data from the segments before a scan.
 #[derive(Default)]
 struct Tables {
-    means: [Option<Table>; 4],
-    details: [Option<Table>; 4],
+    dc: [Option<Table>; 4],
+    ac: [Option<Table>; 4],
     /// The first step of each quantization table.
     steps: [Option<i32>; 4],
     /// The number of units between two restarts; 0 for no restarts.
-    restarts: u32,
+    restart_interval: u32,
     is_jfif: bool,
     /// The colour transform that Adobe's segment names.
     adobe: Option<u8>,
@@ -88,11 +88,11 @@ impl Means {
             match (segment.marker, &mut frame) {
                 (marker::SCAN, Some(frame)) => {
                     if let Some(scan) = Scan::read(&segment, frame, &tables)? {
-                        scan.decode(frame, tables.restarts)?;
+                        scan.decode(frame, tables.restart_interval)?;
                     }
                 }
                 (_, None) if segment.is_frame() => frame = Some(Frame::read(&segment)?),
-                _ => tables.note(&segment).ok_or(Error::Unreadable)?,
+                _ => tables.read_segment(&segment).ok_or(Error::Unreadable)?,
             }
         }
         let frame = frame.ok_or(Error::Unreadable)?;
@@ -109,7 +109,7 @@ impl Means {
         })
     }
 
-    /// Makes the small picture.
+    /// Creates the small picture.
     pub(super) fn shrink(self) -> RgbImage {
         let frame = &self.frame;
         let (width, height) = (frame.width.div_ceil(8), frame.height.div_ceil(8));
@@ -138,12 +138,12 @@ impl Frame {
         let components = components.get(..count.into()).ok_or(Error::Unreadable)?;
         let components: Vec<_> = components
             .iter()
-            .map(|words| Component::read(*words))
+            .map(|parameters| Component::read(*parameters))
             .collect();
-        let most = |factor: fn(&Component) -> u32| components.iter().map(factor).max();
-        let across = most(|component| component.across).unwrap_or(0);
-        let down = most(|component| component.down).unwrap_or(0);
-        let are_right = components.iter().all(|component| {
+        let largest = |factor: fn(&Component) -> u32| components.iter().map(factor).max();
+        let across = largest(|component| component.across).unwrap_or(0);
+        let down = largest(|component| component.down).unwrap_or(0);
+        let are_valid = components.iter().all(|component| {
             (1..=4).contains(&component.across) && (1..=4).contains(&component.down)
         });
         let mut frame = Self {
@@ -154,15 +154,15 @@ impl Frame {
             down,
             components,
         };
-        if frame.width == 0 || frame.height == 0 || !matches!(count, 1 | 3 | 4) || !are_right {
+        if frame.width == 0 || frame.height == 0 || !matches!(count, 1 | 3 | 4) || !are_valid {
             return Err(Error::Unreadable);
         }
         let (columns, rows) = frame.units();
         for component in &mut frame.components {
-            let part =
-                |side: u32, factor: u32, most: u32| (side * factor).div_ceil(most).div_ceil(8);
-            component.columns = part(frame.width, component.across, across);
-            component.lines = part(frame.height, component.down, down);
+            let blocks =
+                |side: u32, factor: u32, max: u32| (side * factor).div_ceil(max).div_ceil(8);
+            component.columns = blocks(frame.width, component.across, across);
+            component.lines = blocks(frame.height, component.down, down);
             component.stride = (columns * component.across) as usize;
             component.means = vec![0; component.stride * (rows * component.down) as usize];
         }
@@ -210,13 +210,13 @@ fn clamped(value: i32) -> u8 {
 
 impl Tables {
     /// Reads the tables or other data of a segment; `None` if it is malformed.
-    fn note(&mut self, segment: &Segment<'_>) -> Option<()> {
+    fn read_segment(&mut self, segment: &Segment<'_>) -> Option<()> {
         let payload = segment.payload;
         match segment.marker {
-            marker::HUFFMAN => self.note_codes(payload)?,
-            marker::QUANTIZATION => self.note_steps(payload)?,
-            marker::RESTARTS => {
-                self.restarts = u16::from_be_bytes(*payload.first_chunk()?).into();
+            marker::HUFFMAN => self.read_huffman_tables(payload)?,
+            marker::QUANTIZATION => self.read_quantization_tables(payload)?,
+            marker::RESTART_INTERVAL => {
+                self.restart_interval = u16::from_be_bytes(*payload.first_chunk()?).into();
             }
             marker::JFIF => self.is_jfif |= payload.starts_with(b"JFIF\0"),
             // The version and the flags precede the colour transform.
@@ -226,32 +226,31 @@ impl Tables {
         Some(())
     }
 
-    fn note_codes(&mut self, mut rest: &[u8]) -> Option<()> {
-        while let Some((class_and_place, behind)) = rest.split_first() {
-            let (counts, behind) = behind.split_first_chunk()?;
+    fn read_huffman_tables(&mut self, mut rest: &[u8]) -> Option<()> {
+        while let Some((class_and_id, tail)) = rest.split_first() {
+            let (counts, tail) = tail.split_first_chunk()?;
             let count = counts.iter().map(|count| usize::from(*count)).sum();
-            let (symbols, behind) = behind.split_at_checked(count)?;
-            let tables = match class_and_place >> 4 {
-                0 => &mut self.means,
-                1 => &mut self.details,
+            let (symbols, tail) = tail.split_at_checked(count)?;
+            let tables = match class_and_id >> 4 {
+                0 => &mut self.dc,
+                1 => &mut self.ac,
                 _ => return None,
             };
-            *tables.get_mut(usize::from(class_and_place & 0xf))? =
-                Some(Table::new(counts, symbols)?);
-            rest = behind;
+            *tables.get_mut(usize::from(class_and_id & 0xf))? = Some(Table::new(counts, symbols)?);
+            rest = tail;
         }
         Some(())
     }
 
-    fn note_steps(&mut self, mut rest: &[u8]) -> Option<()> {
-        while let Some((width_and_place, behind)) = rest.split_first() {
-            let (step, length) = match width_and_place >> 4 {
-                0 => (i32::from(*behind.first()?), 64),
-                1 => (i32::from(u16::from_be_bytes(*behind.first_chunk()?)), 128),
+    fn read_quantization_tables(&mut self, mut rest: &[u8]) -> Option<()> {
+        while let Some((precision_and_id, tail)) = rest.split_first() {
+            let (step, length) = match precision_and_id >> 4 {
+                0 => (i32::from(*tail.first()?), 64),
+                1 => (i32::from(u16::from_be_bytes(*tail.first_chunk()?)), 128),
                 _ => return None,
             };
-            *self.steps.get_mut(usize::from(width_and_place & 0xf))? = Some(step);
-            rest = behind.get(length..)?;
+            *self.steps.get_mut(usize::from(precision_and_id & 0xf))? = Some(step);
+            rest = tail.get(length..)?;
         }
         Some(())
     }
@@ -304,11 +303,11 @@ fn ycbcr_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 #[derive(Clone, Copy)]
 enum ScanContent {
     /// The whole mean, followed by details that are skipped.
-    MeanAndDetails,
+    Sequential,
     /// The mean without this number of its lowest bits.
-    Mean { missing_bits: u32 },
-    /// One more bit, below which this number of bits is still missing.
-    Bit { missing_bits: u32 },
+    First { missing_bits: u32 },
+    /// One more bit of the mean, below which this number of bits is still missing.
+    Refinement { missing_bits: u32 },
 }
 
 /// A component's part of a scan.
@@ -318,16 +317,16 @@ struct Part<'a> {
     /// The blocks of the component in a unit of the scan, across and down.
     across: u32,
     down: u32,
-    means: Option<&'a Table>,
-    details: Option<&'a Table>,
+    dc: Option<&'a Table>,
+    ac: Option<&'a Table>,
     /// The previous mean. The next one is coded as a difference from it.
-    former: i16,
+    previous: i16,
 }
 
 /// A scan that is being decoded.
 struct Scan<'a> {
     parts: Vec<Part<'a>>,
-    addition: ScanContent,
+    content: ScanContent,
     /// The number of units across and down.
     units: (u32, u32),
     bits: Bits<'a>,
@@ -346,10 +345,10 @@ impl<'a> Scan<'a> {
             return Err(Error::Unreadable);
         };
         let missing_bits = (approximation & 0xf).into();
-        let addition = match (frame.is_progressive, first_coefficient, approximation >> 4) {
-            (false, _, _) => ScanContent::MeanAndDetails,
-            (true, 0, 0) => ScanContent::Mean { missing_bits },
-            (true, 0, _) => ScanContent::Bit { missing_bits },
+        let content = match (frame.is_progressive, first_coefficient, approximation >> 4) {
+            (false, _, _) => ScanContent::Sequential,
+            (true, 0, 0) => ScanContent::First { missing_bits },
+            (true, 0, _) => ScanContent::Refinement { missing_bits },
             (true, _, _) => return Ok(None),
         };
         let (selectors, _) = selectors.as_chunks();
@@ -370,28 +369,28 @@ impl<'a> Scan<'a> {
         };
         Ok(Some(Self {
             parts,
-            addition,
+            content,
             units,
             bits: Bits::of(segment.coded),
         }))
     }
 
     /// Decodes the scan into the frame.
-    fn decode(mut self, frame: &mut Frame, restarts: u32) -> Result<(), Error> {
-        let mut until_restart = restarts;
+    fn decode(mut self, frame: &mut Frame, restart_interval: u32) -> Result<(), Error> {
+        let mut until_restart = restart_interval;
         let mut is_at_end = false;
         for row in 0..self.units.1 {
             for column in 0..self.units.0 {
-                if restarts > 0 && until_restart == 0 {
+                if restart_interval > 0 && until_restart == 0 {
                     if !self.bits.restart() {
                         return Ok(());
                     }
-                    self.parts.iter_mut().for_each(|part| part.former = 0);
-                    (until_restart, is_at_end) = (restarts, false);
+                    self.parts.iter_mut().for_each(|part| part.previous = 0);
+                    (until_restart, is_at_end) = (restart_interval, false);
                 }
                 until_restart = until_restart.saturating_sub(1);
                 is_at_end = is_at_end || self.read_unit(frame, column, row)?;
-                if is_at_end && restarts == 0 {
+                if is_at_end && restart_interval == 0 {
                     return Ok(());
                 }
             }
@@ -407,9 +406,9 @@ impl<'a> Scan<'a> {
             for block in 0..part.across * part.down {
                 let column = column * part.across + block % part.across;
                 let row = row * part.down + block / part.across;
-                let place = row as usize * component.stride + column as usize;
-                let mean = component.means.get_mut(place).ok_or(Error::Unreadable)?;
-                match part.read_block(&mut self.bits, self.addition, *mean) {
+                let index = row as usize * component.stride + column as usize;
+                let mean = component.means.get_mut(index).ok_or(Error::Unreadable)?;
+                match part.read_block(&mut self.bits, self.content, *mean) {
                     Ok(_) if self.bits.is_overrun() => return Ok(true),
                     Ok(sum) => *mean = sum,
                     Err(_) if self.bits.is_exhausted() => return Ok(true),
@@ -422,21 +421,25 @@ impl<'a> Scan<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn read([id, places]: [u8; 2], frame: &mut Frame, tables: &'a Tables) -> Result<Self, Error> {
+    fn read(
+        [id, table_ids]: [u8; 2],
+        frame: &mut Frame,
+        tables: &'a Tables,
+    ) -> Result<Self, Error> {
         let mut components = frame.components.iter_mut().enumerate();
         let found = components.find(|(_, component)| component.id == id);
-        let (place, component) = found.ok_or(Error::Unreadable)?;
+        let (index, component) = found.ok_or(Error::Unreadable)?;
         if component.step.is_none() {
             let step = tables.steps.get(component.table).copied().flatten();
             component.step = Some(step.ok_or(Error::Unreadable)?);
         }
         Ok(Self {
-            component: place,
+            component: index,
             across: component.across,
             down: component.down,
-            means: at(&tables.means, places >> 4),
-            details: at(&tables.details, places & 0xf),
-            former: 0,
+            dc: table_at(&tables.dc, table_ids >> 4),
+            ac: table_at(&tables.ac, table_ids & 0xf),
+            previous: 0,
         })
     }
 
@@ -444,20 +447,20 @@ impl<'a> Part<'a> {
     fn read_block(
         &mut self,
         bits: &mut Bits<'_>,
-        addition: ScanContent,
+        content: ScanContent,
         mean: i16,
     ) -> Result<i16, Error> {
-        match addition {
-            ScanContent::MeanAndDetails => {
+        match content {
+            ScanContent::Sequential => {
                 self.read_mean(bits)?;
-                pass_details(self.details.ok_or(Error::Unreadable)?, bits)?;
-                Ok(self.former)
+                skip_details(self.ac.ok_or(Error::Unreadable)?, bits)?;
+                Ok(self.previous)
             }
-            ScanContent::Mean { missing_bits } => {
+            ScanContent::First { missing_bits } => {
                 self.read_mean(bits)?;
-                Ok(self.former.wrapping_shl(missing_bits))
+                Ok(self.previous.wrapping_shl(missing_bits))
             }
-            ScanContent::Bit { missing_bits } => {
+            ScanContent::Refinement { missing_bits } => {
                 let bit = i16::from(bits.take(1) == 1);
                 Ok(mean | bit.wrapping_shl(missing_bits))
             }
@@ -465,32 +468,32 @@ impl<'a> Part<'a> {
     }
 
     fn read_mean(&mut self, bits: &mut Bits<'_>) -> Result<(), Error> {
-        let size = self.means.ok_or(Error::Unreadable)?.read(bits)?;
+        let size = self.dc.ok_or(Error::Unreadable)?.read(bits)?;
         if size > MAX_DIFFERENCE_BITS {
             return Err(Error::Unreadable);
         }
         let difference = bits.take_signed(size.into());
-        self.former = self.former.wrapping_add(difference);
+        self.previous = self.previous.wrapping_add(difference);
         Ok(())
     }
 }
 
 /// Returns the table with this index.
-fn at(tables: &[Option<Table>; 4], place: u8) -> Option<&Table> {
-    tables.get(usize::from(place)).and_then(Option::as_ref)
+fn table_at(tables: &[Option<Table>; 4], index: u8) -> Option<&Table> {
+    tables.get(usize::from(index)).and_then(Option::as_ref)
 }
 
 /// Skips the 63 details of a block. Source: ITU-T T.81, section F.2.2.2.
-fn pass_details(table: &Table, bits: &mut Bits<'_>) -> Result<(), Error> {
-    let mut place = 1;
-    while place < 64 {
+fn skip_details(table: &Table, bits: &mut Bits<'_>) -> Result<(), Error> {
+    let mut index = 1;
+    while index < 64 {
         let symbol = table.read(bits)?;
         let (zeros, size) = (symbol >> 4, symbol & 0xf);
         // The end-of-block symbol: the rest of the block is zero.
         if size == 0 && zeros < 15 {
             break;
         }
-        place += zeros + 1;
+        index += zeros + 1;
         bits.take(size.into());
     }
     Ok(())

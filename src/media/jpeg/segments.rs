@@ -20,7 +20,7 @@ pub(super) mod marker {
     /// Quantization tables.
     pub(crate) const QUANTIZATION: u8 = 0xdb;
     /// The restart interval.
-    pub(crate) const RESTARTS: u8 = 0xdd;
+    pub(crate) const RESTART_INTERVAL: u8 = 0xdd;
     /// Application data of JFIF.
     pub(crate) const JFIF: u8 = 0xe0;
     /// Application data of Exif.
@@ -77,23 +77,23 @@ impl<'a> Iterator for Segments<'a> {
             // Any number of fill bytes may precede the marker.
             let marker = from.iter().position(|byte| *byte != 0xff)?;
             let (_, from) = from.split_at_checked(marker)?;
-            let (marker, behind) = from.split_first()?;
-            self.0 = behind;
+            let (marker, rest) = from.split_first()?;
+            self.0 = rest;
             match *marker {
                 marker::END => return None,
                 // These markers have no segment.
                 0x00 | 0x01 | 0xd0..=0xd8 => {}
                 marker => {
-                    let (length, _) = behind.split_first_chunk()?;
+                    let (length, _) = rest.split_first_chunk()?;
                     let length = u16::from_be_bytes(*length).into();
-                    let (segment, behind) = behind.split_at_checked(length)?;
+                    let (segment, rest) = rest.split_at_checked(length)?;
                     let coded = if marker == marker::SCAN {
-                        coded_length(behind)
+                        coded_length(rest)
                     } else {
                         0
                     };
-                    let (coded, behind) = behind.split_at_checked(coded)?;
-                    self.0 = behind;
+                    let (coded, rest) = rest.split_at_checked(coded)?;
+                    self.0 = rest;
                     return Some(Segment {
                         marker,
                         payload: segment.get(2..)?,

@@ -1,6 +1,6 @@
 //! Recognition of a message of unknown outcome among the echoes of the user's messages.
 //!
-//! A publish request to the Cloud has no id of the sender's, so an echo is recognized by its
+//! A publish request to the Cloud has no id from its sender, so an echo is recognized by its
 //! dialog, its time and its content. An echo with exactly the same content is that of the message.
 //! But the Cloud can alter the content, for instance mask a card number, and its clock can be slow.
 //! So an echo that is only likely counts as well, but later: once an exact echo would have come,
@@ -31,23 +31,23 @@ pub(in crate::outbox) struct FoundEcho {
 /// Finds the echo of an attempt among the echoes since it began, each with its time of arrival.
 ///
 /// `text` is the text that was sent, or `None` for a file: a file's echo has the same path, or it
-/// is of another file. `others` are sequences that are known to belong to other messages.
+/// is of another file. `other_sequences` are sequences that are known to belong to other messages.
 pub(super) fn recognise(
     in_flight: &InFlight,
     text: Option<&str>,
     echoes: &[(Echo, DateTime<Utc>)],
-    others: &[Sequence],
+    other_sequences: &[Sequence],
 ) -> Option<FoundEcho> {
-    let open = || {
-        let open = echoes.iter();
-        open.filter(|(echo, _)| !others.contains(&echo.sequence))
+    let unattributed = || {
+        let echoes = echoes.iter();
+        echoes.filter(|(echo, _)| !other_sequences.contains(&echo.sequence))
     };
-    let says_the_same = |echo: &Echo| echo.digest == in_flight.digest;
+    let has_same_content = |echo: &Echo| echo.digest == in_flight.digest;
     let is_in_time = |echo: &Echo| {
         let sent_at = echo.sent_at;
         sent_at.is_none_or(|at| at >= in_flight.begun_at - USUAL_SKEW)
     };
-    let certain = open().find(|(echo, _)| says_the_same(echo) && is_in_time(echo));
+    let certain = unattributed().find(|(echo, _)| has_same_content(echo) && is_in_time(echo));
     if let Some((echo, _)) = certain {
         return Some(FoundEcho {
             sequence: echo.sequence,
@@ -57,14 +57,14 @@ pub(super) fn recognise(
     let sent = text.map(Sketch::of);
     let is_altered = |echo: &Echo| {
         let sketches = echo.sketch.as_ref().zip(sent.as_ref());
-        sketches.is_some_and(|(told, sent)| told.may_be_altered_from(sent))
+        sketches.is_some_and(|(echoed, sent)| echoed.may_be_altered_from(sent))
     };
     // An echo that came before the attempt is of an older message, which may be similar.
-    let late = || open().filter(|(_, received_at)| *received_at >= in_flight.begun_at);
+    let recent = || unattributed().filter(|(_, received_at)| *received_at >= in_flight.begun_at);
     // The latest of several: the others are of older messages.
-    let likely = late()
-        .rfind(|(echo, _)| says_the_same(echo))
-        .or_else(|| late().rfind(|(echo, _)| is_in_time(echo) && is_altered(echo)));
+    let likely = recent()
+        .rfind(|(echo, _)| has_same_content(echo))
+        .or_else(|| recent().rfind(|(echo, _)| is_in_time(echo) && is_altered(echo)));
     likely.map(|(echo, _)| FoundEcho {
         sequence: echo.sequence,
         is_certain: false,
@@ -104,14 +104,14 @@ mod tests {
     }
 
     /// Returns the echoes, all of which came at 102 s.
-    fn heard(echoes: &[Echo]) -> Vec<(Echo, DateTime<Utc>)> {
+    fn received(echoes: &[Echo]) -> Vec<(Echo, DateTime<Utc>)> {
         let echoes = echoes.iter().cloned();
         echoes.map(|echo| (echo, at(102))).collect()
     }
 
-    fn find(text: &str, echoes: &[Echo], others: &[Sequence]) -> Option<(Sequence, bool)> {
+    fn find(text: &str, echoes: &[Echo], other_sequences: &[Sequence]) -> Option<(Sequence, bool)> {
         let in_flight = in_flight(Digest::of_text(text));
-        let found = recognise(&in_flight, Some(text), &heard(echoes), others);
+        let found = recognise(&in_flight, Some(text), &received(echoes), other_sequences);
         found.map(|it| (it.sequence, it.is_certain))
     }
 
@@ -168,9 +168,9 @@ mod tests {
             ..other.clone()
         };
 
-        let others = heard(&[other.clone(), echo(5, "***", 101)]);
-        assert_eq!(recognise(&in_flight, None, &others, &[]), None);
-        let found = recognise(&in_flight, None, &heard(&[other, own]), &[]).unwrap();
+        let other_echoes = received(&[other.clone(), echo(5, "***", 101)]);
+        assert_eq!(recognise(&in_flight, None, &other_echoes, &[]), None);
+        let found = recognise(&in_flight, None, &received(&[other, own]), &[]).unwrap();
         assert_eq!((found.sequence, found.is_certain), (4, true));
     }
 }

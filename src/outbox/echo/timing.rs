@@ -7,58 +7,61 @@ use crate::store::NotificationLag;
 
 /// 10 s: the time that an echo may take. The echo counts as missing on two conditions: the Cloud
 /// has reported an event that happened this long after the attempt, and no old event for this long.
-const ECHO: TimeDelta = TimeDelta::seconds(10);
+const ECHO_TIME: TimeDelta = TimeDelta::seconds(10);
 
 /// 2 s: an event that happened this long after the attempt is reported after the echo. An earlier
 /// event may be reported before an echo that an outage holds back.
-const NEWER: TimeDelta = TimeDelta::seconds(2);
+const NEWER_EVENT: TimeDelta = TimeDelta::seconds(2);
 
 /// 30 s: the time that an echo may take while the Cloud sends nothing at all, as in an outage of
 /// its notifications.
-const ECHO_IN_SILENCE: TimeDelta = TimeDelta::seconds(30);
+const SILENT_ECHO_TIME: TimeDelta = TimeDelta::seconds(30);
 
 /// 5 min: the longest time that an echo may take, if the Cloud reports only old events or events
 /// without times.
-const ECHO_AT_MOST: TimeDelta = TimeDelta::minutes(5);
+const MAX_ECHO_TIME: TimeDelta = TimeDelta::minutes(5);
 
 /// 2 s: the interval at which the Cloud's notifications are checked.
-const LISTEN: TimeDelta = TimeDelta::seconds(2);
+const CHECK_INTERVAL: TimeDelta = TimeDelta::seconds(2);
 
-/// Returns the next time to look for the echo of an attempt; `None` if the echo is missing for
+/// Returns the next time to check for the echo of an attempt; `None` if the echo is missing for
 /// good.
 ///
 /// After an outage of its notifications, the Cloud first reports old events. Only a report of an
 /// event since the attempt shows that an echo would have come. Each conversation can fall behind by
 /// itself. So a recent event of one says nothing about another for as long as the Cloud also
 /// reports old events.
-pub(super) fn next_look(
+pub(super) fn next_check(
     begun_at: DateTime<Utc>,
     lag: Option<NotificationLag>,
     now: DateTime<Utc>,
 ) -> Option<DateTime<Utc>> {
     let oldest_change_at = lag.and_then(|lag| lag.oldest_change_at);
     let last_late_at = lag.and_then(|lag| lag.last_late_at);
-    let patient = begun_at + ECHO;
-    let caught_up = last_late_at.map_or(begun_at, |at| at.max(begun_at)) + ECHO;
+    let echo_due_at = begun_at + ECHO_TIME;
+    let caught_up = last_late_at.map_or(begun_at, |at| at.max(begun_at)) + ECHO_TIME;
     let last_notified_at = lag.map_or(begun_at, |lag| lag.last_notified_at.max(begun_at));
-    let given_up = match oldest_change_at {
-        Some(oldest_change_at) if oldest_change_at >= patient => caught_up,
-        Some(oldest_change_at) if oldest_change_at >= begun_at + NEWER => last_notified_at + ECHO,
-        _ => last_notified_at + ECHO_IN_SILENCE,
+    let deadline = match oldest_change_at {
+        Some(oldest_change_at) if oldest_change_at >= echo_due_at => caught_up,
+        Some(oldest_change_at) if oldest_change_at >= begun_at + NEWER_EVENT => {
+            last_notified_at + ECHO_TIME
+        }
+        _ => last_notified_at + SILENT_ECHO_TIME,
     };
-    let given_up = given_up.min(begun_at + ECHO_AT_MOST);
-    if now >= given_up {
+    let deadline = deadline.min(begun_at + MAX_ECHO_TIME);
+    if now >= deadline {
         None
-    } else if now < patient {
-        Some(patient)
+    } else if now < echo_due_at {
+        Some(echo_due_at)
     } else {
-        Some(given_up.min(now + LISTEN))
+        Some(deadline.min(now + CHECK_INTERVAL))
     }
 }
 
-/// Returns the time from which a likely echo counts. By then, an exact one would have come.
+/// Returns the time from which a likely echo counts as proof. By then, an exact one would have
+/// come.
 pub(super) fn likely_counts_at(begun_at: DateTime<Utc>) -> DateTime<Utc> {
-    begun_at + ECHO
+    begun_at + ECHO_TIME
 }
 
 #[cfg(test)]
@@ -75,35 +78,35 @@ mod tests {
                 last_late_at: last_late_at.map(at),
             })
         };
-        let heard = |last_notified_at, oldest_change_at| {
+        let on_time = |last_notified_at, oldest_change_at| {
             lag_with_late(last_notified_at, oldest_change_at, None)
         };
         // The attempt begins at 100.
-        for (lag, now, look) in [
+        for (lag, now, next) in [
             (None, 101, Some(110)),
             (None, 110, Some(112)),
             (None, 129, Some(130)),
             (None, 130, None),
             // The Cloud reports what happened before.
-            (heard(99, 99), 130, None),
-            (heard(105, 99), 134, Some(135)),
-            (heard(105, 99), 135, None),
+            (on_time(99, 99), 130, None),
+            (on_time(105, 99), 134, Some(135)),
+            (on_time(105, 99), 135, None),
             // It reports what happened at the same time, and then nothing.
-            (heard(101, 101), 112, Some(114)),
-            (heard(101, 101), 131, None),
+            (on_time(101, 101), 112, Some(114)),
+            (on_time(101, 101), 131, None),
             // It reports what happened soon after, and then nothing.
-            (heard(105, 104), 109, Some(110)),
-            (heard(105, 104), 110, Some(112)),
-            (heard(105, 104), 114, Some(115)),
-            (heard(105, 104), 115, None),
+            (on_time(105, 104), 109, Some(110)),
+            (on_time(105, 104), 110, Some(112)),
+            (on_time(105, 104), 114, Some(115)),
+            (on_time(105, 104), 115, None),
             // It reports what happened well after.
-            (heard(111, 110), 111, None),
-            (heard(104, 300), 109, Some(110)),
-            (heard(104, 300), 110, None),
+            (on_time(111, 110), 111, None),
+            (on_time(104, 300), 109, Some(110)),
+            (on_time(104, 300), 110, None),
             // It is behind, and goes on reporting.
-            (heard(160, 99), 160, Some(162)),
-            (heard(398, 99), 399, Some(400)),
-            (heard(399, 99), 400, None),
+            (on_time(160, 99), 160, Some(162)),
+            (on_time(398, 99), 399, Some(400)),
+            (on_time(399, 99), 400, None),
             // It was behind a while ago, perhaps in other users' notifications.
             (lag_with_late(111, 110, Some(95)), 111, None),
             (lag_with_late(115, 114, Some(106)), 115, Some(116)),
@@ -111,8 +114,8 @@ mod tests {
             (lag_with_late(399, 398, Some(398)), 399, Some(400)),
             (lag_with_late(399, 398, Some(398)), 400, None),
         ] {
-            let found = next_look(at(100), lag, at(now));
-            assert_eq!(found, look.map(at), "{lag:?} at {now}");
+            let found = next_check(at(100), lag, at(now));
+            assert_eq!(found, next.map(at), "{lag:?} at {now}");
         }
     }
 }

@@ -86,8 +86,8 @@ fn a_grapheme_cluster_is_never_cut() {
         for budget in json_chars(cluster)..=40 {
             for piece in pieces(&text, budget) {
                 let inner = piece.trim_start_matches('a').trim_end_matches('b');
-                let rest = inner.replace(cluster, "");
-                assert_eq!(rest, "", "{piece:?} of {cluster:?} in {budget}");
+                let remaining = inner.replace(cluster, "");
+                assert_eq!(remaining, "", "{piece:?} of {cluster:?} in {budget}");
             }
         }
     }
@@ -166,16 +166,16 @@ proptest! {
 
         let pieces: Vec<String> = split(&whole, budget).into();
 
-        let mut rest = text.as_str();
+        let mut remaining = text.as_str();
         for piece in &pieces {
             prop_assert!(!Text::is_blank(piece), "{:?}", pieces);
             prop_assert!(json_chars(piece) <= budget, "{:?}", piece);
             // Only white space is ever left out.
-            let at = rest.find(piece.as_str()).unwrap();
-            prop_assert!(Text::is_blank(&rest[..at]), "{:?} before {:?}", &rest[..at], piece);
-            rest = &rest[at + piece.len()..];
+            let at = remaining.find(piece.as_str()).unwrap();
+            prop_assert!(Text::is_blank(&remaining[..at]), "{:?} before {:?}", &remaining[..at], piece);
+            remaining = &remaining[at + piece.len()..];
         }
-        prop_assert!(Text::is_blank(rest), "{:?} is lost", rest);
+        prop_assert!(Text::is_blank(remaining), "{:?} is lost", remaining);
     }
 
     // The reference is another implementation of UAX 29 than the one under test.
@@ -204,7 +204,7 @@ proptest! {
 
         let pieces = pieces(&text, 10);
 
-        let again: Vec<_> = pieces.iter().flat_map(|piece| piece.split_whitespace()).collect();
-        prop_assert_eq!(again, words);
+        let actual: Vec<_> = pieces.iter().flat_map(|piece| piece.split_whitespace()).collect();
+        prop_assert_eq!(actual, words);
     }
 }

@@ -9,43 +9,43 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use chrono::{DateTime, Utc};
 
 use super::adoption::{
-    Adoption, AdoptionCandidate, Newcomers, Outcome, PostponedChange, Unknown, applicants,
-    read_postponed,
+    Adoption, AdoptionCandidate, AdoptionCandidates, Decision, PostponedChange, Unknown,
+    read_postponed, unadopted,
 };
 use super::applying::{apply, ensure_file, reload};
-use super::matching::{KeptRow, KnownSubjects, look_up, record_seen, take_kept};
-use super::ordering::{Candidate, Content, in_turn, opening_first};
-use super::unmatched::{Withheld, keep, keep_withheld};
+use super::matching::{KnownSubjects, UnmatchedRow, look_up, record_seen, take_unmatched};
+use super::ordering::{Candidate, Content, opening_first, translation_order};
+use super::unmatched::{Withheld, store_unmatched, store_withheld};
 use super::withholding::{Dialogs, Visibility};
 use super::{
-    Admission, Arrival, Change, Fate, Input, KnownConversation, Subject, Translation,
+    Admission, Arrival, ArrivalOutcome, Change, Input, KnownConversation, Subject, Translation,
     UnknownConversation,
 };
 use crate::store::engine::tx::Tx;
-use crate::store::locks::hold;
+use crate::store::locks::lock_users;
 use crate::store::log::append;
 use crate::store::requests::store_echoes;
 use crate::store::{Echo, Error, HostedFile, NewEvent, Store, UserRef};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserKey};
 
-/// 8: the maximum number of times that a batch is begun. It begins again if another replica has
-/// made one of its conversations known meanwhile, so each time fewer of them are unknown.
-const BEGINNINGS: u32 = 8;
+/// 8: the maximum number of attempts at a batch. It restarts if another replica has stored one of
+/// its unknown conversations meanwhile, so fewer of them are unknown each time.
+const MAX_BATCH_ATTEMPTS: u32 = 8;
 
 /// 5: the maximum number of translations of one change, if other replicas keep changing its
 /// conversation.
-const TRANSLATIONS: u32 = 5;
+const MAX_TRANSLATIONS: u32 = 5;
 
 /// A transaction that admits changes. If it is dropped without a commit, nothing is stored.
 pub struct ChangesTx<'a>(Box<Work<'a>>);
 
 struct Work<'a> {
     store: &'a Store,
-    news: Input<'a>,
+    input: Input<'a>,
     now: DateTime<Utc>,
-    /// The number of times that it may begin, including this one.
-    beginnings: u32,
+    /// The number of remaining attempts, including this one.
+    attempts_left: u32,
     tx: Tx,
     /// The indexes of the arrivals that are not duplicates.
     fresh: Vec<usize>,
@@ -55,14 +55,14 @@ struct Work<'a> {
     /// Changes that may describe an unknown conversation.
     unknown: Vec<Unknown>,
     /// The kinds of unknown conversations, by the index of the arrival.
-    strangers: HashMap<usize, UnknownConversation>,
+    unknown_kinds: HashMap<usize, UnknownConversation>,
     /// The changes in the order of their arrival, followed by the unmatched changes of adopted
     /// conversations.
     changes: Vec<Candidate<'a>>,
     /// The conversations that are still to be processed, with the indexes of their changes.
     groups: VecDeque<(String, Vec<usize>)>,
     current: Option<Current>,
-    newcomers: VecDeque<AdoptionCandidate>,
+    adoption_candidates: VecDeque<AdoptionCandidate>,
     /// The indexes of changes of unknown conversations.
     unmatched: Vec<usize>,
     postponed: HashSet<Subject>,
@@ -72,7 +72,7 @@ struct Work<'a> {
     /// The events of changes, by the index of the change.
     events: BTreeMap<usize, Vec<NewEvent>>,
     /// The events of adopted conversations. They come last.
-    later: Vec<NewEvent>,
+    adoption_events: Vec<NewEvent>,
     admission: Admission,
     step: Step,
 }
@@ -81,10 +81,10 @@ struct Work<'a> {
 struct Current {
     known: KnownConversation,
     /// The indexes of its changes.
-    orders: Vec<usize>,
+    indexes: Vec<usize>,
     /// The indexes of the changes still to be translated, in the order of translation.
-    turn: VecDeque<usize>,
-    /// The events of the translated changes, in the order of `orders`.
+    remaining: VecDeque<usize>,
+    /// The events of the translated changes, in the order of `indexes`.
     events: Vec<Vec<NewEvent>>,
     /// Present if the conversation was unknown.
     adopted: Option<Adopted>,
@@ -99,13 +99,13 @@ struct Adopted {
 
 /// The next translation.
 enum Step {
-    Strangers,
+    UnknownConversations,
     /// The file of the current change.
     File,
-    /// The current change, with the number of attempts left.
+    /// The current change, with the number of remaining attempts.
     Change {
         file: Option<FileId>,
-        times: u32,
+        attempts: u32,
     },
     AdoptionCandidate(Box<Adoption>),
     /// Still to be determined.
@@ -116,7 +116,7 @@ enum Step {
 #[derive(Debug)]
 pub enum ToTranslate<'a> {
     /// Changes of unknown conversations, with their accounts.
-    Strangers(Vec<(&'a str, Change<'a>)>),
+    UnknownConversations(Vec<(&'a str, Change<'a>)>),
     /// A change that may contain a file.
     File(Change<'a>),
     /// A change of a conversation.
@@ -143,7 +143,7 @@ pub enum ToTranslate<'a> {
 #[derive(Debug)]
 pub enum Translated {
     /// The kind of each change's conversation.
-    Strangers(Vec<UnknownConversation>),
+    UnknownConversations(Vec<UnknownConversation>),
     /// The file in the change, with the id that it gets if it is not stored yet.
     File(Option<(FileId, HostedFile)>),
     /// The result of a change.
@@ -165,10 +165,10 @@ pub enum Translated {
 impl<'a> ChangesTx<'a> {
     pub(super) async fn begin(
         store: &'a Store,
-        news: Input<'a>,
+        input: Input<'a>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        let work = Box::pin(Work::begin(store, news, now, BEGINNINGS));
+        let work = Box::pin(Work::begin(store, input, now, MAX_BATCH_ATTEMPTS));
         work.await.map(Self)
     }
 
@@ -204,13 +204,13 @@ impl<'a> ChangesTx<'a> {
 impl<'a> Work<'a> {
     async fn begin(
         store: &'a Store,
-        news: Input<'a>,
+        input: Input<'a>,
         now: DateTime<Utc>,
-        beginnings: u32,
+        attempts_left: u32,
     ) -> Result<Box<Self>, Error> {
         let Input {
             arrivals, appeared, ..
-        } = news;
+        } = input;
         let mut tx = store.begin().await?;
         let unseen = record_seen(&mut tx, arrivals, now).await?;
         let fresh = || {
@@ -223,37 +223,37 @@ impl<'a> Work<'a> {
             .chain(appeared)
             .collect::<HashSet<_>>();
         let (subjects, conversations) = look_up(&mut tx, &wanted).await?;
-        let postponed_rows = read_postponed(&mut tx, news.postponed).await?;
+        let postponed_rows = read_postponed(&mut tx, input.postponed).await?;
         let unknown = Unknown::among(&postponed_rows, fresh(), &subjects);
         let fresh: Vec<_> = fresh().map(|(index, _)| index).collect();
         Ok(Box::new(Self {
             store,
-            news,
+            input,
             now,
-            beginnings,
+            attempts_left,
             tx,
             fresh,
             postponed_rows,
             subjects,
             conversations,
             unknown,
-            strangers: HashMap::new(),
+            unknown_kinds: HashMap::new(),
             changes: Vec::new(),
             groups: VecDeque::new(),
             current: None,
-            newcomers: VecDeque::new(),
+            adoption_candidates: VecDeque::new(),
             unmatched: Vec::new(),
             postponed: HashSet::new(),
             dialogs: Dialogs::default(),
             withheld: Vec::new(),
             echoes: Vec::new(),
             events: BTreeMap::new(),
-            later: Vec::new(),
+            adoption_events: Vec::new(),
             admission: Admission {
-                fates: vec![Fate::Duplicate; arrivals.len()],
+                outcomes: vec![ArrivalOutcome::Duplicate; arrivals.len()],
                 ..Admission::default()
             },
-            step: Step::Strangers,
+            step: Step::UnknownConversations,
         }))
     }
 
@@ -262,11 +262,11 @@ impl<'a> Work<'a> {
             self.next().await?;
         }
         Ok(match &self.step {
-            Step::Strangers => {
-                let (rows, arrivals) = (&self.postponed_rows, self.news.arrivals);
+            Step::UnknownConversations => {
+                let (rows, arrivals) = (&self.postponed_rows, self.input.arrivals);
                 let unknown = self.unknown.iter();
                 let changes = unknown.filter_map(|it| it.change(rows, arrivals));
-                Some(ToTranslate::Strangers(changes.collect()))
+                Some(ToTranslate::UnknownConversations(changes.collect()))
             }
             Step::File => self
                 .current_change()
@@ -279,29 +279,30 @@ impl<'a> Work<'a> {
                         file: *file,
                     })
             }
-            Step::AdoptionCandidate(takeover) => Some(takeover.to_translate()),
+            Step::AdoptionCandidate(adoption) => Some(adoption.to_translate()),
             Step::Next => None,
         })
     }
 
     async fn apply(mut self: Box<Self>, translated: Translated) -> Result<Box<Self>, Error> {
         match (std::mem::replace(&mut self.step, Step::Next), translated) {
-            (Step::Strangers, Translated::Strangers(strangers)) => {
-                return self.match_changes(strangers).await;
+            (Step::UnknownConversations, Translated::UnknownConversations(unknown_kinds)) => {
+                return self.match_changes(unknown_kinds).await;
             }
-            (Step::File, Translated::File(file)) => self.keep_file(file).await?,
-            (Step::Change { file, times }, Translated::Change { translation, echo }) => {
-                self.change(file, times, translation, echo).await?;
+            (Step::File, Translated::File(file)) => self.store_file(file).await?,
+            (Step::Change { file, attempts }, Translated::Change { translation, echo }) => {
+                self.apply_translation(file, attempts, translation, echo)
+                    .await?;
             }
             (
-                Step::AdoptionCandidate(takeover),
+                Step::AdoptionCandidate(adoption),
                 Translated::AdoptionCandidate {
                     channel_id,
                     replaced,
                 },
-            ) => self.adopt(*takeover, channel_id, replaced).await?,
+            ) => self.adopt(*adoption, channel_id, replaced).await?,
             (
-                Step::Strangers
+                Step::UnknownConversations
                 | Step::File
                 | Step::Change { .. }
                 | Step::AdoptionCandidate(_)
@@ -322,16 +323,16 @@ impl<'a> Work<'a> {
             now,
             ..
         } = self;
-        let arrivals = self.news.arrivals;
+        let arrivals = self.input.arrivals;
         let events = self.events.into_values().flatten();
-        let events: Vec<_> = events.chain(self.later).collect();
+        let events: Vec<_> = events.chain(self.adoption_events).collect();
         store_echoes(&mut tx, &self.echoes, now).await?;
         append(&mut tx, &events, now).await?;
         let changes = &self.changes;
         let unmatched = self.unmatched.iter();
-        let unmatched = unmatched.filter_map(|order| changes.get(*order)?.arrived());
+        let unmatched = unmatched.filter_map(|index| changes.get(*index)?.arrived());
         let unmatched: Vec<_> = unmatched.collect();
-        keep(
+        store_unmatched(
             &mut tx,
             arrivals,
             &unmatched,
@@ -340,80 +341,91 @@ impl<'a> Work<'a> {
             now,
         )
         .await?;
-        keep_withheld(&mut tx, self.withheld, &mut admission, now).await?;
-        admission.mark_other_connectors(arrivals, &self.strangers);
+        store_withheld(&mut tx, self.withheld, &mut admission, now).await?;
+        admission.mark_other_connectors(arrivals, &self.unknown_kinds);
         tx.commit().await?;
         Ok(admission)
     }
 
-    /// Matches changes with conversations. Begins again if another replica has meanwhile stored a
+    /// Matches changes with conversations. Restarts if another replica has meanwhile stored a
     /// conversation that was unknown.
     async fn match_changes(
         mut self: Box<Self>,
-        strangers: Vec<UnknownConversation>,
+        unknown_kinds: Vec<UnknownConversation>,
     ) -> Result<Box<Self>, Error> {
         let tx = &mut self.tx;
-        let arrivals = self.news.arrivals;
-        let told = || self.unknown.iter().zip(&strangers);
-        let of_arrivals = told().filter_map(|(unknown, stranger)| match unknown {
-            Unknown::Arrived(index) => Some((*index, *stranger)),
+        let arrivals = self.input.arrivals;
+        let descriptions = || self.unknown.iter().zip(&unknown_kinds);
+        let of_arrivals = descriptions().filter_map(|(unknown, kind)| match unknown {
+            Unknown::Arrived(index) => Some((*index, *kind)),
             Unknown::Postponed(_) => None,
         });
-        self.strangers = of_arrivals.collect();
-        let applicants = applicants(told(), &self.postponed_rows, arrivals, &self.subjects);
-        let mut newcomers = Newcomers::find(tx, applicants, self.now).await?;
-        let kept = take_kept(tx, &self.subjects.with_kept).await?;
+        self.unknown_kinds = of_arrivals.collect();
+        let unadopted = unadopted(
+            descriptions(),
+            &self.postponed_rows,
+            arrivals,
+            &self.subjects,
+        );
+        let mut adoption_candidates = AdoptionCandidates::find(tx, unadopted, self.now).await?;
+        let unmatched = take_unmatched(tx, &self.subjects.with_unmatched).await?;
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
-            || kept.iter().any(KeptRow::is_of_state);
+            || unmatched.iter().any(UnmatchedRow::is_of_state);
 
         // Unmatched changes came before the new arrivals.
         let fresh = self.fresh.iter();
         let fresh = fresh.filter_map(|index| Some(Candidate::fresh(*index, arrivals.get(*index)?)));
-        self.changes = kept.into_iter().map(Candidate::kept).chain(fresh).collect();
-        if changes_state || !newcomers.all.is_empty() {
+        self.changes = unmatched
+            .into_iter()
+            .map(Candidate::stored)
+            .chain(fresh)
+            .collect();
+        if changes_state || !adoption_candidates.all.is_empty() {
             // Lock all users at once. Echoes lock users too, but later, and all locks must be taken
             // in the same order.
             let users = self.conversations.values().map(|known| known.user);
-            hold(tx, users.chain(newcomers.users())).await?;
+            lock_users(tx, users.chain(adoption_candidates.users())).await?;
         }
-        if !newcomers.all.is_empty() && !newcomers.check(tx).await? {
-            return self.begin_anew().await;
+        if !adoption_candidates.all.is_empty() && !adoption_candidates.check(tx).await? {
+            return self.restart().await;
         }
         self.dialogs = Dialogs::look_up(tx, &self.changes).await?;
 
         let mut of_conversation = BTreeMap::<&str, Vec<usize>>::new();
-        for (order, candidate) in self.changes.iter().enumerate() {
+        for (index, candidate) in self.changes.iter().enumerate() {
             let id = self.subjects.get(&candidate.account_id, &candidate.subject);
-            match (id, &candidate.matter) {
-                (Some(id), _) => of_conversation.entry(id).or_default().push(order),
-                (None, Content::Arrived(_)) => self.unmatched.push(order),
-                // A change of another account than the conversation's has no owner.
-                (None, Content::Kept { .. }) => {}
+            match (id, &candidate.content) {
+                (Some(id), _) => of_conversation.entry(id).or_default().push(index),
+                (None, Content::Arrived(_)) => self.unmatched.push(index),
+                // A stored change of an account other than the conversation's is dropped.
+                (None, Content::Stored { .. }) => {}
             }
         }
         // Conversations are processed in the same order everywhere, so that two transactions never
         // deadlock. Their events keep the order in which the changes arrived.
         let groups = of_conversation.into_iter();
-        self.groups = groups.map(|(id, orders)| (id.to_owned(), orders)).collect();
-        self.newcomers = newcomers.all.into();
-        self.postponed = newcomers.postponed;
+        self.groups = groups
+            .map(|(id, indexes)| (id.to_owned(), indexes))
+            .collect();
+        self.adoption_candidates = adoption_candidates.all.into();
+        self.postponed = adoption_candidates.postponed;
         Ok(self)
     }
 
-    async fn begin_anew(self: Box<Self>) -> Result<Box<Self>, Error> {
+    async fn restart(self: Box<Self>) -> Result<Box<Self>, Error> {
         let Self {
             store,
-            news,
+            input,
             now,
-            beginnings,
+            attempts_left,
             tx,
             ..
         } = *self;
         // The dropped transaction must not block the new one.
         drop(tx);
-        match beginnings - 1 {
+        match attempts_left - 1 {
             0 => Err(Error::Contended),
-            beginnings => Self::begin(store, news, now, beginnings).await,
+            attempts_left => Self::begin(store, input, now, attempts_left).await,
         }
     }
 
@@ -421,8 +433,8 @@ impl<'a> Work<'a> {
     async fn next(&mut self) -> Result<(), Error> {
         loop {
             if let Some(current) = &mut self.current {
-                if let Some(order) = current.turn.front() {
-                    let visibility = self.changes.get(*order).map(|candidate| {
+                if let Some(index) = current.remaining.front() {
+                    let visibility = self.changes.get(*index).map(|candidate| {
                         if self.subjects.private().contains(&*candidate.subject) {
                             Visibility::Private
                         } else {
@@ -436,26 +448,26 @@ impl<'a> Work<'a> {
                             return Ok(());
                         }
                         Some(visibility) => self.skip(visibility),
-                        None => self.told(Vec::new()),
+                        None => self.record_events(Vec::new()),
                     }
                 } else {
                     self.end_current();
                 }
-            } else if let Some((id, orders)) = self.groups.pop_front() {
+            } else if let Some((id, indexes)) = self.groups.pop_front() {
                 if let Some(known) = self.conversations.remove(&id) {
-                    self.current = Some(Current::new(known, orders, &self.changes));
+                    self.current = Some(Current::new(known, indexes, &self.changes));
                 }
-            } else if let Some(newcomer) = self.newcomers.pop_front() {
-                let subject = newcomer.applicant.key();
-                match newcomer.find_user(&mut self.tx, self.now).await? {
-                    Outcome::Adoption(takeover) => {
-                        self.step = Step::AdoptionCandidate(takeover);
+            } else if let Some(adoption_candidate) = self.adoption_candidates.pop_front() {
+                let subject = adoption_candidate.conversation.key();
+                match adoption_candidate.decide(&mut self.tx, self.now).await? {
+                    Decision::Adoption(adoption) => {
+                        self.step = Step::AdoptionCandidate(adoption);
                         return Ok(());
                     }
-                    Outcome::Postponed => {
+                    Decision::Postponed => {
                         self.postponed.insert(subject);
                     }
-                    Outcome::Left => {}
+                    Decision::NotAdopted => {}
                 }
             } else {
                 return Ok(());
@@ -466,14 +478,14 @@ impl<'a> Work<'a> {
     /// Returns the change that is being translated, and the state of its conversation.
     fn current_change(&self) -> Option<(&KnownConversation, &Candidate<'a>)> {
         let current = self.current.as_ref()?;
-        let candidate = self.changes.get(*current.turn.front()?)?;
+        let candidate = self.changes.get(*current.remaining.front()?)?;
         Some((&current.known, candidate))
     }
 
     /// Records the events of the change that is being translated.
-    fn told(&mut self, events: Vec<NewEvent>) {
+    fn record_events(&mut self, events: Vec<NewEvent>) {
         if let Some(current) = &mut self.current {
-            current.turn.pop_front();
+            current.remaining.pop_front();
             current.events.push(events);
         }
     }
@@ -483,19 +495,21 @@ impl<'a> Work<'a> {
         if let Some((known, candidate)) = self.current_change() {
             if visibility == Visibility::Unknown {
                 let id = known.conversation_id.as_str();
-                let withheld = Withheld::of(candidate, self.news.arrivals, id);
+                let withheld = Withheld::of(candidate, self.input.arrivals, id);
                 let arrived = candidate.arrived();
                 self.withheld.extend(withheld);
-                self.admission.take(arrived, Fate::Withheld);
+                self.admission
+                    .record_outcome(arrived, ArrivalOutcome::Withheld);
             } else {
                 let arrived = candidate.arrived();
-                self.admission.take(arrived, Fate::Taken(0));
+                self.admission
+                    .record_outcome(arrived, ArrivalOutcome::Matched(0));
             }
         }
-        self.told(Vec::new());
+        self.record_events(Vec::new());
     }
 
-    async fn keep_file(&mut self, file: Option<(FileId, HostedFile)>) -> Result<(), Error> {
+    async fn store_file(&mut self, file: Option<(FileId, HostedFile)>) -> Result<(), Error> {
         let user = self.current.as_ref().map(|current| current.known.user);
         let file = match (file, user) {
             (Some((id, file)), Some(user)) => {
@@ -503,15 +517,15 @@ impl<'a> Work<'a> {
             }
             _ => None,
         };
-        let times = TRANSLATIONS;
-        self.step = Step::Change { file, times };
+        let attempts = MAX_TRANSLATIONS;
+        self.step = Step::Change { file, attempts };
         Ok(())
     }
 
-    async fn change(
+    async fn apply_translation(
         &mut self,
         file: Option<FileId>,
-        times: u32,
+        attempts: u32,
         translation: Translation,
         echo: Option<Echo>,
     ) -> Result<(), Error> {
@@ -523,11 +537,11 @@ impl<'a> Work<'a> {
             && !apply(&mut self.tx, known, change).await?
         {
             reload(&mut self.tx, known).await?;
-            let times = times - 1;
-            if times == 0 {
+            let attempts = attempts - 1;
+            if attempts == 0 {
                 return Err(Error::Contended);
             }
-            self.step = Step::Change { file, times };
+            self.step = Step::Change { file, attempts };
             return Ok(());
         }
         self.echoes.extend(echo.map(|echo| (known.user, echo)));
@@ -537,47 +551,48 @@ impl<'a> Work<'a> {
             let side = change.side_dialogs.iter();
             let named = named.chain(side.map(|dialog| (&dialog.id, dialog.is_private)));
             for (dialog, is_private) in named.filter(|(dialog, _)| dialog.as_str() != id) {
-                self.dialogs.note(dialog.as_str(), is_private);
-                self.admission.look_again.push(dialog.as_str().to_owned());
+                self.dialogs.add(dialog.as_str(), is_private);
+                self.admission.recheck.push(dialog.as_str().to_owned());
             }
         }
         let arrived = self
             .current_change()
             .and_then(|(_, change)| change.arrived());
-        let fate = Fate::Taken(translation.events.len());
-        self.admission.take(arrived, fate);
-        self.told(translation.events);
+        let outcome = ArrivalOutcome::Matched(translation.events.len());
+        self.admission.record_outcome(arrived, outcome);
+        self.record_events(translation.events);
         Ok(())
     }
 
     /// Adopts a conversation for its user, with its unmatched changes and its arrivals.
     async fn adopt(
         &mut self,
-        takeover: Adoption,
+        adoption: Adoption,
         channel_id: Option<ChannelId>,
         replaced: Option<NewEvent>,
     ) -> Result<(), Error> {
-        let subject = takeover.applicant.key();
-        let Some(known) = takeover
-            .take_over(&mut self.tx, channel_id, self.now)
+        let subject = adoption.conversation.key();
+        let Some(known) = adoption
+            .carry_out(&mut self.tx, channel_id, self.now)
             .await?
         else {
             return Ok(());
         };
-        self.later.extend(replaced);
-        let kept = take_kept(&mut self.tx, std::slice::from_ref(&subject.1)).await?;
-        let is_its = |candidate: &Candidate<'_>| candidate.is_of(&subject);
+        self.adoption_events.extend(replaced);
+        let unmatched = take_unmatched(&mut self.tx, std::slice::from_ref(&subject.1)).await?;
+        let is_of_subject = |candidate: &Candidate<'_>| candidate.is_of(&subject);
         let first = self.changes.len();
-        self.changes.extend(kept.into_iter().map(Candidate::kept));
-        let orders = (first..self.changes.len()).chain(self.unmatched.iter().copied());
+        self.changes
+            .extend(unmatched.into_iter().map(Candidate::stored));
+        let indexes = (first..self.changes.len()).chain(self.unmatched.iter().copied());
         let changes = &self.changes;
-        let orders = orders.filter(|order| changes.get(*order).is_some_and(is_its));
-        let orders = opening_first(orders.collect(), changes);
+        let indexes = indexes.filter(|index| changes.get(*index).is_some_and(is_of_subject));
+        let indexes = opening_first(indexes.collect(), changes);
         let adopted = Adopted {
-            cause: orders.first().copied(),
+            cause: indexes.first().copied(),
             subject,
         };
-        let mut current = Current::new(known, orders, changes);
+        let mut current = Current::new(known, indexes, changes);
         current.adopted = Some(adopted);
         self.current = Some(current);
         Ok(())
@@ -590,57 +605,58 @@ impl<'a> Work<'a> {
         };
         let Some(adopted) = current.adopted else {
             self.events
-                .extend(current.orders.into_iter().zip(current.events));
+                .extend(current.indexes.into_iter().zip(current.events));
             return;
         };
         let changes = &self.changes;
         let cause = adopted
             .cause
-            .and_then(|order| changes.get(order)?.arrived());
-        self.admission.note_adoption(cause);
-        self.later.extend(current.events.into_iter().flatten());
-        self.unmatched.retain(|order| {
+            .and_then(|index| changes.get(index)?.arrived());
+        self.admission.record_adoption(cause);
+        self.adoption_events
+            .extend(current.events.into_iter().flatten());
+        self.unmatched.retain(|index| {
             !changes
-                .get(*order)
+                .get(*index)
                 .is_some_and(|it| it.is_of(&adopted.subject))
         });
         // Another replica may have stored changes of it meanwhile.
-        self.admission.look_again.push(adopted.subject.1);
+        self.admission.recheck.push(adopted.subject.1);
     }
 }
 
 impl Current {
-    fn new(known: KnownConversation, orders: Vec<usize>, changes: &[Candidate<'_>]) -> Self {
+    fn new(known: KnownConversation, indexes: Vec<usize>, changes: &[Candidate<'_>]) -> Self {
         Self {
             known,
-            turn: in_turn(&orders, changes).into(),
-            events: Vec::with_capacity(orders.len()),
-            orders,
+            remaining: translation_order(&indexes, changes).into(),
+            events: Vec::with_capacity(indexes.len()),
+            indexes,
             adopted: None,
         }
     }
 }
 
 impl Admission {
-    /// Records the fate of an arrival, or counts an unmatched change from earlier as matched.
-    fn take(&mut self, arrived: Option<usize>, fate: Fate) {
+    /// Records the outcome of an arrival, or counts an unmatched change from earlier as matched.
+    fn record_outcome(&mut self, arrived: Option<usize>, outcome: ArrivalOutcome) {
         match arrived {
             Some(index) => {
-                if let Some(known) = self.fates.get_mut(index) {
-                    *known = fate;
+                if let Some(recorded) = self.outcomes.get_mut(index) {
+                    *recorded = outcome;
                 }
             }
-            None if fate == Fate::Withheld => {}
+            None if outcome == ArrivalOutcome::Withheld => {}
             None => self.matched += 1,
         }
     }
 
     /// Records that an arrival caused an adoption.
-    fn note_adoption(&mut self, cause: Option<usize>) {
-        if let Some(fate) = cause.and_then(|index| self.fates.get_mut(index))
-            && let Fate::Taken(events) = *fate
+    fn record_adoption(&mut self, cause: Option<usize>) {
+        if let Some(outcome) = cause.and_then(|index| self.outcomes.get_mut(index))
+            && let ArrivalOutcome::Matched(events) = *outcome
         {
-            *fate = Fate::Adopted(events);
+            *outcome = ArrivalOutcome::Adopted(events);
         }
     }
 
@@ -648,14 +664,14 @@ impl Admission {
     fn mark_other_connectors(
         &mut self,
         arrivals: &[Arrival],
-        strangers: &HashMap<usize, UnknownConversation>,
+        unknown_kinds: &HashMap<usize, UnknownConversation>,
     ) {
-        for (index, (arrival, fate)) in arrivals.iter().zip(&mut self.fates).enumerate() {
-            if *fate == Fate::Early
+        for (index, (arrival, outcome)) in arrivals.iter().zip(&mut self.outcomes).enumerate() {
+            if *outcome == ArrivalOutcome::Unmatched
                 && arrival.open.is_some()
-                && strangers.get(&index) == Some(&UnknownConversation::OfOtherConnector)
+                && unknown_kinds.get(&index) == Some(&UnknownConversation::OfOtherConnector)
             {
-                *fate = Fate::OfOtherConnector;
+                *outcome = ArrivalOutcome::OfOtherConnector;
             }
         }
     }

@@ -8,7 +8,7 @@
 //!
 //! Users are looked up without a lock. The users that were found are then locked, together with all
 //! others of the batch, and looked up again. So a concurrent writer that adopts the conversation,
-//! or begins to open one, either waits for the lock or has been seen.
+//! or begins to open one, either waits for the lock, or its change is visible by then.
 
 use std::collections::{HashMap, HashSet};
 
@@ -22,7 +22,7 @@ use super::matching::{KnownSubjects, look_up};
 use super::unmatched::erased_among;
 use super::{Arrival, Change, KnownConversation, Subject, ToTranslate, UnknownConversation};
 use crate::store::conversations::{END_OPENING, NewConversation, close, insert};
-use crate::store::engine::tx::{EngineTx, Tx, left, on};
+use crate::store::engine::tx::{EngineTx, Tx, on, statement_limit};
 use crate::store::openings::pending;
 use crate::store::rows::batch;
 use crate::store::rows::key;
@@ -33,21 +33,21 @@ use crate::types::ids::{ChannelId, ConversationId, UserKey};
 /// 10 s: the time by which a new conversation may begin before the last change of the user's latest
 /// one. Both times are by the Cloud's clock, and the Cloud may begin the new conversation before it
 /// ends the latest one.
-const SAME_CLOCK: TimeDelta = TimeDelta::seconds(10);
+const SAME_CLOCK_TOLERANCE: TimeDelta = TimeDelta::seconds(10);
 
 /// 1 minute: the time by which a new conversation may begin before the latest one was opened. It
 /// applies if only the bridge's clock tells the time of that opening.
-const OTHER_CLOCK: TimeDelta = TimeDelta::minutes(1);
+const OTHER_CLOCK_TOLERANCE: TimeDelta = TimeDelta::minutes(1);
 
 /// Each consumer is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size
 /// it expects the table to have.
-const FIND_IN_POSTGRES: &str = "SELECT a.ordinal - 1, u.*
+const FIND_USERS_IN_POSTGRES: &str = "SELECT a.ordinal - 1, u.*
      FROM unnest((SELECT $1::text[]), (SELECT $2::text[])) WITH ORDINALITY AS a (account_id, consumer_id, ordinal)
      CROSS JOIN LATERAL (SELECT id, opening_until, lease_until FROM users
                          WHERE account_id = a.account_id AND consumer_id = a.consumer_id OFFSET 0) AS u";
 
 /// `CROSS` keeps SQLite from starting with the users.
-const FIND_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
+const FIND_USERS_IN_SQLITE: &str = "SELECT a.key, u.id, u.opening_until, u.lease_until
      FROM json_each($1) AS a CROSS JOIN users AS u
      WHERE u.account_id = a.value ->> 0 AND u.consumer_id = a.value ->> 1";
 
@@ -74,16 +74,16 @@ pub(super) struct PostponedChange {
 /// An unknown conversation with the users that it may belong to.
 #[derive(Debug)]
 pub(super) struct AdoptionCandidate {
-    pub(super) applicant: Unadopted,
+    pub(super) conversation: Unadopted,
     users: Vec<UserRef>,
 }
 
 /// The unknown conversations of a batch.
 #[derive(Debug, Default)]
-pub(super) struct Newcomers {
+pub(super) struct AdoptionCandidates {
     /// Those of known users, in the order in which they began.
     pub(super) all: Vec<AdoptionCandidate>,
-    /// Those that the bridge may just be opening.
+    /// Those that the bridge may be opening right now.
     pub(super) postponed: HashSet<Subject>,
 }
 
@@ -123,7 +123,7 @@ impl Unknown {
         match self {
             Self::Postponed(index) => {
                 let row = postponed.get(*index)?;
-                let change = Change::Kept {
+                let change = Change::Stored {
                     kind: &row.kind,
                     body: &row.body,
                     parent: None,
@@ -138,7 +138,7 @@ impl Unknown {
     }
 
     /// Returns the account, the conversation and the consumer that it names.
-    fn names<'a>(
+    fn ids<'a>(
         &self,
         postponed: &'a [PostponedChange],
         arrivals: &'a [Arrival],
@@ -159,7 +159,7 @@ impl Unknown {
 
 /// A conversation that can become a user's open one, once its channel is known.
 pub(super) struct Adoption {
-    pub(super) applicant: Unadopted,
+    pub(super) conversation: Unadopted,
     user: User,
     /// The previous conversation and the time of its end, if its channel is still to be notified of
     /// that end.
@@ -167,13 +167,13 @@ pub(super) struct Adoption {
 }
 
 /// The decision about an unknown conversation.
-pub(super) enum Outcome {
+pub(super) enum Decision {
     /// It may be adopted for its user.
     Adoption(Box<Adoption>),
     /// The bridge may be opening it; the decision is postponed.
     Postponed,
     /// It is older than the user's latest one, or has no user. It is not adopted.
-    Left,
+    NotAdopted,
 }
 
 /// The row of a user with the latest conversation.
@@ -240,22 +240,22 @@ pub(super) async fn read_postponed(
 }
 
 /// Returns the unknown conversations that were open according to their first change.
-pub(super) fn applicants<'a>(
-    told: impl Iterator<Item = (&'a Unknown, &'a UnknownConversation)>,
+pub(super) fn unadopted<'a>(
+    descriptions: impl Iterator<Item = (&'a Unknown, &'a UnknownConversation)>,
     postponed: &[PostponedChange],
     arrivals: &[Arrival],
     subjects: &KnownSubjects,
 ) -> Vec<Unadopted> {
-    let mut heard = HashSet::new();
-    let applicants = told.filter_map(|(unknown, stranger)| {
-        let (account_id, subject, consumer_id) = unknown.names(postponed, arrivals)?;
+    let mut seen = HashSet::new();
+    let unadopted = descriptions.filter_map(|(unknown, kind)| {
+        let (account_id, subject, consumer_id) = unknown.ids(postponed, arrivals)?;
         // Only the first change counts, so that the end of a conversation is not taken for its
         // beginning.
-        let is_first = !subjects.has(subject) && heard.insert((account_id, subject));
+        let is_first = !subjects.has(subject) && seen.insert((account_id, subject));
         if !is_first || consumer_id.is_empty() {
             return None;
         }
-        match *stranger {
+        match *kind {
             UnknownConversation::Open { began_at } => Some(Unadopted {
                 account_id: account_id.to_owned(),
                 subject: subject.to_owned(),
@@ -265,37 +265,34 @@ pub(super) fn applicants<'a>(
             UnknownConversation::OfOtherConnector | UnknownConversation::Ended => None,
         }
     });
-    applicants.collect()
+    unadopted.collect()
 }
 
-impl Newcomers {
+impl AdoptionCandidates {
     /// Finds the users of unknown conversations, with one statement for all.
     pub(super) async fn find(
         tx: &mut Tx,
-        applicants: Vec<Unadopted>,
+        unadopted: Vec<Unadopted>,
         now: DateTime<Utc>,
     ) -> Result<Self, Error> {
-        if applicants.is_empty() {
+        if unadopted.is_empty() {
             return Ok(Self::default());
         }
-        let accounts: Vec<_> = applicants.iter().map(|it| it.account_id.as_str()).collect();
-        let consumers: Vec<_> = applicants
-            .iter()
-            .map(|it| it.consumer_id.as_str())
-            .collect();
-        let rows: Vec<(i64, i64, Option<i64>, Option<i64>)> = match &mut tx.side {
+        let accounts: Vec<_> = unadopted.iter().map(|it| it.account_id.as_str()).collect();
+        let consumers: Vec<_> = unadopted.iter().map(|it| it.consumer_id.as_str()).collect();
+        let rows: Vec<(i64, i64, Option<i64>, Option<i64>)> = match &mut tx.engine {
             EngineTx::Postgres(pooled) => {
-                let rows = sqlx::query_as(FIND_IN_POSTGRES)
+                let rows = sqlx::query_as(FIND_USERS_IN_POSTGRES)
                     .bind(accounts)
                     .bind(consumers);
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-                pooled.ask(left(tx.until), rows).await?
+                pooled.run_in_tx(statement_limit(tx.deadline), rows).await?
             }
-            EngineTx::Sqlite(writing) => {
+            EngineTx::Sqlite(write_tx) => {
                 let pairs: Vec<_> = accounts.into_iter().zip(consumers).collect();
-                let rows = sqlx::query_as(FIND_IN_SQLITE).bind(Json(pairs));
+                let rows = sqlx::query_as(FIND_USERS_IN_SQLITE).bind(Json(pairs));
                 let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
-                writing.ask(rows).await?
+                write_tx.run(rows).await?
             }
         };
         let mut users = HashMap::<usize, (Vec<UserRef>, bool)>::new();
@@ -306,17 +303,20 @@ impl Newcomers {
             *is_busy |= is_busy_until(opening_until, now) || is_busy_until(lease_until, now);
         }
         let mut found = Self::default();
-        for (index, applicant) in applicants.into_iter().enumerate() {
+        for (index, conversation) in unadopted.into_iter().enumerate() {
             match users.remove(&index) {
                 None => {}
                 // A busy user needs no lock: it is already clear that the decision must wait.
                 Some((_, true)) => {
-                    found.postponed.insert(applicant.key());
+                    found.postponed.insert(conversation.key());
                 }
-                Some((users, false)) => found.all.push(AdoptionCandidate { applicant, users }),
+                Some((users, false)) => found.all.push(AdoptionCandidate {
+                    conversation,
+                    users,
+                }),
             }
         }
-        found.all.sort_by_key(|it| it.applicant.began_at);
+        found.all.sort_by_key(|it| it.conversation.began_at);
         Ok(found)
     }
 
@@ -331,7 +331,7 @@ impl Newcomers {
         let ids: Vec<_> = self
             .all
             .iter()
-            .map(|it| it.applicant.subject.clone())
+            .map(|it| it.conversation.subject.clone())
             .collect();
         let (known, _) = look_up(tx, &ids.iter().collect()).await?;
         if ids.iter().any(|id| known.has(id)) {
@@ -339,7 +339,7 @@ impl Newcomers {
         }
         let erased = erased_among(tx, ids.iter().map(String::as_str)).await?;
         self.all
-            .retain(|newcomer| !erased.contains(newcomer.applicant.subject.as_str()));
+            .retain(|it| !erased.contains(it.conversation.subject.as_str()));
         Ok(true)
     }
 }
@@ -373,33 +373,34 @@ impl Unadopted {
 impl AdoptionCandidate {
     /// Chooses the user among the possible ones, and decides about the adoption. The caller has
     /// locked these users.
-    pub(super) async fn find_user(self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Outcome, Error> {
-        if self.applicant.had_ended(tx).await? {
-            return Ok(Outcome::Left);
+    pub(super) async fn decide(self, tx: &mut Tx, now: DateTime<Utc>) -> Result<Decision, Error> {
+        if self.conversation.had_ended(tx).await? {
+            return Ok(Decision::NotAdopted);
         }
         let mut users = Vec::with_capacity(self.users.len());
         for user in &self.users {
             users.extend(read_user(tx, *user, now).await?);
         }
         if users.iter().any(|user| user.is_busy) {
-            return Ok(Outcome::Postponed);
+            return Ok(Decision::Postponed);
         }
-        let Some(chosen) = choose(&users, &self.applicant, now) else {
-            return Ok(Outcome::Left);
+        let Some(chosen) = choose(&users, &self.conversation, now) else {
+            return Ok(Decision::NotAdopted);
         };
         let user = users.swap_remove(chosen);
-        let began_at = self.applicant.began_at(now);
+        let began_at = self.conversation.began_at(now);
         let is_newer = user
             .latest
             .as_ref()
             .is_none_or(|latest| latest.may_precede(began_at));
         if !is_newer {
-            return Ok(Outcome::Left);
+            return Ok(Decision::NotAdopted);
         }
-        let former = user.former();
-        let replaced = former.and_then(|former| former.unannounced_end(&user, began_at.min(now)));
-        Ok(Outcome::Adoption(Box::new(Adoption {
-            applicant: self.applicant,
+        let replaced = user
+            .previous()
+            .and_then(|previous| previous.unannounced_end(&user, began_at.min(now)));
+        Ok(Decision::Adoption(Box::new(Adoption {
+            conversation: self.conversation,
             replaced,
             user,
         })))
@@ -419,22 +420,22 @@ impl Adoption {
     /// Makes the conversation the open one of its user, and closes the previous one. The caller has
     /// locked the user. The channel of the conversation is that of the bridge's own pending
     /// opening, or else `channel_id`. Without a channel, nothing happens.
-    pub(super) async fn take_over(
+    pub(super) async fn carry_out(
         self,
         tx: &mut Tx,
         channel_id: Option<ChannelId>,
         now: DateTime<Utc>,
     ) -> Result<Option<KnownConversation>, Error> {
         let user = &self.user;
-        let own = user.own(&self.applicant, now);
+        let own = user.own_opening(&self.conversation, now);
         let channel_id = own.map(|own| own.channel_id.clone()).or(channel_id);
         let Some(channel_id) = channel_id else {
             return Ok(None);
         };
-        let began_at = self.applicant.began_at(now).min(now);
-        let id = self.applicant.subject.as_str();
-        if let Some(former) = user.former() {
-            former.end(tx, began_at).await?;
+        let began_at = self.conversation.began_at(now).min(now);
+        let id = self.conversation.subject.as_str();
+        if let Some(previous) = user.previous() {
+            previous.end(tx, began_at).await?;
         }
         let opened_by = own.map_or(OpenedBy::Agent, |_| OpenedBy::User);
         let new = NewConversation {
@@ -485,9 +486,9 @@ impl Adoption {
 
 /// Chooses the user of a conversation: the one for whom the bridge may have opened it, or else the
 /// one with the newest conversation.
-fn choose(users: &[User], applicant: &Unadopted, now: DateTime<Utc>) -> Option<usize> {
+fn choose(users: &[User], conversation: &Unadopted, now: DateTime<Utc>) -> Option<usize> {
     let ranked = users.iter().enumerate().max_by_key(|(_, user)| {
-        let is_own = user.own(applicant, now).is_some();
+        let is_own = user.own_opening(conversation, now).is_some();
         let opened_at = user.latest.as_ref().map(|latest| latest.opened_at);
         (is_own, opened_at, user.row.0)
     });
@@ -496,16 +497,17 @@ fn choose(users: &[User], applicant: &Unadopted, now: DateTime<Utc>) -> Option<u
 
 impl User {
     /// Returns the latest conversation if it is open.
-    fn former(&self) -> Option<&Latest> {
+    fn previous(&self) -> Option<&Latest> {
         self.latest
             .as_ref()
             .filter(|latest| latest.closed_at.is_none())
     }
 
     /// Returns the bridge's own opening that may have created the conversation.
-    fn own(&self, applicant: &Unadopted, now: DateTime<Utc>) -> Option<&PendingOpening> {
+    fn own_opening(&self, conversation: &Unadopted, now: DateTime<Utc>) -> Option<&PendingOpening> {
         let opening = self.opening.as_ref()?;
-        let is_own = opening.outcome_matters(now) && opening.may_have_begun(applicant.began_at);
+        let is_own =
+            opening.outcome_matters(now) && opening.may_have_created(conversation.began_at);
         is_own.then_some(opening)
     }
 
@@ -530,9 +532,9 @@ impl Latest {
         match self.updated_at {
             Some(updated_at) => {
                 let last = self.closed_at.map_or(updated_at, |end| end.min(updated_at));
-                began_at + SAME_CLOCK >= last
+                began_at + SAME_CLOCK_TOLERANCE >= last
             }
-            None => began_at + OTHER_CLOCK >= self.opened_at,
+            None => began_at + OTHER_CLOCK_TOLERANCE >= self.opened_at,
         }
     }
 
@@ -668,17 +670,17 @@ mod tests {
         }
     }
 
-    fn opening(tried: i64) -> PendingOpening {
+    fn opening(attempted: i64) -> PendingOpening {
         PendingOpening {
             channel_id: "sms".parse().unwrap(),
             features: Features::default(),
             profile: None,
-            since: at(tried),
-            attempted_at: at(tried),
+            since: at(attempted),
+            attempted_at: at(attempted),
         }
     }
 
-    fn applicant(began: i64) -> Unadopted {
+    fn unadopted(began: i64) -> Unadopted {
         Unadopted {
             account_id: "1".to_owned(),
             subject: "c2".to_owned(),
@@ -713,15 +715,15 @@ mod tests {
             user(2, Some(latest(20, None)), None),
             user(3, None, None),
         ];
-        assert_eq!(choose(&users, &applicant(30), at(30)), Some(1));
+        assert_eq!(choose(&users, &unadopted(30), at(30)), Some(1));
 
         // A pending opening of the bridge takes precedence.
         let users = [
             user(1, Some(latest(10, None)), Some(opening(29))),
             user(2, Some(latest(20, None)), Some(opening(30 - 3600))),
         ];
-        assert_eq!(choose(&users, &applicant(30), at(30)), Some(0));
-        assert_eq!(choose(&[], &applicant(30), at(30)), None);
+        assert_eq!(choose(&users, &unadopted(30), at(30)), Some(0));
+        assert_eq!(choose(&[], &unadopted(30), at(30)), None);
     }
 
     #[test]

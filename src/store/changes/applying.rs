@@ -4,8 +4,8 @@ use chrono::{DateTime, Utc};
 
 use super::KnownConversation;
 use super::announcement::{announced, as_str, time};
-use super::withholding::keep_side_dialogs;
-use crate::store::dialogs::{CLOSE_DIALOGS, KEEP_DIALOG};
+use super::withholding::store_side_dialogs;
+use crate::store::dialogs::{CLOSE_DIALOGS, STORE_DIALOG};
 use crate::store::engine::tx::{Tx, on};
 use crate::store::files::ENSURE_FILE;
 use crate::store::{Error, HostedFile, UserRef, open_conversation};
@@ -81,7 +81,7 @@ pub(super) async fn apply(
     known.fingerprint = Some(change.fingerprint.clone());
     for dialog in &change.dialogs {
         on!(tx, |db| {
-            sqlx::query(KEEP_DIALOG)
+            sqlx::query(STORE_DIALOG)
                 .bind(dialog.id.as_str())
                 .bind(id)
                 .bind(dialog.kind.as_str())
@@ -92,7 +92,7 @@ pub(super) async fn apply(
                 .rows_affected()
         });
     }
-    keep_side_dialogs(tx, id, &change.side_dialogs).await?;
+    store_side_dialogs(tx, id, &change.side_dialogs).await?;
     if let Some(closed_at) = closed_at {
         on!(tx, |db| {
             sqlx::query(CLOSE_DIALOGS)
@@ -103,7 +103,7 @@ pub(super) async fn apply(
                 .rows_affected()
         });
     }
-    open_conversation::note(tx, id).await?;
+    open_conversation::update_copy(tx, id).await?;
     Ok(true)
 }
 
@@ -115,8 +115,8 @@ pub(super) async fn reload(tx: &mut Tx, known: &mut KnownConversation) -> Result
             .fetch_optional(db)
             .await?
     });
-    let (told, updated_at, fingerprint) = row.ok_or(Error::Contended)?;
-    known.announced = told.as_deref().map(announced).transpose()?;
+    let (announced_text, updated_at, fingerprint) = row.ok_or(Error::Contended)?;
+    known.announced = announced_text.as_deref().map(announced).transpose()?;
     known.updated_at = updated_at.map(time).transpose()?;
     known.fingerprint = fingerprint;
     Ok(())

@@ -11,13 +11,13 @@ use sqlx::{PgConnection, SqliteConnection};
 use super::announcement::{announced, time};
 use super::{Arrival, DialogPosition, KnownConversation};
 use crate::store::conversations::opened_by;
-use crate::store::engine::tx::{EngineTx, Tx, left, on};
+use crate::store::engine::tx::{EngineTx, Tx, on, statement_limit};
 use crate::store::rows::batch;
 use crate::store::trace_context::ParentRow;
 use crate::store::{Error, UserRef};
 
 #[derive(sqlx::FromRow)]
-pub(super) struct KeptRow {
+pub(super) struct UnmatchedRow {
     pub(super) id: i64,
     pub(super) account_id: String,
     pub(super) subject: String,
@@ -31,7 +31,7 @@ pub(super) struct KeptRow {
     pub(super) parent: ParentRow,
 }
 
-impl KeptRow {
+impl UnmatchedRow {
     /// True if it is a state of the conversation.
     pub(super) fn is_of_state(&self) -> bool {
         self.state.is_some()
@@ -44,12 +44,12 @@ impl KeptRow {
 
     /// Returns the dialog that the change names in addition to the conversation. `None` if the user
     /// wrote the change.
-    pub(super) fn side(&self) -> Option<&str> {
+    pub(super) fn named_dialog(&self) -> Option<&str> {
         let dialog = self.dialog_id.as_deref();
         dialog.filter(|_| self.consumer_id.is_none())
     }
 
-    pub(super) fn turn(&self) -> Option<DialogPosition> {
+    pub(super) fn position(&self) -> Option<DialogPosition> {
         Some(DialogPosition {
             dialog_id: self.dialog_id.clone()?,
             sequence: self.sequence?.unsigned_abs(),
@@ -129,10 +129,10 @@ const IN_SIDE_DIALOGS: [&str; 2] = [
     in_sqlite!("is_private FROM side_dialogs"),
 ];
 
-const SEE_IN_POSTGRES: &str = "INSERT INTO seen_changes (key, seen_at)
+const RECORD_SEEN_IN_POSTGRES: &str = "INSERT INTO seen_changes (key, seen_at)
      SELECT key, $2 FROM unnest((SELECT $1::text[])) AS k (key) ORDER BY key ON CONFLICT DO NOTHING RETURNING key";
 
-const SEE_IN_SQLITE: &str =
+const RECORD_SEEN_IN_SQLITE: &str =
     "INSERT INTO seen_changes (key, seen_at) SELECT value, $2 FROM json_each($1) WHERE true
      ON CONFLICT DO NOTHING RETURNING key";
 
@@ -149,18 +149,20 @@ pub(super) async fn record_seen(
     let mut new = HashSet::new();
     if !keys.is_empty() {
         let seen_at = now.timestamp_millis();
-        let rows: Vec<String> = match &mut tx.side {
+        let rows: Vec<String> = match &mut tx.engine {
             EngineTx::Postgres(pooled) => {
-                let rows = sqlx::query_scalar(SEE_IN_POSTGRES).bind(keys).bind(seen_at);
+                let rows = sqlx::query_scalar(RECORD_SEEN_IN_POSTGRES)
+                    .bind(keys)
+                    .bind(seen_at);
                 let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-                pooled.ask(left(tx.until), rows).await?
+                pooled.run_in_tx(statement_limit(tx.deadline), rows).await?
             }
-            EngineTx::Sqlite(writing) => {
-                let rows = sqlx::query_scalar(SEE_IN_SQLITE)
+            EngineTx::Sqlite(write_tx) => {
+                let rows = sqlx::query_scalar(RECORD_SEEN_IN_SQLITE)
                     .bind(Json(keys))
                     .bind(seen_at);
                 let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
-                writing.ask(rows).await?
+                write_tx.run(rows).await?
             }
         };
         new.extend(rows);
@@ -172,13 +174,16 @@ pub(super) async fn record_seen(
     Ok(unseen.map(|(index, _)| index).collect())
 }
 
-/// Takes out the unmatched changes of known conversations and dialogs, in the order of their
-/// arrival.
-pub(super) async fn take_kept(tx: &mut Tx, subjects: &[String]) -> Result<Vec<KeptRow>, Error> {
+/// Deletes and returns the unmatched changes of known conversations and dialogs, in the order of
+/// their arrival.
+pub(super) async fn take_unmatched(
+    tx: &mut Tx,
+    subjects: &[String],
+) -> Result<Vec<UnmatchedRow>, Error> {
     if subjects.is_empty() {
         return Ok(Vec::new());
     }
-    let mut rows: Vec<KeptRow> = on!(tx, |db| {
+    let mut rows: Vec<UnmatchedRow> = on!(tx, |db| {
         sqlx::query_as(
             "DELETE FROM unmatched_changes WHERE subject IN (SELECT value ->> 'subject' FROM json_each($1))
              RETURNING id, account_id, subject, consumer_id, dialog_id, sequence, state, kind, body, traceparent, tracestate",
@@ -195,11 +200,11 @@ pub(super) async fn take_kept(tx: &mut Tx, subjects: &[String]) -> Result<Vec<Ke
 #[derive(Default)]
 pub(super) struct KnownSubjects {
     /// The account and the conversation by dialog id. A dialog belongs to one account.
-    at: HashMap<String, (String, String)>,
+    conversations: HashMap<String, (String, String)>,
     /// The dialogs among agents.
     private: HashSet<String>,
     /// The ids with unmatched changes.
-    pub(super) with_kept: Vec<String>,
+    pub(super) with_unmatched: Vec<String>,
 }
 
 /// Looks up the conversations of these ids and their state.
@@ -230,11 +235,11 @@ pub(super) async fn look_up(
             user_id,
             consumer_id,
             opener,
-            told,
+            announced_text,
             updated_at,
             fingerprint,
             is_private,
-            has_kept,
+            has_unmatched,
         ) = row;
         let unreadable = |what| move |_| Error::Unreadable { what };
         let conversation = KnownConversation {
@@ -244,7 +249,7 @@ pub(super) async fn look_up(
             user_id: user_id.parse().map_err(unreadable("user id"))?,
             consumer_id,
             opened_by: opened_by(opener.as_deref()),
-            announced: told.as_deref().map(announced).transpose()?,
+            announced: announced_text.as_deref().map(announced).transpose()?,
             updated_at: updated_at.map(time).transpose()?,
             fingerprint,
         };
@@ -252,8 +257,10 @@ pub(super) async fn look_up(
         known
             .private
             .extend((is_private != 0).then(|| subject.clone()));
-        known.with_kept.extend(has_kept.then(|| subject.clone()));
-        known.at.insert(subject, (account_id, id));
+        known
+            .with_unmatched
+            .extend(has_unmatched.then(|| subject.clone()));
+        known.conversations.insert(subject, (account_id, id));
     }
     Ok((known, conversations))
 }
@@ -263,16 +270,16 @@ async fn rows_of(
     [in_postgres, in_sqlite]: [&'static str; 2],
     subjects: &[&str],
 ) -> Result<Vec<KnownRow>, Error> {
-    match &mut tx.side {
+    match &mut tx.engine {
         EngineTx::Postgres(pooled) => {
             let rows = sqlx::query_as(in_postgres).bind(subjects);
             let rows = async |db: &mut PgConnection| rows.fetch_all(db).await;
-            pooled.ask(left(tx.until), rows).await
+            pooled.run_in_tx(statement_limit(tx.deadline), rows).await
         }
-        EngineTx::Sqlite(writing) => {
+        EngineTx::Sqlite(write_tx) => {
             let rows = sqlx::query_as(in_sqlite).bind(Json(subjects));
             let rows = async |db: &mut SqliteConnection| rows.fetch_all(db).await;
-            writing.ask(rows).await
+            write_tx.run(rows).await
         }
     }
 }
@@ -285,12 +292,12 @@ impl KnownSubjects {
 
     /// True if the id belongs to a conversation of any account.
     pub(super) fn has(&self, subject: &str) -> bool {
-        self.at.contains_key(subject)
+        self.conversations.contains_key(subject)
     }
 
     /// Returns the conversation of an id; `None` if it belongs to another account.
     pub(super) fn get(&self, account: &str, subject: &str) -> Option<&str> {
-        let (of, id) = self.at.get(subject)?;
-        (of == account).then_some(id)
+        let (owner, id) = self.conversations.get(subject)?;
+        (owner == account).then_some(id)
     }
 }

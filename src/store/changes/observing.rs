@@ -1,4 +1,4 @@
-//! Reads unmatched changes without taking them out. The command `doctor` uses this to follow a
+//! Reads unmatched changes without deleting them. The command `doctor` uses this to follow a
 //! conversation of its own, for which no user and no channel is known.
 
 use chrono::{DateTime, Utc};
@@ -8,11 +8,11 @@ use crate::store::{Error, Store, run};
 use crate::types::ids::{AccountId, ConversationId};
 
 /// 1,000: the maximum number of rows that one call returns.
-const MOST: i64 = 1000;
+const MAX_ROWS: i64 = 1000;
 
 /// An unmatched change: it is kept because its conversation is unknown.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeptChange {
+pub struct UnmatchedChange {
     /// The type of its notification.
     pub kind: String,
     /// The change as it was received.
@@ -29,11 +29,11 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn kept_changes(
+    pub async fn unmatched_changes_of(
         &self,
         account_id: &AccountId,
         conversation_id: &ConversationId,
-    ) -> Result<Vec<KeptChange>, Error> {
+    ) -> Result<Vec<UnmatchedChange>, Error> {
         let rows: Vec<(String, String, Option<String>, i64)> = run!(self, readers, |db| {
             sqlx::query_as(
                 "SELECT kind, body, signed, received_at FROM unmatched_changes
@@ -41,12 +41,12 @@ impl Store {
             )
             .bind(conversation_id.as_str())
             .bind(account_id.as_str())
-            .bind(MOST)
+            .bind(MAX_ROWS)
             .fetch_all(db)
             .await?
         });
         let changes = rows.into_iter().map(|(kind, body, signed, received_at)| {
-            Ok(KeptChange {
+            Ok(UnmatchedChange {
                 kind,
                 body,
                 signed,
@@ -61,7 +61,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn kept_open_conversations(
+    pub async fn unmatched_open_conversations(
         &self,
         account_id: &AccountId,
         consumer_id: &str,
@@ -74,7 +74,7 @@ impl Store {
             )
             .bind(account_id.as_str())
             .bind(consumer_id)
-            .bind(MOST)
+            .bind(MAX_ROWS)
             .fetch_all(db)
             .await?
         });
@@ -89,7 +89,7 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer; nothing is deleted then.
-    pub async fn drop_kept_changes(
+    pub async fn remove_unmatched_changes_of(
         &self,
         account_id: &AccountId,
         conversation_id: &ConversationId,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use super::matching::KeptRow;
+use super::matching::UnmatchedRow;
 use super::{Arrival, Change, DialogPosition, Subject};
 use crate::types::trace::TraceContext;
 
@@ -12,11 +12,11 @@ pub(super) struct Candidate<'a> {
     pub(super) account_id: Cow<'a, str>,
     pub(super) subject: Cow<'a, str>,
     /// The dialog that it names in addition to the conversation.
-    pub(super) side: Option<Cow<'a, str>>,
-    pub(super) turn: Option<DialogPosition>,
+    pub(super) named_dialog: Option<Cow<'a, str>>,
+    pub(super) position: Option<DialogPosition>,
     /// True if it says that the conversation is open.
     opens: bool,
-    pub(super) matter: Content,
+    pub(super) content: Content,
 }
 
 /// The location of a change's content.
@@ -24,7 +24,7 @@ pub(super) enum Content {
     /// Among the arrivals, with this index.
     Arrived(usize),
     /// Here: it was stored as an unmatched change.
-    Kept {
+    Stored {
         kind: String,
         body: String,
         parent: Option<TraceContext>,
@@ -32,14 +32,14 @@ pub(super) enum Content {
 }
 
 impl<'a> Candidate<'a> {
-    pub(super) fn kept(row: KeptRow) -> Self {
+    pub(super) fn stored(row: UnmatchedRow) -> Self {
         Self {
-            side: row.side().map(|side| side.to_owned().into()),
-            turn: row.turn(),
+            named_dialog: row.named_dialog().map(|dialog| dialog.to_owned().into()),
+            position: row.position(),
             opens: row.opens(),
             account_id: row.account_id.into(),
             subject: row.subject.into(),
-            matter: Content::Kept {
+            content: Content::Stored {
                 kind: row.kind,
                 body: row.body,
                 parent: row.parent.0,
@@ -51,18 +51,18 @@ impl<'a> Candidate<'a> {
         Self {
             account_id: arrival.account_id.as_str().into(),
             subject: arrival.subject.as_str().into(),
-            side: arrival.side.as_deref().map(Cow::Borrowed),
-            turn: arrival.turn.clone(),
+            named_dialog: arrival.named_dialog.as_deref().map(Cow::Borrowed),
+            position: arrival.position.clone(),
             opens: arrival.open == Some(true),
-            matter: Content::Arrived(index),
+            content: Content::Arrived(index),
         }
     }
 
     /// Returns the change for translation.
     pub(super) fn change(&self) -> Change<'_> {
-        match &self.matter {
+        match &self.content {
             Content::Arrived(index) => Change::Arrived(*index),
-            Content::Kept { kind, body, parent } => Change::Kept {
+            Content::Stored { kind, body, parent } => Change::Stored {
                 kind,
                 body,
                 parent: parent.as_ref(),
@@ -72,9 +72,9 @@ impl<'a> Candidate<'a> {
 
     /// Returns its index among the arrivals; `None` for an unmatched change from earlier.
     pub(super) fn arrived(&self) -> Option<usize> {
-        match self.matter {
+        match self.content {
             Content::Arrived(index) => Some(index),
-            Content::Kept { .. } => None,
+            Content::Stored { .. } => None,
         }
     }
 
@@ -84,43 +84,43 @@ impl<'a> Candidate<'a> {
     }
 
     fn dialog(&self) -> Option<&str> {
-        Some(&self.turn.as_ref()?.dialog_id)
+        Some(&self.position.as_ref()?.dialog_id)
     }
 }
 
 /// Moves the first change that opens an unknown conversation ahead of the changes that overtook it.
-pub(super) fn opening_first(mut orders: Vec<usize>, changes: &[Candidate<'_>]) -> Vec<usize> {
-    let opens = |order: &usize| changes.get(*order).is_some_and(|candidate| candidate.opens);
-    if let Some(subject) = orders.iter().position(opens) {
-        let opening = orders.remove(subject);
-        orders.insert(0, opening);
+pub(super) fn opening_first(mut indexes: Vec<usize>, changes: &[Candidate<'_>]) -> Vec<usize> {
+    let opens = |index: &usize| changes.get(*index).is_some_and(|candidate| candidate.opens);
+    if let Some(position) = indexes.iter().position(opens) {
+        let opening = indexes.remove(position);
+        indexes.insert(0, opening);
     }
-    orders
+    indexes
 }
 
 /// Sorts the changes of one conversation for translation. The numbered changes of each dialog
 /// exchange their positions so that their sequences ascend. All other changes keep their positions.
-pub(super) fn in_turn(orders: &[usize], changes: &[Candidate<'_>]) -> Vec<usize> {
+pub(super) fn translation_order(indexes: &[usize], changes: &[Candidate<'_>]) -> Vec<usize> {
     let arrived = || {
-        let arrived = orders.iter();
-        arrived.filter_map(|order| Some((*order, changes.get(*order)?)))
+        let arrived = indexes.iter();
+        arrived.filter_map(|index| Some((*index, changes.get(*index)?)))
     };
-    let numbered = arrived().filter(|(_, candidate)| candidate.turn.is_some());
+    let numbered = arrived().filter(|(_, candidate)| candidate.position.is_some());
     let mut sorted: Vec<_> = numbered.collect();
-    sorted.sort_by_key(|(_, candidate)| &candidate.turn);
+    sorted.sort_by_key(|(_, candidate)| &candidate.position);
     let mut by_dialog = HashMap::new();
     for of_dialog in sorted.chunk_by(|(_, a), (_, b)| a.dialog() == b.dialog()) {
         if let Some(dialog) = of_dialog
             .first()
             .and_then(|(_, candidate)| candidate.dialog())
         {
-            by_dialog.insert(dialog, of_dialog.iter().map(|(order, _)| *order));
+            by_dialog.insert(dialog, of_dialog.iter().map(|(index, _)| *index));
         }
     }
-    let told = arrived().map(|(order, candidate)| {
+    let ordered = arrived().map(|(index, candidate)| {
         let dialog = candidate.dialog();
         let next = dialog.and_then(|dialog| by_dialog.get_mut(dialog)?.next());
-        next.unwrap_or(order)
+        next.unwrap_or(index)
     });
-    told.collect()
+    ordered.collect()
 }

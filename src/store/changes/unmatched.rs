@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::ordering::{Candidate, Content};
-use super::{Admission, Arrival, Fate, Subject};
+use super::{Admission, Arrival, ArrivalOutcome, Subject};
 use crate::store::engine::tx::{EngineTx, Tx, on};
 use crate::store::rows::batch;
 use crate::store::{Error, UserRef};
@@ -19,7 +19,7 @@ use crate::store::{Error, UserRef};
 const EXTEND_INTERVAL: TimeDelta = TimeDelta::hours(1);
 
 /// Stores the unmatched changes, except those of erased conversations.
-pub(super) async fn keep(
+pub(super) async fn store_unmatched(
     tx: &mut Tx,
     arrivals: &[Arrival],
     unmatched: &[usize],
@@ -38,24 +38,28 @@ pub(super) async fn keep(
         .iter()
         .map(|(_, arrival)| arrival.subject.as_str());
     let erased = erased_among(tx, subjects).await?;
-    remember_longer(tx, &erased, now).await?;
+    renew_erasure_records(tx, &erased, now).await?;
     let mut rows = Vec::new();
     for (index, arrival) in unmatched {
-        let gone = erased.contains(arrival.subject.as_str());
-        if let Some(fate) = admission.fates.get_mut(index) {
-            *fate = if gone { Fate::Erased } else { Fate::Early };
+        let is_erased = erased.contains(arrival.subject.as_str());
+        if let Some(outcome) = admission.outcomes.get_mut(index) {
+            *outcome = if is_erased {
+                ArrivalOutcome::Erased
+            } else {
+                ArrivalOutcome::Unmatched
+            };
         }
-        if gone {
+        if is_erased {
             continue;
         }
-        admission.look_again.push(arrival.subject.clone());
+        admission.recheck.push(arrival.subject.clone());
         rows.push(json!({
             "account": arrival.account_id.as_str(),
             "subject": arrival.subject,
             "consumer": arrival.consumer_id,
             "dialog": arrival.dialog(),
-            "sequence": arrival.turn.as_ref().map(|turn| turn.sequence),
-            "postponed": (arrival.open.is_some() && postponed.contains(&place_of(arrival)))
+            "sequence": arrival.position.as_ref().map(|position| position.sequence),
+            "postponed": (arrival.open.is_some() && postponed.contains(&subject_of(arrival)))
                 .then_some(now.timestamp_millis()),
             "state": arrival.open.map(|open| if open { "open" } else { "closed" }),
             "kind": arrival.kind,
@@ -68,7 +72,7 @@ pub(super) async fn keep(
     insert(tx, &rows, now).await
 }
 
-fn place_of(arrival: &Arrival) -> Subject {
+fn subject_of(arrival: &Arrival) -> Subject {
     (
         arrival.account_id.as_str().to_owned(),
         arrival.subject.clone(),
@@ -89,19 +93,19 @@ impl Withheld {
         arrivals: &[Arrival],
         conversation: &str,
     ) -> Option<Self> {
-        let dialog = candidate.side.as_deref()?;
-        let (kind, body, parent) = match &candidate.matter {
+        let dialog = candidate.named_dialog.as_deref()?;
+        let (kind, body, parent) = match &candidate.content {
             Content::Arrived(index) => {
                 let arrival = arrivals.get(*index)?;
                 (arrival.kind, &*arrival.body, arrival.parent.as_ref())
             }
-            Content::Kept { kind, body, parent } => (&**kind, &**body, parent.as_ref()),
+            Content::Stored { kind, body, parent } => (&**kind, &**body, parent.as_ref()),
         };
         let row = json!({
             "account": candidate.account_id,
             "subject": dialog,
             "dialog": dialog,
-            "sequence": candidate.turn.as_ref().map(|turn| turn.sequence),
+            "sequence": candidate.position.as_ref().map(|position| position.sequence),
             "kind": kind,
             "body": body,
             "traceparent": parent.map(|parent| &parent.traceparent),
@@ -116,7 +120,7 @@ impl Withheld {
 }
 
 /// Stores messages until their dialogs are known, each under its dialog and with its conversation.
-pub(super) async fn keep_withheld(
+pub(super) async fn store_withheld(
     tx: &mut Tx,
     withheld: Vec<Withheld>,
     admission: &mut Admission,
@@ -124,7 +128,7 @@ pub(super) async fn keep_withheld(
 ) -> Result<(), Error> {
     let (dialogs, rows): (Vec<_>, Vec<_>) =
         withheld.into_iter().map(|it| (it.dialog, it.row)).unzip();
-    admission.look_again.extend(dialogs);
+    admission.recheck.extend(dialogs);
     insert(tx, &rows, now).await
 }
 
@@ -170,14 +174,14 @@ pub(super) async fn erased_among<'a>(
         .await?
     });
     let erased: HashSet<_> = erased.into_iter().map(|(key,)| key).collect();
-    let gone =
+    let erased_subjects =
         subjects.filter(|subject| !erased.is_empty() && erased.contains(&erased_key(subject)));
-    Ok(gone.collect())
+    Ok(erased_subjects.collect())
 }
 
 /// Renews the records of erased conversations that the Cloud still reports, so that they are kept
-/// longer. A conversation that the Cloud could not be asked to close may stay open for long.
-async fn remember_longer(
+/// longer. A conversation that the bridge could not close may stay open for long.
+async fn renew_erasure_records(
     tx: &mut Tx,
     subjects: &HashSet<&str>,
     now: DateTime<Utc>,
@@ -185,13 +189,13 @@ async fn remember_longer(
     if subjects.is_empty() {
         return Ok(());
     }
-    let remember = match tx.side {
+    let renew = match tx.engine {
         EngineTx::Postgres(_) => {
             "UPDATE erased_conversations SET erased_at = $2
              WHERE key = ANY (ARRAY(
                  SELECT key FROM erased_conversations
                  WHERE key IN (SELECT value ->> 'key' FROM json_each($1)) AND erased_at < $3
-                 -- in one order everywhere, so that two transactions never wait for each other
+                 -- sorted, so that two transactions do not deadlock
                  ORDER BY key FOR UPDATE))"
         }
         EngineTx::Sqlite(_) => {
@@ -205,7 +209,7 @@ async fn remember_longer(
             .map(|subject| json!({"key": erased_key(subject)})),
     );
     on!(tx, |db| {
-        sqlx::query(remember)
+        sqlx::query(renew)
             .bind(keys)
             .bind(now.timestamp_millis())
             .bind((now - EXTEND_INTERVAL).timestamp_millis())
@@ -217,8 +221,8 @@ async fn remember_longer(
 }
 
 /// Deletes the unmatched changes of a user's dialogs and consumer id, and marks the dialogs as
-/// erased so that no more are kept.
-pub(in crate::store) async fn forget_changes(
+/// erased so that no more are stored.
+pub(in crate::store) async fn erase_changes(
     tx: &mut Tx,
     user: UserRef,
     dialogs: &[String],
@@ -246,12 +250,12 @@ pub(in crate::store) async fn forget_changes(
         .await?
         .rows_affected()
     });
-    remember_erased(tx, dialogs.iter().map(String::as_str), now).await
+    record_erasure(tx, dialogs.iter().map(String::as_str), now).await
 }
 
 /// Deletes the unmatched changes of a conversation without a user, and marks it as erased so that
-/// no more are kept.
-pub(in crate::store) async fn forget_conversation(
+/// no more are stored.
+pub(in crate::store) async fn erase_conversation(
     tx: &mut Tx,
     id: &str,
     now: DateTime<Utc>,
@@ -263,10 +267,10 @@ pub(in crate::store) async fn forget_conversation(
             .await?
             .rows_affected()
     });
-    remember_erased(tx, std::iter::once(id), now).await
+    record_erasure(tx, std::iter::once(id), now).await
 }
 
-async fn remember_erased<'a>(
+async fn record_erasure<'a>(
     tx: &mut Tx,
     subjects: impl Iterator<Item = &'a str>,
     now: DateTime<Utc>,
@@ -285,7 +289,7 @@ async fn remember_erased<'a>(
     Ok(())
 }
 
-/// Returns the key under which an erased conversation or dialog is remembered. It is a hash, so
+/// Returns the key under which an erased conversation or dialog is recorded. It is a hash, so
 /// that the id itself is not kept.
 pub(in crate::store) fn erased_key(subject: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(subject.as_bytes()))

@@ -19,7 +19,7 @@ use crate::types::conversation::SideDialog;
 
 /// Stores dialog $1 of conversation $2, in which users do not write. $3 is 1 if it is private. A
 /// private dialog stays private.
-pub(super) const KEEP_SIDE_DIALOG: &str =
+pub(super) const STORE_SIDE_DIALOG: &str =
     "INSERT INTO side_dialogs (id, conversation_id, is_private)
      SELECT $1, id, $3 FROM conversations WHERE id = $2
      ON CONFLICT (id) DO UPDATE SET is_private = 1
@@ -27,7 +27,7 @@ pub(super) const KEEP_SIDE_DIALOG: &str =
        AND excluded.is_private = 1 AND side_dialogs.is_private = 0";
 
 /// 500: the maximum number of dialogs that one call releases.
-const PLACES: i64 = 500;
+const MAX_DIALOGS: i64 = 500;
 
 /// The known dialogs; the value is true for a private one.
 #[derive(Debug, Default)]
@@ -49,7 +49,7 @@ impl Dialogs {
     pub(super) async fn look_up(tx: &mut Tx, candidates: &[Candidate<'_>]) -> Result<Self, Error> {
         let named: Vec<_> = candidates
             .iter()
-            .filter_map(|it| it.side.as_deref())
+            .filter_map(|it| it.named_dialog.as_deref())
             .collect();
         if named.is_empty() {
             return Ok(Self::default());
@@ -68,21 +68,21 @@ impl Dialogs {
         });
         let mut dialogs = Self::default();
         for (id, is_private) in rows {
-            dialogs.note(&id, is_private != 0);
+            dialogs.add(&id, is_private != 0);
         }
         Ok(dialogs)
     }
 
     /// Records a dialog that the state of a conversation reports.
-    pub(super) fn note(&mut self, id: &str, is_private: bool) {
+    pub(super) fn add(&mut self, id: &str, is_private: bool) {
         let known = self.0.entry(id.to_owned()).or_default();
         *known |= is_private;
     }
 
     /// Returns the visibility of a change of a conversation.
     pub(super) fn visibility(&self, candidate: &Candidate<'_>, conversation: &str) -> Visibility {
-        let side = candidate.side.as_deref();
-        match side.filter(|dialog| *dialog != conversation) {
+        let dialog = candidate.named_dialog.as_deref();
+        match dialog.filter(|dialog| *dialog != conversation) {
             None => Visibility::Open,
             Some(dialog) => match self.0.get(dialog) {
                 Some(false) => Visibility::Open,
@@ -94,14 +94,14 @@ impl Dialogs {
 }
 
 /// Stores the dialogs of a conversation in which users do not write.
-pub(super) async fn keep_side_dialogs(
+pub(super) async fn store_side_dialogs(
     tx: &mut Tx,
     conversation: &str,
     dialogs: &[SideDialog],
 ) -> Result<(), Error> {
     for dialog in dialogs {
         on!(tx, |db| {
-            sqlx::query(KEEP_SIDE_DIALOG)
+            sqlx::query(STORE_SIDE_DIALOG)
                 .bind(dialog.id.as_str())
                 .bind(conversation)
                 .bind(i64::from(dialog.is_private))
@@ -127,7 +127,7 @@ impl Store {
                  WHERE withheld_of IS NOT NULL AND received_at < $1 LIMIT $2",
             )
             .bind(before.timestamp_millis())
-            .bind(PLACES)
+            .bind(MAX_DIALOGS)
             .fetch_all(db)
             .await?
         });

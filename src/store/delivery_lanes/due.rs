@@ -22,7 +22,7 @@ macro_rules! due_in {
              WHERE channel_id = ",
             $channel,
             " AND delivery = 'pending'
-               -- not =, after which whatever index is ordered by position would serve, and all users' events be read
+               -- with =, an index ordered by position would fit as well, and all users' events might be read
                AND COALESCE(user_ref, 0) >= ",
             $user,
             " AND COALESCE(user_ref, 0) <= ",
@@ -103,7 +103,7 @@ impl Store {
             user: lane.user,
             limit,
         };
-        let rows = self.ask(due).await?;
+        let rows = self.run_batched(due).await?;
         rows.into_iter().map(DueEvent::try_from).collect()
     }
 }
@@ -117,12 +117,12 @@ impl BatchedQuery for DueEventsQuery {
         usize::try_from(self.limit).map_or(usize::MAX, |limit| limit * BYTES_OF_EVENT)
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
         let postgres = match &store.engine {
             Engine::Postgres(postgres) => postgres,
             Engine::Sqlite(sqlite) => {
                 let mut found = Vec::new();
-                for it in questions {
+                for it in queries {
                     let rows = sqlx::query_as(IN_SQLITE)
                         .bind(it.channel_id.as_str())
                         .bind(it.user)
@@ -133,9 +133,9 @@ impl BatchedQuery for DueEventsQuery {
                 return Ok(found);
             }
         };
-        let channels: Vec<_> = questions.iter().map(|it| it.channel_id.as_str()).collect();
-        let users: Vec<_> = questions.iter().map(|it| it.user).collect();
-        let longest = questions.iter().map(|it| it.limit).max();
+        let channels: Vec<_> = queries.iter().map(|it| it.channel_id.as_str()).collect();
+        let users: Vec<_> = queries.iter().map(|it| it.user).collect();
+        let longest = queries.iter().map(|it| it.limit).max();
         let rows = sqlx::query_as(IN_POSTGRES)
             .bind(channels)
             .bind(users)
@@ -143,11 +143,11 @@ impl BatchedQuery for DueEventsQuery {
         let rows = postgres.run(async |db| rows.fetch_all(db).await);
         let rows: Vec<DueRow> = rows.await?;
         let rows = rows.into_iter().map(|row| (row.ordinal, row));
-        let mut found = by_index(questions.len(), rows, |found: &mut Vec<_>, row| {
+        let mut found = by_index(queries.len(), rows, |found: &mut Vec<_>, row| {
             found.push(row);
         });
-        for (rows, question) in found.iter_mut().zip(questions) {
-            rows.truncate(usize::try_from(question.limit).unwrap_or(usize::MAX));
+        for (rows, query) in found.iter_mut().zip(queries) {
+            rows.truncate(usize::try_from(query.limit).unwrap_or(usize::MAX));
         }
         Ok(found)
     }
@@ -165,7 +165,7 @@ impl TryFrom<DueRow> for DueEvent {
             parent: row.parent.0,
             created_at: time(row.created_at)?,
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            // A pending event always has a deadline. If one had none, it would be sent for ever; 0
+            // A pending event always has a deadline. If one had none, it would be sent forever; 0
             // makes it too old at once.
             deliver_until: time(row.deliver_until.unwrap_or_default())?,
         })

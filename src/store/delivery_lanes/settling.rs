@@ -51,7 +51,7 @@ pub enum DeliveryOutcome<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaneUpdate {
     /// The holder continues, with a lease until this time.
-    Held(DateTime<Utc>),
+    Renewed(DateTime<Utc>),
     /// It is released as empty. If another event has arrived since it was claimed, it is due again.
     Emptied,
     /// It is released and due at this time. The number counts its failures in a row.
@@ -180,27 +180,27 @@ impl Store {
         &self,
         lane: &Lane,
         event: &DueEvent,
-        tried: Option<&DeliveryAttempt>,
-        settlement: DeliveryOutcome<'_>,
-        fate: LaneUpdate,
+        attempt: Option<&DeliveryAttempt>,
+        outcome: DeliveryOutcome<'_>,
+        update: LaneUpdate,
         now: DateTime<Utc>,
     ) -> Result<bool, Error> {
-        let failure = match settlement {
+        let failure = match outcome {
             DeliveryOutcome::Failed(reason) => Some(reason.to_owned()),
             _ => None,
         };
         let duration =
-            |tried: &DeliveryAttempt| i64::try_from(tried.duration_ms).unwrap_or(i64::MAX);
-        self.ask(SettleDelivery {
+            |attempt: &DeliveryAttempt| i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX);
+        self.run_batched(SettleDelivery {
             position: event.position,
             event_id: Some(event.id.clone()),
-            state: settlement.state().as_str(),
+            state: outcome.state().as_str(),
             failure,
-            attempted_at: tried.map(|tried| tried.at.timestamp_millis()),
-            duration_ms: tried.map(duration),
-            status: tried.and_then(|tried| tried.status),
-            error: tried.and_then(|tried| tried.error.clone()),
-            ..SettleDelivery::lane(lane, fate, now)
+            attempted_at: attempt.map(|attempt| attempt.at.timestamp_millis()),
+            duration_ms: attempt.map(duration),
+            status: attempt.and_then(|attempt| attempt.status),
+            error: attempt.and_then(|attempt| attempt.error.clone()),
+            ..SettleDelivery::lane(lane, update, now)
         })
         .await
     }
@@ -213,7 +213,7 @@ impl Store {
     /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn release_emptied_lane(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
         let settle = SettleDelivery::lane(lane, LaneUpdate::Emptied, now);
-        self.ask(settle).await.map(|_is_held| ())
+        self.run_batched(settle).await.map(|_is_held| ())
     }
 
     /// Releases a lane that still has events. It is due at once.
@@ -223,15 +223,15 @@ impl Store {
     /// When the database does not answer. The lane is free once the lease has expired.
     pub async fn release_lane_due_now(&self, lane: &Lane, now: DateTime<Utc>) -> Result<(), Error> {
         let settle = SettleDelivery::lane(lane, LaneUpdate::Waiting(now, lane.failures), now);
-        self.ask(settle).await.map(|_is_held| ())
+        self.run_batched(settle).await.map(|_is_held| ())
     }
 }
 
 impl SettleDelivery {
     /// Settles a lane without an event.
-    fn lane(lane: &Lane, fate: LaneUpdate, now: DateTime<Utc>) -> Self {
-        let (due_at, failures, next_lease_id, emptied_at) = match fate {
-            LaneUpdate::Held(until) => (until, 0, Some(lane.lease_id.clone()), None),
+    fn lane(lane: &Lane, update: LaneUpdate, now: DateTime<Utc>) -> Self {
+        let (due_at, failures, next_lease_id, emptied_at) = match update {
+            LaneUpdate::Renewed(until) => (until, 0, Some(lane.lease_id.clone()), None),
             LaneUpdate::Emptied => (now, 0, None, Some(lane.arrivals)),
             LaneUpdate::Waiting(until, failures) => (until, failures, None, None),
         };
@@ -256,9 +256,9 @@ impl SettleDelivery {
         }
     }
 
-    /// Writes the settlement in a transaction of SQLite, which has no other writer beside it.
-    /// Returns true if the lane was still held.
-    async fn keep(&self, tx: &mut Tx) -> Result<bool, Error> {
+    /// Writes the settlement in a transaction of SQLite, which has only one writer. Returns true if
+    /// the lane was still held.
+    async fn write(&self, tx: &mut Tx) -> Result<bool, Error> {
         if let Some(id) = &self.event_id {
             let number: Option<(i64,)> = on!(tx, |db| {
                 sqlx::query_as(EVENT)
@@ -311,17 +311,17 @@ impl BatchedQuery for SettleDelivery {
     /// True if the lane was still held. Otherwise nothing was written.
     type Answer = bool;
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<bool>, Error> {
         let Engine::Postgres(postgres) = &store.engine else {
             let mut tx = store.begin().await?;
-            let mut kept = Vec::new();
-            for it in questions {
-                kept.push(it.keep(&mut tx).await?);
+            let mut written = Vec::new();
+            for it in queries {
+                written.push(it.write(&mut tx).await?);
             }
             tx.commit().await?;
-            return Ok(kept);
+            return Ok(written);
         };
-        let mut ordered = questions.to_vec();
+        let mut ordered = queries.to_vec();
         ordered.sort_by_key(|it| (&it.channel_id, it.position));
         let events: Vec<_> = ordered
             .iter()
@@ -330,14 +330,14 @@ impl BatchedQuery for SettleDelivery {
         ordered.sort_by_key(|it| (&it.channel_id, it.user));
         let lanes: Vec<_> = ordered.iter().map(|it| it.lane_id).collect();
         let rows = sqlx::query_as(IN_POSTGRES)
-            .bind(Json(questions))
+            .bind(Json(queries))
             .bind(&events)
             .bind(&lanes)
             .bind(EventType::MessageCreated.as_str());
         let rows = postgres.run(async |db| rows.fetch_all(db).await).await?;
-        let kept: HashSet<(i64, String)> = rows.into_iter().collect();
-        let is_kept = |it: &&Self| kept.contains(&(it.lane_id, it.lease_id.clone()));
-        Ok(questions.iter().map(is_kept).collect())
+        let written: HashSet<(i64, String)> = rows.into_iter().collect();
+        let is_settled = |it: &&Self| written.contains(&(it.lane_id, it.lease_id.clone()));
+        Ok(queries.iter().map(is_settled).collect())
     }
 }
 

@@ -50,9 +50,9 @@ pub(in crate::store) trait BatchedQuery:
 
     /// Runs all operations; the answers are in the same order. An error applies to all of them: as
     /// for a single operation, none was done, or the outcome is unknown.
-    fn ask(
+    fn run(
         store: &Store,
-        questions: &[&Self],
+        queries: &[&Self],
     ) -> impl Future<Output = Result<Vec<Self::Answer>, Error>> + Send;
 }
 
@@ -63,7 +63,7 @@ pub(in crate::store) struct Batcher<Q: BatchedQuery>(Mutex<Queue<Q>>);
 #[derive(Debug)]
 struct Queue<Q: BatchedQuery> {
     /// The waiting operations in the order of their arrival.
-    asked: VecDeque<Pending<Q>>,
+    waiting: VecDeque<Pending<Q>>,
     /// The number of tasks that send batches.
     tasks: usize,
     /// The time at which a task last took a batch.
@@ -72,14 +72,14 @@ struct Queue<Q: BatchedQuery> {
 
 #[derive(Debug)]
 struct Pending<Q: BatchedQuery> {
-    question: Q,
+    query: Q,
     answer: oneshot::Sender<Result<Q::Answer, Error>>,
 }
 
 impl<Q: BatchedQuery> Default for Batcher<Q> {
     fn default() -> Self {
         Self(Mutex::new(Queue {
-            asked: VecDeque::new(),
+            waiting: VecDeque::new(),
             tasks: 0,
             taken_at: Instant::now(),
         }))
@@ -89,21 +89,21 @@ impl<Q: BatchedQuery> Default for Batcher<Q> {
 impl Store {
     /// Runs an operation, batched with concurrent ones of its kind. Once submitted it is completed,
     /// even if the caller is cancelled.
-    pub(in crate::store) async fn ask<Q: BatchedQuery>(
+    pub(in crate::store) async fn run_batched<Q: BatchedQuery>(
         &self,
-        question: Q,
+        query: Q,
     ) -> Result<Q::Answer, Error>
     where
         Self: AsRef<Batcher<Q>>,
     {
-        let (answer, answered) = oneshot::channel();
-        if self.as_ref().add(Pending { question, answer }) {
+        let (answer, receiver) = oneshot::channel();
+        if self.as_ref().add(Pending { query, answer }) {
             let store = self.clone();
             // The task ends when nothing is waiting, and each of its waits has a limit.
-            Handle::current().spawn(async move { store.as_ref().ask(&store).await });
+            Handle::current().spawn(async move { store.as_ref().send_batches(&store).await });
         }
         // The answer is missing only if the runtime shuts down and drops the task.
-        answered
+        receiver
             .await
             .unwrap_or_else(|_| Err(sqlx::Error::PoolClosed.into()))
     }
@@ -111,57 +111,61 @@ impl Store {
 
 impl<Q: BatchedQuery> Batcher<Q> {
     /// Queues an operation. Returns true if another task is needed to send it.
-    fn add(&self, asked: Pending<Q>) -> bool {
-        let mut waiting = self.lock();
-        waiting.asked.push_back(asked);
-        let another = match waiting.tasks {
+    fn add(&self, operation: Pending<Q>) -> bool {
+        let mut queue = self.lock();
+        queue.waiting.push_back(operation);
+        let needs_task = match queue.tasks {
             0 => true,
             MAX_IN_FLIGHT.. => false,
-            _ => waiting.taken_at.elapsed() > SLOW,
+            _ => queue.taken_at.elapsed() > SLOW,
         };
-        if another {
-            waiting.tasks += 1;
-            waiting.taken_at = Instant::now();
+        if needs_task {
+            queue.tasks += 1;
+            queue.taken_at = Instant::now();
         }
-        another
+        needs_task
     }
 
     /// Takes the next batch. If it is empty, the task that sends batches ends.
     fn take(&self) -> Vec<Pending<Q>> {
-        let mut waiting = self.lock();
+        let mut queue = self.lock();
         let mut bytes = 0;
-        let fit = waiting.asked.iter().take(MAX_BATCH).take_while(|asked| {
-            bytes += asked.question.bytes();
-            bytes <= MAX_BATCH_BYTES
-        });
+        let fit = queue
+            .waiting
+            .iter()
+            .take(MAX_BATCH)
+            .take_while(|operation| {
+                bytes += operation.query.bytes();
+                bytes <= MAX_BATCH_BYTES
+            });
         // One operation is always taken, whatever its size.
-        let count = fit.count().max(1).min(waiting.asked.len());
-        waiting.tasks -= usize::from(count == 0);
-        waiting.taken_at = Instant::now();
-        waiting.asked.drain(..count).collect()
+        let count = fit.count().max(1).min(queue.waiting.len());
+        queue.tasks -= usize::from(count == 0);
+        queue.taken_at = Instant::now();
+        queue.waiting.drain(..count).collect()
     }
 
     /// Sends batches until nothing is waiting.
-    async fn ask(&self, store: &Store) {
+    async fn send_batches(&self, store: &Store) {
         loop {
-            gather(MAX_BATCH, || self.lock().asked.len()).await;
-            let asked = self.take();
-            if asked.is_empty() {
+            gather(MAX_BATCH, || self.lock().waiting.len()).await;
+            let batch = self.take();
+            if batch.is_empty() {
                 return;
             }
-            let questions: Vec<_> = asked.iter().map(|asked| &asked.question).collect();
-            match Q::ask(store, &questions).await {
-                Ok(answers) => answer(asked, answers.into_iter().map(Ok)),
+            let queries: Vec<_> = batch.iter().map(|operation| &operation.query).collect();
+            match Q::run(store, &queries).await {
+                Ok(answers) => answer(batch, answers.into_iter().map(Ok)),
                 // If the database is unavailable, the operations that wait fail together with this
                 // batch.
                 Err(error) if error.is_outage() => {
-                    let waiting: Vec<_> = self.lock().asked.drain(..).collect();
-                    let all = asked.into_iter().chain(waiting).collect();
+                    let waiting: Vec<_> = self.lock().waiting.drain(..).collect();
+                    let all = batch.into_iter().chain(waiting).collect();
                     answer(all, std::iter::repeat_with(|| Err(error.clone())));
                 }
                 // An error that one operation causes must not fail the others.
-                Err(_) if asked.len() > 1 => run_individually(store, asked).await,
-                Err(error) => answer(asked, std::iter::once(Err(error))),
+                Err(_) if batch.len() > 1 => run_individually(store, batch).await,
+                Err(error) => answer(batch, std::iter::once(Err(error))),
             }
         }
     }
@@ -191,22 +195,22 @@ pub async fn gather(enough: usize, count: impl Fn() -> usize) {
     }
 }
 
-async fn run_individually<Q: BatchedQuery>(store: &Store, asked: Vec<Pending<Q>>) {
-    for asked in asked {
-        let answers = Q::ask(store, &[&asked.question]).await;
-        let own = answers.and_then(|answers| answers.into_iter().next().ok_or(Error::Contended));
-        answer(vec![asked], std::iter::once(own));
+async fn run_individually<Q: BatchedQuery>(store: &Store, batch: Vec<Pending<Q>>) {
+    for operation in batch {
+        let answers = Q::run(store, &[&operation.query]).await;
+        let result = answers.and_then(|answers| answers.into_iter().next().ok_or(Error::Contended));
+        answer(vec![operation], std::iter::once(result));
     }
 }
 
 /// Sends each caller its answer.
 fn answer<Q: BatchedQuery>(
-    asked: Vec<Pending<Q>>,
+    batch: Vec<Pending<Q>>,
     answers: impl Iterator<Item = Result<Q::Answer, Error>>,
 ) {
-    for (asked, answer) in asked.into_iter().zip(answers) {
+    for (operation, answer) in batch.into_iter().zip(answers) {
         // A caller that was cancelled takes no answer.
-        let _gone = asked.answer.send(answer);
+        let _sent = operation.answer.send(answer);
     }
 }
 
@@ -233,21 +237,21 @@ mod tests {
     use super::{MAX_POLLS, gather};
 
     /// Returns the number of polls when `each` operations arrive per poll, until there are `until`.
-    async fn looks(enough: usize, until: usize, each: usize) -> usize {
-        let looks = AtomicUsize::new(0);
-        let count = || until.min(each * (1 + looks.fetch_add(1, Ordering::Relaxed)));
+    async fn polls(enough: usize, until: usize, each: usize) -> usize {
+        let polls = AtomicUsize::new(0);
+        let count = || until.min(each * (1 + polls.fetch_add(1, Ordering::Relaxed)));
         gather(enough, count).await;
-        looks.into_inner()
+        polls.into_inner()
     }
 
     #[tokio::test]
     async fn a_batch_waits_only_while_more_operations_arrive() {
-        assert_eq!(looks(256, 0, 1).await, 1, "for nobody");
-        assert_eq!(looks(256, 1, 1).await, 2, "for one");
-        assert_eq!(looks(256, 4, 1).await, 5, "for four, one by one");
-        assert_eq!(looks(256, 12, 8).await, 3, "for a dozen");
-        assert_eq!(looks(3, 256, 1).await, 3, "until there are enough");
-        let endless = looks(usize::MAX, usize::MAX, 1).await;
+        assert_eq!(polls(256, 0, 1).await, 1, "for no operation");
+        assert_eq!(polls(256, 1, 1).await, 2, "for one");
+        assert_eq!(polls(256, 4, 1).await, 5, "for four, one by one");
+        assert_eq!(polls(256, 12, 8).await, 3, "for a dozen");
+        assert_eq!(polls(3, 256, 1).await, 3, "until there are enough");
+        let endless = polls(usize::MAX, usize::MAX, 1).await;
         assert_eq!(endless, usize::try_from(MAX_POLLS).unwrap(), "for a time");
     }
 }

@@ -28,7 +28,7 @@ pub(in crate::store) struct Checks {
     /// The time of the last write check that succeeded.
     written_at: Mutex<Option<Instant>>,
     /// The outage that was logged last; `None` if the last check succeeded.
-    told: StdMutex<Option<Outage>>,
+    logged_outage: StdMutex<Option<Outage>>,
 }
 
 impl Default for Checks {
@@ -36,7 +36,7 @@ impl Default for Checks {
         Self {
             replica: Uuid::new_v4().to_string(),
             written_at: Mutex::default(),
-            told: StdMutex::default(),
+            logged_outage: StdMutex::default(),
         }
     }
 }
@@ -50,53 +50,53 @@ impl Store {
     pub async fn check(&self, now: DateTime<Utc>) -> Result<(), Outage> {
         let checked = self.try_check(now).await;
         let outage = checked.as_ref().err().map(|(outage, _)| *outage);
-        let told = &mut *self
+        let logged_outage = &mut *self
             .checks
-            .told
+            .logged_outage
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if let (Err((outage, error)), true) = (&checked, *told != outage) {
+        if let (Err((outage, error)), true) = (&checked, *logged_outage != outage) {
             tracing::warn!(
                 error = error as &dyn std::error::Error,
                 "not ready: {}",
                 outage.reason()
             );
         }
-        *told = outage;
+        *logged_outage = outage;
         checked.map_err(|(outage, _)| outage)
     }
 
     async fn try_check(&self, now: DateTime<Utc>) -> Result<(), (Outage, Error)> {
         let until = Instant::now() + limits::PING;
         if let Engine::Sqlite(sqlite) = &self.engine {
-            let files = self.health.note(sqlite.check_files());
+            let files = self.health.record(sqlite.check_files());
             files.map_err(|error| (Outage::Files, error))?;
         }
         let answered = self.ping().await;
         answered.map_err(|error| (Outage::Silent, error))?;
-        let left = until.saturating_duration_since(Instant::now());
-        match timeout(left, self.has_written(now)).await {
+        let remaining = until.saturating_duration_since(Instant::now());
+        match timeout(remaining, self.ensure_writable(now)).await {
             Ok(written) => written.map_err(|error| (Outage::Unwritable, error)),
             Err(_) => Err((Outage::Unwritable, limits::no_answer(limits::PING).into())),
         }
     }
 
     /// Makes a write check, unless one succeeded a moment ago.
-    async fn has_written(&self, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn ensure_writable(&self, now: DateTime<Utc>) -> Result<(), Error> {
         if let Some(refusal) = self.health.refusal(REFUSAL_VALID_FOR) {
             return Err(refusal);
         }
         // Concurrent checks share one write and its result.
         let mut written_at = self.checks.written_at.lock().await;
         if written_at.is_none_or(|at| at.elapsed() >= WRITE_VALID_FOR) {
-            self.write(now).await?;
+            self.write_check(now).await?;
             *written_at = Some(Instant::now());
         }
         Ok(())
     }
 
     /// Writes the current time as the write check.
-    async fn write(&self, now: DateTime<Utc>) -> Result<(), Error> {
+    async fn write_check(&self, now: DateTime<Utc>) -> Result<(), Error> {
         run!(self, writer, |db| {
             sqlx::query(
                 "INSERT INTO write_checks (replica, written_at) VALUES ($1, $2)
@@ -108,7 +108,7 @@ impl Store {
             .await?
             .rows_affected()
         });
-        self.health.has_written();
+        self.health.record_write();
         Ok(())
     }
 
@@ -120,7 +120,7 @@ impl Store {
     /// When the database does not answer.
     pub async fn maintain(&self, now: DateTime<Utc>) -> Result<(), Error> {
         if self.health.refusal(Duration::MAX).is_some() {
-            self.write(now).await?;
+            self.write_check(now).await?;
         }
         match &self.engine {
             Engine::Postgres(_) => Ok(()),

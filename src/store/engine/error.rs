@@ -25,7 +25,7 @@ pub enum Error {
     /// a schema that is not its own.
     #[error("the database rejected a statement or returned something unexpected")]
     Rejected(#[source] Arc<sqlx::Error>),
-    /// Others changed the same row again and again. Another attempt may succeed.
+    /// Concurrent transactions kept changing the same row. Another attempt may succeed.
     #[error("a row of the database was changed by concurrent transactions again and again")]
     Contended,
     /// A row holds a value that this version cannot read.
@@ -113,7 +113,7 @@ pub(in crate::store) fn is_locked(error: &sqlx::Error) -> bool {
 }
 
 /// True if a server refused to write because it has become a standby.
-pub(in crate::store) fn only_reads(error: &sqlx::Error) -> bool {
+pub(in crate::store) fn is_read_only(error: &sqlx::Error) -> bool {
     matches!(error, sqlx::Error::Database(error) if error.code().as_deref() == Some("25006"))
 }
 
@@ -134,7 +134,7 @@ pub(in crate::store) fn is_refusal(error: &sqlx::Error) -> bool {
         error.try_downcast_ref::<SqliteError>().is_some()
             && Class::of_database(error) == Class::Outage
     };
-    only_reads(error)
+    is_read_only(error)
         || is_full(error)
         || matches!(error, sqlx::Error::Database(error) if is_embedded(&**error))
 }
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn transient_postgres_errors_are_distinguished_from_faults() {
-        for (code, sort) in [
+        for (code, class) in [
             ("08006", Class::Outage),
             ("25006", Class::Outage),
             ("25P03", Class::Outage),
@@ -250,13 +250,13 @@ mod tests {
             ("42P01", Class::Fault),
             ("42601", Class::Fault),
         ] {
-            assert_eq!(Class::of_sqlstate(code), sort, "{code}");
+            assert_eq!(Class::of_sqlstate(code), class, "{code}");
         }
     }
 
     #[test]
     fn sqlite_errors_are_classified_by_the_last_byte_of_their_code() {
-        for (code, sort) in [
+        for (code, class) in [
             (5, Class::Busy),
             (261, Class::Busy),
             (517, Class::Busy),
@@ -272,7 +272,7 @@ mod tests {
             (1, Class::Fault),
             (2067, Class::Fault),
         ] {
-            assert_eq!(Class::of_sqlite(code), sort, "{code}");
+            assert_eq!(Class::of_sqlite(code), class, "{code}");
         }
     }
 

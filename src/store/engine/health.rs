@@ -5,8 +5,8 @@
 //! with its first write.
 //!
 //! This module also records the time since which connections can be trusted. After a restart or a
-//! failover, all older connections lead nowhere, or to a server that has become read-only. The
-//! first connection that shows this speaks for all the others.
+//! failover, all older connections are dead, or lead to a server that has become read-only. The
+//! first connection that shows this counts for all others.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,15 +28,15 @@ pub(in crate::store) struct Health(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    begun: Instant,
+    created_at: Instant,
     /// The time at which connections were last found to be unusable; zero if they never were.
     distrusted_at: AtomicU64,
-    is_away: AtomicBool,
+    is_unavailable: AtomicBool,
     /// The last write that was refused; `None` after a write has succeeded.
     refusal: Mutex<Option<(Instant, Error)>>,
     /// True if `refusal` is set.
-    has_refused: AtomicBool,
-    told: Mutex<OutageLog>,
+    has_refusal: AtomicBool,
+    outage_log: Mutex<OutageLog>,
 }
 
 /// Microseconds since the store was created.
@@ -47,33 +47,33 @@ pub(in crate::store) struct Moment(u64);
 #[derive(Debug, Default)]
 struct OutageLog {
     /// The time at which an outage was last logged.
-    at: Option<Instant>,
+    logged_at: Option<Instant>,
     /// The start of the current outage, as logged.
-    since: Option<Instant>,
+    began_at: Option<Instant>,
 }
 
 impl Default for Health {
     fn default() -> Self {
         Self(Arc::new(State {
-            begun: Instant::now(),
+            created_at: Instant::now(),
             distrusted_at: AtomicU64::new(0),
-            is_away: AtomicBool::new(false),
+            is_unavailable: AtomicBool::new(false),
             refusal: Mutex::default(),
-            has_refused: AtomicBool::new(false),
-            told: Mutex::default(),
+            has_refusal: AtomicBool::new(false),
+            outage_log: Mutex::default(),
         }))
     }
 }
 
 impl Health {
     /// Records the outcome of a statement and classifies its error.
-    pub(in crate::store) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
+    pub(in crate::store) fn record<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
         match outcome {
             Ok(value) => {
-                let is_away = self.0.is_away.load(Ordering::Relaxed);
+                let is_unavailable = self.0.is_unavailable.load(Ordering::Relaxed);
                 // A successful read proves nothing about a database that refuses writes.
-                if is_away && !self.0.has_refused.load(Ordering::Relaxed) {
-                    self.is_back();
+                if is_unavailable && !self.0.has_refusal.load(Ordering::Relaxed) {
+                    self.report_recovery();
                 }
                 Ok(value)
             }
@@ -84,9 +84,9 @@ impl Health {
                 {
                     if super::error::is_refusal(cause) {
                         *lock(&self.0.refusal) = Some((Instant::now(), error.clone()));
-                        self.0.has_refused.store(true, Ordering::Relaxed);
+                        self.0.has_refusal.store(true, Ordering::Relaxed);
                     }
-                    self.is_away(cause);
+                    self.report_outage(cause);
                 }
                 Err(error)
             }
@@ -94,47 +94,50 @@ impl Health {
     }
 
     /// Records that a write has succeeded.
-    pub(in crate::store) fn has_written(&self) {
-        if self.0.has_refused.swap(false, Ordering::Relaxed) {
+    pub(in crate::store) fn record_write(&self) {
+        if self.0.has_refusal.swap(false, Ordering::Relaxed) {
             *lock(&self.0.refusal) = None;
-            self.is_back();
+            self.report_recovery();
         }
     }
 
-    /// Returns the error of the last refused write if it is younger than `before_now` and no write
+    /// Returns the error of the last refused write if it is younger than `max_age` and no write
     /// has succeeded since.
-    pub(in crate::store) fn refusal(&self, before_now: Duration) -> Option<Error> {
-        if !self.0.has_refused.load(Ordering::Relaxed) {
+    pub(in crate::store) fn refusal(&self, max_age: Duration) -> Option<Error> {
+        if !self.0.has_refusal.load(Ordering::Relaxed) {
             return None;
         }
         let refusal = lock(&self.0.refusal);
         let (at, error) = refusal.as_ref()?;
-        (at.elapsed() < before_now).then(|| error.clone())
+        (at.elapsed() < max_age).then(|| error.clone())
     }
 
     pub(in crate::store) fn now(&self) -> Moment {
-        let now = self.0.begun.elapsed().as_micros();
+        let now = self.0.created_at.elapsed().as_micros();
         Moment(u64::try_from(now).unwrap_or(u64::MAX).max(1))
     }
 
-    /// Returns the time that has passed since a moment.
-    pub(in crate::store) fn since(&self, moment: Moment) -> Duration {
+    /// Returns the time that has elapsed since a moment.
+    pub(in crate::store) fn elapsed_since(&self, moment: Moment) -> Duration {
         Duration::from_micros(self.now().0.saturating_sub(moment.0))
     }
 
-    /// Records that a connection taken at `taken_at` is unusable, and returns true if it is to be
-    /// closed. All connections made until now are then replaced before their next use.
-    pub(in crate::store) fn distrust(&self, taken_at: Moment, why: &sqlx::Error) -> bool {
-        if super::error::is_full(why) {
+    /// Records that the connection acquired at `acquired_at` is unusable. Returns true if it is to
+    /// be closed. All connections made until now are then replaced before their next use.
+    pub(in crate::store) fn distrust(&self, acquired_at: Moment, cause: &sqlx::Error) -> bool {
+        if super::error::is_full(cause) {
             // The server is there, and would report the same over any other connection.
             return false;
         }
-        if !self.trusts_since(taken_at) {
+        if !self.still_trusts(acquired_at) {
             // It is distrusted already.
             return true;
         }
         let last = self.0.distrusted_at.load(Ordering::Relaxed);
-        if last > 0 && self.since(Moment(last)) < RECONNECT_LIMIT && super::error::only_reads(why) {
+        if last > 0
+            && self.elapsed_since(Moment(last)) < RECONNECT_LIMIT
+            && super::error::is_read_only(cause)
+        {
             return false;
         }
         self.0
@@ -147,43 +150,43 @@ impl Health {
     pub(in crate::store) fn trusts(&self, age: Duration) -> bool {
         match self.0.distrusted_at.load(Ordering::Relaxed) {
             0 => true,
-            at => age < self.since(Moment(at)),
+            at => age < self.elapsed_since(Moment(at)),
         }
     }
 
-    /// True if a connection that was trusted when it was taken, at `taken_at`, may still be used.
-    pub(in crate::store) fn trusts_since(&self, taken_at: Moment) -> bool {
-        taken_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
+    /// True if a connection that was trusted when it was acquired may still be used.
+    pub(in crate::store) fn still_trusts(&self, acquired_at: Moment) -> bool {
+        acquired_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
     }
 
-    fn is_away(&self, cause: &sqlx::Error) {
-        self.0.is_away.store(true, Ordering::Relaxed);
-        let mut told = lock(&self.0.told);
+    fn report_outage(&self, cause: &sqlx::Error) {
+        self.0.is_unavailable.store(true, Ordering::Relaxed);
+        let mut outage_log = lock(&self.0.outage_log);
         let now = Instant::now();
-        if told
-            .at
+        if outage_log
+            .logged_at
             .is_some_and(|at| now.duration_since(at) < LOG_INTERVAL)
         {
             return;
         }
-        told.at = Some(now);
-        told.since.get_or_insert(now);
-        drop(told);
+        outage_log.logged_at = Some(now);
+        outage_log.began_at.get_or_insert(now);
+        drop(outage_log);
         tracing::error!(
             error = cause as &dyn std::error::Error,
             "the database is unavailable; requests are answered with 503 until it is available again"
         );
     }
 
-    fn is_back(&self) {
-        self.0.is_away.store(false, Ordering::Relaxed);
-        let mut told = lock(&self.0.told);
-        let Some(since) = told.since.take() else {
+    fn report_recovery(&self) {
+        self.0.is_unavailable.store(false, Ordering::Relaxed);
+        let mut outage_log = lock(&self.0.outage_log);
+        let Some(began_at) = outage_log.began_at.take() else {
             return;
         };
-        drop(told);
+        drop(outage_log);
         tracing::info!(
-            after_ms = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            after_ms = u64::try_from(began_at.elapsed().as_millis()).unwrap_or(u64::MAX),
             "the database is available again"
         );
     }
@@ -203,11 +206,11 @@ mod tests {
 
         assert!(health.trusts(Duration::ZERO));
         assert!(health.trusts(Duration::from_hours(1)));
-        assert!(health.trusts_since(health.now()));
+        assert!(health.still_trusts(health.now()));
     }
 
     /// Waits until the clock advances.
-    fn pass(health: &Health) {
+    fn wait_for_tick(health: &Health) {
         let before = health.now();
         while health.now() <= before {}
     }
@@ -216,27 +219,27 @@ mod tests {
     fn after_a_failure_only_newer_connections_are_trusted() {
         let health = Health::default();
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
-        let taken_at = health.now();
+        let acquired_at = health.now();
 
-        assert!(health.distrust(taken_at, &lost));
+        assert!(health.distrust(acquired_at, &lost));
 
-        pass(&health);
+        wait_for_tick(&health);
         assert!(!health.trusts(Duration::from_hours(1)));
         assert!(health.trusts(Duration::ZERO));
-        assert!(!health.trusts_since(taken_at));
-        assert!(health.trusts_since(health.now()));
+        assert!(!health.still_trusts(acquired_at));
+        assert!(health.still_trusts(health.now()));
     }
 
     #[test]
     fn a_failure_of_an_old_connection_does_not_distrust_newer_ones() {
         let health = Health::default();
         let lost = sqlx::Error::Io(std::io::ErrorKind::ConnectionReset.into());
-        let taken_at = health.now();
-        assert!(health.distrust(taken_at, &lost));
+        let acquired_at = health.now();
+        assert!(health.distrust(acquired_at, &lost));
         let distrusted_at = health.0.distrusted_at.load(Ordering::Relaxed);
-        pass(&health);
+        wait_for_tick(&health);
 
-        assert!(health.distrust(taken_at, &lost));
+        assert!(health.distrust(acquired_at, &lost));
 
         assert_eq!(
             health.0.distrusted_at.load(Ordering::Relaxed),
@@ -254,17 +257,17 @@ mod tests {
         let health = Health::default();
 
         for error in [sqlx::Error::RowNotFound, sqlx::Error::PoolClosed] {
-            assert!(health.note(Err::<(), _>(error)).is_err());
-            assert!(!health.0.is_away.load(Ordering::Relaxed));
+            assert!(health.record(Err::<(), _>(error)).is_err());
+            assert!(!health.0.is_unavailable.load(Ordering::Relaxed));
         }
         assert!(
             health
-                .note(Err::<(), _>(sqlx::Error::PoolTimedOut))
+                .record(Err::<(), _>(sqlx::Error::PoolTimedOut))
                 .is_err()
         );
-        assert!(health.0.is_away.load(Ordering::Relaxed));
+        assert!(health.0.is_unavailable.load(Ordering::Relaxed));
 
-        assert!(health.note(Ok(())).is_ok());
-        assert!(!health.0.is_away.load(Ordering::Relaxed));
+        assert!(health.record(Ok(())).is_ok());
+        assert!(!health.0.is_unavailable.load(Ordering::Relaxed));
     }
 }

@@ -36,7 +36,7 @@ pub(in crate::store) const RETURN: Duration = STATEMENT;
 /// messages: 600 to 850 instead of 205 µs each). With this setting, plans without an index seem so
 /// expensive that PostgreSQL would JIT-compile them, which takes longer than running them; so JIT
 /// is off.
-pub(in crate::store) const OF_SERVER: [(&str, &str); 5] = [
+pub(in crate::store) const SERVER_SETTINGS: [(&str, &str); 5] = [
     ("statement_timeout", "5s"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "10s"),
@@ -46,7 +46,7 @@ pub(in crate::store) const OF_SERVER: [(&str, &str); 5] = [
 
 /// The same for migrations. Building an index may take long. But a migration that waits for a lock
 /// blocks all statements after it, so it gives up after 2 s and tries again later.
-pub(in crate::store) const OF_SERVER_FOR_MIGRATIONS: [(&str, &str); 3] = [
+pub(in crate::store) const MIGRATION_SETTINGS: [(&str, &str); 3] = [
     ("statement_timeout", "0"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "0"),

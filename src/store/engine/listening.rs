@@ -7,7 +7,7 @@ use sqlx::postgres::PgListener;
 use tokio::time::{sleep, timeout};
 
 use super::postgres::{self, Postgres};
-use super::wakeups::name;
+use super::wakeups::notify_channel;
 use super::{Engine, limits};
 use crate::store::{Error, Store};
 
@@ -24,12 +24,12 @@ impl Store {
             return std::future::pending().await;
         };
         // An outage is logged once, not at each attempt.
-        let mut is_told = false;
+        let mut is_logged = false;
         loop {
-            if let Err(error) = Box::pin(self.receive(postgres, &mut is_told)).await
-                && !is_told
+            if let Err(error) = Box::pin(self.receive(postgres, &mut is_logged)).await
+                && !is_logged
             {
-                is_told = true;
+                is_logged = true;
                 tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "new events are noticed with a delay until the connection to the database is back"
@@ -41,27 +41,28 @@ impl Store {
 
     /// Receives wake-ups until the connection is lost. The connection is outside the pool, because
     /// it is never returned and its loss may go unnoticed for long.
-    async fn receive(&self, postgres: &Postgres, is_told: &mut bool) -> Result<(), Error> {
-        let own = postgres::separate_pool(postgres.options());
-        let mut listener = PgListener::connect_with(&own).await?;
+    async fn receive(&self, postgres: &Postgres, is_logged: &mut bool) -> Result<(), Error> {
+        let pool = postgres::separate_pool(postgres.options());
+        let mut listener = PgListener::connect_with(&pool).await?;
         listener.eager_reconnect(false);
-        let name = sqlx::query_scalar(concat!("SELECT ", name!())).fetch_one(&mut listener);
-        let name: String = limits::within(limits::STATEMENT, name).await?;
-        limits::within(limits::STATEMENT, listener.listen(&name)).await?;
-        *is_told = false;
+        let channel = sqlx::query_scalar(concat!("SELECT ", notify_channel!()));
+        let channel = channel.fetch_one(&mut listener);
+        let channel: String = limits::within(limits::STATEMENT, channel).await?;
+        limits::within(limits::STATEMENT, listener.listen(&channel)).await?;
+        *is_logged = false;
         // Covers the wake-ups that were missed while nothing listened.
         self.wakeups.wake_all();
         loop {
-            let Ok(heard) = timeout(PING_AFTER, listener.try_recv()).await else {
+            let Ok(received) = timeout(PING_AFTER, listener.try_recv()).await else {
                 // A dead connection looks like an idle one, so the server is pinged.
                 let answer = sqlx::query("SELECT 1").execute(&mut listener);
                 limits::within(limits::STATEMENT, answer).await?;
                 continue;
             };
-            let Some(told) = heard? else {
+            let Some(notification) = received? else {
                 return Err(sqlx::Error::from(std::io::Error::from(UnexpectedEof)).into());
             };
-            if let Ok(channel_id) = told.payload().parse() {
+            if let Ok(channel_id) = notification.payload().parse() {
                 self.wakeups.wake(&channel_id);
             }
         }

@@ -23,11 +23,11 @@ pub(in crate::store) use pooled_connection::PooledConnection;
 use stepwise::Stepwise;
 
 /// 1 s: the pause before a migration that gave way to a lock is attempted again.
-const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
+const MIGRATE_RETRY_DELAY: Duration = Duration::from_secs(1);
 
 /// 30: the number of times that a migration may fail on a lock. Together, these attempts take more
 /// than a minute.
-const MIGRATE_TRIES: u32 = 30;
+const MAX_MIGRATE_FAILURES: u32 = 30;
 
 /// The connections to PostgreSQL. Clones share them.
 #[derive(Debug, Clone)]
@@ -41,7 +41,7 @@ pub(in crate::store) struct Postgres {
 impl Postgres {
     /// Takes an idle connection or makes a new one.
     pub(in crate::store) async fn acquire(&self) -> Result<PooledConnection, Error> {
-        PooledConnection::take(self).await
+        PooledConnection::acquire(self).await
     }
 
     /// Runs one statement on a connection of its own, within the limit for statements.
@@ -63,7 +63,7 @@ impl Postgres {
     }
 
     /// Returns the maximum number of connections.
-    pub(in crate::store) fn most(&self) -> u32 {
+    pub(in crate::store) fn max_connections(&self) -> u32 {
         self.pool.options().get_max_connections()
     }
 
@@ -116,7 +116,7 @@ pub(in crate::store) async fn connect(
         limits::within(limits::STATEMENT, check_schema(&mut first, schema)).await??;
     }
     limits::within(limits::CONNECTION, first.close()).await?;
-    let known = health.clone();
+    let pool_health = health.clone();
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(limits::CONNECTION)
@@ -124,7 +124,7 @@ pub(in crate::store) async fn connect(
         // detected in use, and all connections older than that are then replaced.
         .test_before_acquire(false)
         .before_acquire(move |_, connection| {
-            let is_trusted = known.trusts(connection.age);
+            let is_trusted = pool_health.trusts(connection.age);
             Box::pin(std::future::ready(Ok(is_trusted)))
         })
         .connect_lazy_with(options);
@@ -156,11 +156,11 @@ async fn check_schema(
 
 /// Adds the server-side limits, except those that the operator has set in the URL.
 fn limited(options: PgConnectOptions) -> PgConnectOptions {
-    let given = options.get_options().unwrap_or_default().to_owned();
-    let ours = limits::OF_SERVER
+    let configured = options.get_options().unwrap_or_default().to_owned();
+    let defaults = limits::SERVER_SETTINGS
         .into_iter()
-        .filter(|(name, _)| !given.contains(name));
-    options.options(ours)
+        .filter(|(name, _)| !configured.contains(name));
+    options.options(defaults)
 }
 
 /// Makes a separate pool, of one connection that is made at its first use.
@@ -183,13 +183,13 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
     if let Some(schema) = schema {
         migrator.create_schema(schema.to_string());
     }
-    let options = options.clone().options(limits::OF_SERVER_FOR_MIGRATIONS);
-    let mut tries = 0;
+    let options = options.clone().options(limits::MIGRATION_SETTINGS);
+    let mut failures = 0;
     loop {
-        let own = separate_pool(options.clone());
-        let outcome = migrate_once(&migrator, &own).await;
+        let pool = separate_pool(options.clone());
+        let outcome = migrate_once(&migrator, &pool).await;
         // Closing the connection releases the advisory lock that other replicas wait for.
-        own.close().await;
+        pool.close().await;
         let Err(error) = outcome else {
             return Ok(());
         };
@@ -197,8 +197,8 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
             // Another replica is migrating. It may take as long as it needs.
             MigrateError::Execute(cause) if super::error::is_locked(cause) => {}
             MigrateError::ExecuteMigration(cause, _) if super::error::is_locked(cause) => {
-                tries += 1;
-                if tries == MIGRATE_TRIES {
+                failures += 1;
+                if failures == MAX_MIGRATE_FAILURES {
                     return Err(error.into());
                 }
             }
@@ -207,7 +207,7 @@ async fn migrate(options: &PgConnectOptions, schema: Option<&SchemaName>) -> Res
         tracing::info!(
             "the database cannot be migrated yet, since another process holds a lock; this is retried"
         );
-        sleep(MIGRATE_AGAIN).await;
+        sleep(MIGRATE_RETRY_DELAY).await;
     }
 }
 
@@ -221,7 +221,7 @@ async fn migrate_once(migrator: &Migrator, pool: &PgPool) -> Result<(), MigrateE
 mod tests {
     use super::*;
 
-    fn told(url: &str) -> String {
+    fn server_options(url: &str) -> String {
         let options = limited(PgConnectOptions::from_str(url).unwrap());
         options.get_options().unwrap().to_owned()
     }
@@ -229,7 +229,7 @@ mod tests {
     #[test]
     fn the_default_limits_are_passed_to_the_server() {
         assert_eq!(
-            told("postgres://db/bridge"),
+            server_options("postgres://db/bridge"),
             "-c statement_timeout=5s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"
         );
     }
@@ -237,7 +237,7 @@ mod tests {
     #[test]
     fn a_limit_in_the_url_overrides_the_default() {
         assert_eq!(
-            told("postgres://db/bridge?options=-c%20statement_timeout%3D20s"),
+            server_options("postgres://db/bridge?options=-c%20statement_timeout%3D20s"),
             "-c statement_timeout=20s -c lock_timeout=2s -c idle_in_transaction_session_timeout=10s -c enable_seqscan=off -c jit=off"
         );
     }

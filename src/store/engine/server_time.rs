@@ -10,15 +10,15 @@ const SAMPLES: u32 = 3;
 
 /// Reads the server's clock in microseconds. It takes one round trip: nothing is prepared, and
 /// there are no parameters.
-const ASK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
+const READ_CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000000 AS BIGINT)";
 
 /// A reading of the database's clock between two moments of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ServerTime {
     /// The moment of the request, as `elapsed_us` returned it.
-    pub asked_us: i64,
+    pub requested_us: i64,
     /// The server time that was read, in microseconds since the epoch.
-    pub shown_us: i64,
+    pub server_us: i64,
     /// The moment of the answer, as `elapsed_us` returned it.
     pub answered_us: i64,
 }
@@ -38,29 +38,29 @@ impl Store {
         let Engine::Postgres(postgres) = &self.engine else {
             return Ok(None);
         };
-        let mut quickest: Option<ServerTime> = None;
+        let mut fastest: Option<ServerTime> = None;
         for _ in 0..SAMPLES {
             let sample = postgres.run(async |db| {
-                let asked_us = elapsed_us();
-                let row = sqlx::raw_sql(ASK).fetch_one(db).await?;
+                let requested_us = elapsed_us();
+                let row = sqlx::raw_sql(READ_CLOCK).fetch_one(db).await?;
                 let answered_us = elapsed_us();
                 Ok(ServerTime {
-                    asked_us,
-                    shown_us: row.try_get(0)?,
+                    requested_us,
+                    server_us: row.try_get(0)?,
                     answered_us,
                 })
             });
             let sample = sample.await?;
-            if quickest.is_none_or(|it| sample.round_trip_us() < it.round_trip_us()) {
-                quickest = Some(sample);
+            if fastest.is_none_or(|it| sample.round_trip_us() < it.round_trip_us()) {
+                fastest = Some(sample);
             }
         }
-        Ok(quickest)
+        Ok(fastest)
     }
 }
 
 impl ServerTime {
     fn round_trip_us(&self) -> i64 {
-        self.answered_us - self.asked_us
+        self.answered_us - self.requested_us
     }
 }

@@ -39,7 +39,7 @@ pub(in crate::store) const READERS: u32 = 2;
 /// 1 MiB: the page cache of the connection for user lookups. It holds all pages above the leaves of
 /// the users' index, for more than a hundred thousand users. There is one such connection:
 /// concurrent lookups are batched, and further connections would hold the same pages again.
-const LOOK_UP_CACHE: &str = "-1024";
+const LOOKUP_CACHE: &str = "-1024";
 
 /// 256 KiB: the page cache of each reader.
 const READER_CACHE: &str = "-256";
@@ -54,7 +54,7 @@ pub(in crate::store) struct Sqlite {
     /// SQLite's lock.
     writer: CheckedPool,
     readers: CheckedPool,
-    look_ups: Arc<LookupConnection>,
+    lookup_connection: Arc<LookupConnection>,
     /// The files that this process owns; `None` if another process owns them and they are only
     /// read.
     files: Option<Arc<Files>>,
@@ -82,14 +82,15 @@ impl Sqlite {
         sqlx::query("SELECT COUNT(*) FROM sqlite_schema")
             .execute(&writer)
             .await?;
-        let files = Arc::new(files.seal()?);
+        let files = Arc::new(files.record_identity()?);
         let readers = pool(READERS).connect_with(reading(READER_CACHE)).await?;
-        let look_ups = LookupConnection::open(reading(LOOK_UP_CACHE), Some(Arc::clone(&files)));
+        let lookup_connection =
+            LookupConnection::open(reading(LOOKUP_CACHE), Some(Arc::clone(&files)));
         let files = Some(files);
         Ok(Self {
             writer: CheckedPool::new(writer, files.clone(), health.clone()),
             readers: CheckedPool::new(readers, files.clone(), health),
-            look_ups: Arc::new(look_ups.await?),
+            lookup_connection: Arc::new(lookup_connection.await?),
             files,
             wiping: Arc::new(Wiping::new(options, data_dir)),
         })
@@ -107,18 +108,18 @@ impl Sqlite {
             .busy_timeout(BUSY_LIMIT)
             .disable_statement_logging();
         let pool = pool(1).connect_with(options.clone()).await?;
-        let side = CheckedPool::new(pool, None, health);
+        let checked_pool = CheckedPool::new(pool, None, health);
         Ok(Self {
-            writer: side.clone(),
-            readers: side,
-            look_ups: Arc::new(LookupConnection::open(options.clone(), None).await?),
+            writer: checked_pool.clone(),
+            readers: checked_pool,
+            lookup_connection: Arc::new(LookupConnection::open(options.clone(), None).await?),
             files: None,
             wiping: Arc::new(Wiping::new(options, data_dir)),
         })
     }
 
     /// True if another process owns the file.
-    pub(in crate::store) fn is_beside(&self) -> bool {
+    pub(in crate::store) fn is_in_use(&self) -> bool {
         self.files.is_none()
     }
 
@@ -144,12 +145,12 @@ impl Sqlite {
         &self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
-        self.look_ups.run(statement).await
+        self.lookup_connection.run(statement).await
     }
 
     /// Returns the number of connections for lookups, and the number of those that are idle.
-    pub(in crate::store) fn look_ups(&self) -> (u32, usize) {
-        self.look_ups.connections()
+    pub(in crate::store) fn lookup_connections(&self) -> (u32, usize) {
+        self.lookup_connection.connections()
     }
 
     /// Begins a transaction that writes.
@@ -158,8 +159,8 @@ impl Sqlite {
     }
 
     /// Records that a user was erased, so that their data is wiped from the disk soon.
-    pub(in crate::store) fn has_erased(&self) {
-        self.wiping.has_erased();
+    pub(in crate::store) fn record_erasure(&self) {
+        self.wiping.record_erasure();
     }
 
     /// Wipes deleted data from the disk if that is due.
@@ -180,7 +181,7 @@ impl Sqlite {
         if let Some(files) = &self.files {
             files.close();
         }
-        self.look_ups.close().await;
+        self.lookup_connection.close().await;
         self.readers.pool().close().await;
         self.writer.pool().close().await;
         if let Some(files) = &self.files {
@@ -198,5 +199,5 @@ fn pool(connections: u32) -> SqlitePoolOptions {
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
-        .after_release(|connection, _| Box::pin(write_tx::is_over(connection)))
+        .after_release(|connection, _| Box::pin(write_tx::is_reusable(connection)))
 }

@@ -13,12 +13,12 @@ use crate::types::ids::ChannelId;
 
 /// A transaction. If it is dropped without a commit, nothing is written.
 pub(in crate::store) struct Tx {
-    pub(in crate::store) side: EngineTx,
+    pub(in crate::store) engine: EngineTx,
     /// The deadline of the transaction.
-    pub(in crate::store) until: Instant,
+    pub(in crate::store) deadline: Instant,
     wakeups: Wakeups,
     /// The channels with new events in their logs.
-    grown: Vec<ChannelId>,
+    channels_to_wake: Vec<ChannelId>,
 }
 
 pub(in crate::store) enum EngineTx {
@@ -30,16 +30,16 @@ pub(in crate::store) enum EngineTx {
 /// own result; `$db` is the connection.
 macro_rules! on {
     ($tx:expr, |$db:ident| $query:expr) => {
-        match &mut $tx.side {
+        match &mut $tx.engine {
             crate::store::engine::tx::EngineTx::Postgres(pooled) => {
-                let left = crate::store::engine::tx::left($tx.until);
+                let limit = crate::store::engine::tx::statement_limit($tx.deadline);
                 let statement = async |$db: &mut sqlx::PgConnection| Ok::<_, sqlx::Error>($query);
-                pooled.ask(left, statement).await?
+                pooled.run_in_tx(limit, statement).await?
             }
-            crate::store::engine::tx::EngineTx::Sqlite(writing) => {
+            crate::store::engine::tx::EngineTx::Sqlite(write_tx) => {
                 let statement =
                     async |$db: &mut sqlx::SqliteConnection| Ok::<_, sqlx::Error>($query);
-                writing.ask(statement).await?
+                write_tx.run(statement).await?
             }
         }
     };
@@ -48,14 +48,14 @@ macro_rules! on {
 pub(in crate::store) use on;
 
 /// Returns the time limit of the next statement in a transaction with this deadline.
-pub(in crate::store) fn left(until: Instant) -> Duration {
-    limits::STATEMENT.min(until.saturating_duration_since(Instant::now()))
+pub(in crate::store) fn statement_limit(deadline: Instant) -> Duration {
+    limits::STATEMENT.min(deadline.saturating_duration_since(Instant::now()))
 }
 
 impl Store {
     /// Begins a transaction that will write.
     pub(in crate::store) async fn begin(&self) -> Result<Tx, Error> {
-        let side = match &self.engine {
+        let engine = match &self.engine {
             Engine::Postgres(postgres) => {
                 let mut pooled = postgres.acquire().await?;
                 pooled.begin().await?;
@@ -64,10 +64,10 @@ impl Store {
             Engine::Sqlite(sqlite) => EngineTx::Sqlite(sqlite.begin().await?),
         };
         Ok(Tx {
-            side,
-            until: Instant::now() + limits::TRANSACTION,
+            engine,
+            deadline: Instant::now() + limits::TRANSACTION,
             wakeups: self.wakeups.clone(),
-            grown: Vec::new(),
+            channels_to_wake: Vec::new(),
         })
     }
 }
@@ -75,15 +75,18 @@ impl Store {
 impl Tx {
     /// Wakes the waiting readers of a channel's events, once the commit makes the events visible.
     pub(in crate::store) fn wake(&mut self, channel_id: ChannelId) {
-        self.grown.push(channel_id);
+        self.channels_to_wake.push(channel_id);
     }
 
     pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
-        match self.side {
-            EngineTx::Postgres(pooled) => pooled.commit(left(self.until), &self.grown).await?,
-            EngineTx::Sqlite(writing) => {
-                writing.commit().await?;
-                for channel_id in self.grown.drain(..) {
+        match self.engine {
+            EngineTx::Postgres(pooled) => {
+                let limit = statement_limit(self.deadline);
+                pooled.commit(limit, &self.channels_to_wake).await?;
+            }
+            EngineTx::Sqlite(write_tx) => {
+                write_tx.commit().await?;
+                for channel_id in self.channels_to_wake.drain(..) {
                     self.wakeups.wake(&channel_id);
                 }
             }

@@ -16,13 +16,13 @@ use crate::types::ids::ChannelId;
 
 /// The SQL expression for the channel of `NOTIFY`. Each schema of a database has one, named by a
 /// hash because a name has at most 63 bytes. The payload is the id of the bridge's channel.
-macro_rules! name {
+macro_rules! notify_channel {
     () => {
         "'liveperson_bridge_' || hashtextextended(CAST(current_schema() AS TEXT), 0)"
     };
 }
 
-pub(super) use name;
+pub(super) use notify_channel;
 
 /// The wake-ups of all channels that a reader has waited for.
 #[derive(Debug, Clone, Default)]
@@ -64,16 +64,20 @@ impl Wakeups {
     )]
     pub(in crate::store) async fn commit(
         transaction: &mut PgConnection,
-        grown: &[ChannelId],
+        channels_to_wake: &[ChannelId],
     ) -> Result<(), sqlx::Error> {
-        if grown.is_empty() {
+        if channels_to_wake.is_empty() {
             sqlx::raw_sql("COMMIT").execute(transaction).await?;
             return Ok(());
         }
         let mut statements = String::new();
-        for channel_id in grown {
+        for channel_id in channels_to_wake {
             // Writing to a string does not fail.
-            let _written = write!(statements, "SELECT pg_notify({}, '{channel_id}');", name!());
+            let _written = write!(
+                statements,
+                "SELECT pg_notify({}, '{channel_id}');",
+                notify_channel!()
+            );
         }
         statements += "COMMIT";
         let statements = sqlx::raw_sql(AssertSqlSafe(statements));

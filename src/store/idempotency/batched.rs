@@ -13,14 +13,14 @@ impl BatchedQuery for ClaimKey {
         self.intent.as_ref().map_or(0, |intent| intent.body.len())
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
-        let firsts = firsts(questions);
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<Self::Answer>, Error> {
+        let firsts = first_claims(queries);
         let mut claimed = match &store.engine {
-            Engine::Postgres(connections) => postgres::begin(connections, &firsts).await?,
-            Engine::Sqlite(sqlite) => sqlite::begin(sqlite, &firsts).await?,
+            Engine::Postgres(connections) => postgres::claim_keys(connections, &firsts).await?,
+            Engine::Sqlite(sqlite) => sqlite::claim_keys(sqlite, &firsts).await?,
         };
-        let answers = questions.iter().map(|question| {
-            let is_own = |row: &ClaimedRow| row.lease_id == question.lease.id;
+        let answers = queries.iter().map(|query| {
+            let is_own = |row: &ClaimedRow| row.lease_id == query.lease.id;
             let index = claimed.iter().position(is_own)?;
             Some(claimed.swap_remove(index))
         });
@@ -30,16 +30,16 @@ impl BatchedQuery for ClaimKey {
 
 /// Returns the first claim of each key. One statement can claim a row only once, so a second claim
 /// finds it taken.
-fn firsts<'a>(questions: &[&'a ClaimKey]) -> Vec<Hashed<'a, ClaimKey>> {
-    let mut hashed = Hashed::all(questions, |it| &it.request);
+fn first_claims<'a>(queries: &[&'a ClaimKey]) -> Vec<Hashed<'a, ClaimKey>> {
+    let mut hashed = Hashed::all(queries, |it| &it.request);
     // Sorted, so that two replicas never deadlock.
     hashed.sort_by(|a, b| {
-        let (first, second) = (&a.question.request, &b.question.request);
+        let (first, second) = (&a.query.request, &b.query.request);
         let channels = first.channel_id.cmp(&second.channel_id);
         channels.then_with(|| a.hash.cmp(&b.hash))
     });
     hashed.dedup_by(|b, a| {
-        a.question.request.channel_id == b.question.request.channel_id && a.hash == b.hash
+        a.query.request.channel_id == b.query.request.channel_id && a.hash == b.hash
     });
     hashed
 }
@@ -51,13 +51,13 @@ impl BatchedQuery for RecordSend {
         self.body.len()
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
-        let hashed = Hashed::all(questions, |it| &it.request);
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<bool>, Error> {
+        let hashed = Hashed::all(queries, |it| &it.request);
         let indexes = match &store.engine {
-            Engine::Postgres(connections) => postgres::note(connections, &hashed).await?,
-            Engine::Sqlite(sqlite) => sqlite::note(sqlite, &hashed).await?,
+            Engine::Postgres(connections) => postgres::record_sends(connections, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::record_sends(sqlite, &hashed).await?,
         };
-        Ok(at_places(indexes, questions.len()))
+        Ok(flags_at(indexes, queries.len()))
     }
 }
 
@@ -68,18 +68,18 @@ impl BatchedQuery for StoreAnswer {
         self.answer.body.len()
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
-        let hashed = Hashed::all(questions, |it| &it.request);
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<bool>, Error> {
+        let hashed = Hashed::all(queries, |it| &it.request);
         let indexes = match &store.engine {
-            Engine::Postgres(connections) => postgres::finish(connections, &hashed).await?,
-            Engine::Sqlite(sqlite) => sqlite::finish(sqlite, &hashed).await?,
+            Engine::Postgres(connections) => postgres::store_answers(connections, &hashed).await?,
+            Engine::Sqlite(sqlite) => sqlite::store_answers(sqlite, &hashed).await?,
         };
-        Ok(at_places(indexes, questions.len()))
+        Ok(flags_at(indexes, queries.len()))
     }
 }
 
 /// Returns a value for each of `count` operations: true if its index is in `indexes`.
-fn at_places(indexes: Vec<i64>, count: usize) -> Vec<bool> {
+fn flags_at(indexes: Vec<i64>, count: usize) -> Vec<bool> {
     let indexes = indexes.into_iter().map(|index| (index, ()));
-    by_index(count, indexes, |is_there, ()| *is_there = true)
+    by_index(count, indexes, |flag, ()| *flag = true)
 }

@@ -7,14 +7,14 @@
 use sqlx::types::Json;
 
 use super::ClaimedRow;
-use super::statements::{ClaimKey, Hashed, RecordSend, StoreAnswer, begin};
+use super::statements::{ClaimKey, Hashed, RecordSend, StoreAnswer, claim_keys};
 use crate::store::Error;
 use crate::store::engine::postgres::Postgres;
 use crate::types::ids::UserKey;
 
 /// Locks the users until the commit, so that no row refers to a user who is being erased. As
 /// everywhere, users are locked before keys.
-const BEGIN: &str = begin!(
+const CLAIM_KEYS: &str = claim_keys!(
     "SELECT k.* FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::bytea[]), (SELECT $4::text[]),
                             (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::bigint[]), (SELECT $8::bigint[]),
                             (SELECT $9::text[]))
@@ -26,7 +26,7 @@ const BEGIN: &str = begin!(
 
 /// Each user is looked up separately (`OFFSET 0`), so PostgreSQL uses the index, whatever size it
 /// expects the tables to have.
-const RECORD_SEND: &str =
+const RECORD_SENDS: &str =
     "UPDATE idempotency_keys AS known
      SET lease_until = k.lease_until, user_ref = k.user_ref, write_ahead = k.write_ahead, content = NULL
      FROM unnest((SELECT $1::text[]), (SELECT $2::bytea[]), (SELECT $3::text[]), (SELECT $4::bigint[]),
@@ -36,7 +36,7 @@ const RECORD_SEND: &str =
      WHERE known.channel_id = k.channel_id AND known.key = k.key AND known.lease_id = k.lease_id
      RETURNING k.ordinal - 1";
 
-const FINISH: &str =
+const STORE_ANSWERS: &str =
     "UPDATE idempotency_keys AS known
      SET status = k.status, headers = k.headers, body = k.body, lease_id = NULL, lease_until = NULL, write_ahead = NULL,
          content = NULL, user_ref = COALESCE(u.id, known.user_ref)
@@ -52,64 +52,64 @@ const FINISH: &str =
      RETURNING k.ordinal - 1";
 
 /// Returns one value of each operation, as the parameter for a column.
-fn column<'a, Q, T>(questions: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
-    questions.iter().map(|it| of(it.question)).collect()
+fn column<'a, Q, T>(queries: &'a [Hashed<'_, Q>], of: impl Fn(&'a Q) -> T) -> Vec<T> {
+    queries.iter().map(|it| of(it.query)).collect()
 }
 
 /// Returns the hashes of the keys, as the parameter for a column.
-fn hashes<'a, Q>(questions: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
-    questions.iter().map(|it| it.hash.as_bytes()).collect()
+fn hashes<'a, Q>(queries: &'a [Hashed<'_, Q>]) -> Vec<&'a [u8]> {
+    queries.iter().map(|it| it.hash.as_bytes()).collect()
 }
 
-pub(super) async fn begin(
+pub(super) async fn claim_keys(
     postgres: &Postgres,
-    questions: &[Hashed<'_, ClaimKey>],
+    queries: &[Hashed<'_, ClaimKey>],
 ) -> Result<Vec<ClaimedRow>, Error> {
-    let rows = sqlx::query_as(BEGIN)
-        .bind(column(questions, |it| it.request.channel_id.as_str()))
-        .bind(hashes(questions))
-        .bind(column(questions, |it| it.request.fingerprint.as_bytes()))
-        .bind(column(questions, |it| it.message_id.to_string()))
-        .bind(column(questions, |it| it.lease.id.as_str()))
-        .bind(column(questions, |it| it.lease.until.timestamp_millis()))
-        .bind(column(questions, |it| it.now.timestamp_millis()))
-        .bind(column(questions, |it| {
+    let rows = sqlx::query_as(CLAIM_KEYS)
+        .bind(column(queries, |it| it.request.channel_id.as_str()))
+        .bind(hashes(queries))
+        .bind(column(queries, |it| it.request.fingerprint.as_bytes()))
+        .bind(column(queries, |it| it.message_id.to_string()))
+        .bind(column(queries, |it| it.lease.id.as_str()))
+        .bind(column(queries, |it| it.lease.until.timestamp_millis()))
+        .bind(column(queries, |it| it.now.timestamp_millis()))
+        .bind(column(queries, |it| {
             it.intent.as_ref().map(|intent| intent.user.0)
         }))
-        .bind(column(questions, |it| {
+        .bind(column(queries, |it| {
             it.intent.as_ref().map(|intent| intent.body.as_str())
         }));
     postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
 /// Returns the indexes of the operations whose claims are still held.
-pub(super) async fn note(
+pub(super) async fn record_sends(
     postgres: &Postgres,
-    questions: &[Hashed<'_, RecordSend>],
+    queries: &[Hashed<'_, RecordSend>],
 ) -> Result<Vec<i64>, Error> {
-    let rows = sqlx::query_scalar(RECORD_SEND)
-        .bind(column(questions, |it| it.request.channel_id.as_str()))
-        .bind(hashes(questions))
-        .bind(column(questions, |it| it.lease.id.as_str()))
-        .bind(column(questions, |it| it.lease.until.timestamp_millis()))
-        .bind(column(questions, |it| it.user.0))
-        .bind(column(questions, |it| it.body.as_str()));
+    let rows = sqlx::query_scalar(RECORD_SENDS)
+        .bind(column(queries, |it| it.request.channel_id.as_str()))
+        .bind(hashes(queries))
+        .bind(column(queries, |it| it.lease.id.as_str()))
+        .bind(column(queries, |it| it.lease.until.timestamp_millis()))
+        .bind(column(queries, |it| it.user.0))
+        .bind(column(queries, |it| it.body.as_str()));
     postgres.run(async |db| rows.fetch_all(db).await).await
 }
 
 /// Returns the indexes of the operations whose answers were stored.
-pub(super) async fn finish(
+pub(super) async fn store_answers(
     postgres: &Postgres,
-    questions: &[Hashed<'_, StoreAnswer>],
+    queries: &[Hashed<'_, StoreAnswer>],
 ) -> Result<Vec<i64>, Error> {
-    let user = |of: fn(&UserKey) -> &str| column(questions, |it| it.user.as_ref().map(of));
-    let rows = sqlx::query_scalar(FINISH)
-        .bind(column(questions, |it| it.request.channel_id.as_str()))
-        .bind(hashes(questions))
-        .bind(column(questions, |it| it.lease.id.as_str()))
-        .bind(column(questions, |it| i64::from(it.answer.status)))
-        .bind(column(questions, |it| Json(&it.answer.headers)))
-        .bind(column(questions, |it| it.answer.body.as_str()))
+    let user = |of: fn(&UserKey) -> &str| column(queries, |it| it.user.as_ref().map(of));
+    let rows = sqlx::query_scalar(STORE_ANSWERS)
+        .bind(column(queries, |it| it.request.channel_id.as_str()))
+        .bind(hashes(queries))
+        .bind(column(queries, |it| it.lease.id.as_str()))
+        .bind(column(queries, |it| i64::from(it.answer.status)))
+        .bind(column(queries, |it| Json(&it.answer.headers)))
+        .bind(column(queries, |it| it.answer.body.as_str()))
         .bind(user(|user| user.account_id.as_str()))
         .bind(user(|user| user.namespace.as_str()))
         .bind(user(|user| user.user_id.as_str()));

@@ -1,19 +1,19 @@
-//! The operations on idempotency keys that are batched: the claim (mostly with its write-ahead
+//! The operations on idempotency keys that are batched: the claim (usually with its write-ahead
 //! record), a later write-ahead record, and the answer.
 
 use chrono::{DateTime, Utc};
 
 use super::{Intent, KeyedRequest};
 use crate::store::{Lease, UserRef};
-use crate::types::idempotency::Answer;
 use crate::types::idempotency::KeyHash;
+use crate::types::idempotency::StoredResponse;
 use crate::types::ids::UserKey;
 use crate::types::message::MessageId;
 
 /// Builds the text of a statement that claims keys; `$values` supplies the columns. A claim whose
 /// lease has expired is taken over by the same request, with its write-ahead record. An answered
 /// request has no lease, so it is not taken over.
-macro_rules! begin {
+macro_rules! claim_keys {
     ($values:literal) => {
         concat!(
             "INSERT INTO idempotency_keys AS known
@@ -27,7 +27,7 @@ macro_rules! begin {
     };
 }
 
-pub(super) use begin;
+pub(super) use claim_keys;
 
 /// Records that $6, with the bytes $7, is about to be sent for user $5, and extends the claim until
 /// $4.
@@ -61,20 +61,20 @@ pub(in crate::store) struct StoreAnswer {
     pub(super) request: KeyedRequest,
     pub(super) lease: Lease,
     pub(super) user: Option<UserKey>,
-    pub(super) answer: Answer,
+    pub(super) answer: StoredResponse,
 }
 
 /// An operation with the hash of its key.
 pub(super) struct Hashed<'a, Q> {
     pub(super) hash: KeyHash,
-    pub(super) question: &'a Q,
+    pub(super) query: &'a Q,
 }
 
 impl<'a, Q> Hashed<'a, Q> {
-    pub(super) fn all(questions: &[&'a Q], request: impl Fn(&Q) -> &KeyedRequest) -> Vec<Self> {
-        let hashed = questions.iter().map(|question| Self {
-            hash: request(question).key,
-            question,
+    pub(super) fn all(queries: &[&'a Q], request: impl Fn(&Q) -> &KeyedRequest) -> Vec<Self> {
+        let hashed = queries.iter().map(|query| Self {
+            hash: request(query).key,
+            query,
         });
         hashed.collect()
     }

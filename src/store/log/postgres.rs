@@ -1,4 +1,4 @@
-//! Appending of events in PostgreSQL: one statement for all logs.
+//! Appending events in PostgreSQL, with one statement for all logs.
 
 use chrono::{DateTime, Utc};
 use sqlx::PgConnection;

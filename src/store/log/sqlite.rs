@@ -1,4 +1,4 @@
-//! Appending of events in SQLite: one log after the other.
+//! Appending events in SQLite, one log after the other.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;

@@ -57,7 +57,7 @@ pub(in crate::store) async fn store_echoes(
     // The lock order is the same as in settling requests, to avoid deadlocks: users before echoes,
     // and each of them sorted.
     let users = batch(echoes.iter().map(|(user, _)| json!({"user": user.0})));
-    let hurry = match tx.side {
+    let make_due = match tx.engine {
         EngineTx::Postgres(_) => {
             "UPDATE users SET send_at = $2
              WHERE id = ANY (ARRAY(
@@ -74,7 +74,7 @@ pub(in crate::store) async fn store_echoes(
                            WHERE r.user_ref = users.id AND COALESCE(r.settled_at, 0) = 0 AND r.state = 'unknown')"
         }
     };
-    on!(tx, |db| sqlx::query(hurry)
+    on!(tx, |db| sqlx::query(make_due)
         .bind(users)
         .bind(now.timestamp_millis())
         .execute(db)
@@ -98,7 +98,7 @@ pub(in crate::store) async fn store_echoes(
              SELECT value ->> 'dialog', CAST(value ->> 'sequence' AS BIGINT), CAST(value ->> 'user' AS BIGINT),
                     value ->> 'digest', value ->> 'sketch', CAST(value ->> 'sent_at' AS BIGINT), $2
              FROM json_each($1) WHERE true
-             -- one whose request is known already
+             -- the row exists if the echo was attributed before it arrived
              ON CONFLICT DO NOTHING",
         )
         .bind(&rows)

@@ -18,11 +18,13 @@ use crate::types::message::{MessageId, Sequence};
 use crate::types::trace::TraceContext;
 
 /// The total size of the stored files of user $1, in bytes.
-const OF_USER: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+const FILE_SIZE_OF_USER: &str =
+    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
      WHERE user_ref = $1 AND content_size > 0";
 
 /// The total size of the stored files of channel $1, in bytes.
-const OF_CHANNEL: &str = "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
+const FILE_SIZE_OF_CHANNEL: &str =
+    "SELECT CAST(COALESCE(SUM(content_size), 0) AS BIGINT) FROM requests
      WHERE channel_id = $1 AND content_size > 0";
 
 /// A request to queue.
@@ -80,9 +82,9 @@ pub enum EnqueueOutcome {
         of_user: bool,
     },
     /// Another caller has the claim on the idempotency key by now.
-    KeyLost,
+    ClaimLost,
     /// The user was erased meanwhile.
-    UserGone,
+    UserErased,
 }
 
 /// A batched insertion of a request, if its limits leave room.
@@ -116,7 +118,7 @@ impl Store {
         new: &NewRequest<'_>,
         now: DateTime<Utc>,
     ) -> Result<EnqueueOutcome, Error> {
-        self.ask(Enqueue::new(user, new, now)).await
+        self.run_batched(Enqueue::new(user, new, now)).await
     }
 }
 
@@ -145,9 +147,9 @@ impl Enqueue {
             "traceparent": new.parent.map(|parent| &parent.traceparent),
             "tracestate": new.parent.and_then(|parent| parent.tracestate.as_ref()),
         });
-        let tried = in_flight.map_or("postponed", |_| "unknown");
+        let outcome = in_flight.map_or("postponed", |_| "unknown");
         let accepted = step(new.id, new.created_at, "accepted", None);
-        let tried = new.why.map(|why| step(new.id, now, tried, Some(why)));
+        let attempted = new.why.map(|why| step(new.id, now, outcome, Some(why)));
         let attributed = in_flight.into_iter().flat_map(|in_flight| {
             let numbers = new.attributed.iter();
             numbers.map(|number| echoes::attributed(user, &in_flight.dialog_id, *number, now))
@@ -163,7 +165,7 @@ impl Enqueue {
             id: new.id.to_string(),
             row,
             content: new.content.filter(|content| !content.is_empty()).cloned(),
-            steps: std::iter::once(accepted).chain(tried).collect(),
+            steps: std::iter::once(accepted).chain(attempted).collect(),
             echoes: attributed.collect(),
             bytes: new.body.len() + new.content.map_or(0, Bytes::len),
         }
@@ -182,57 +184,57 @@ impl BatchedQuery for Enqueue {
         self.bytes
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<EnqueueOutcome>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<EnqueueOutcome>, Error> {
         let mut tx = store.begin().await?;
         // The rows are locked until the commit, so that requests get their ordinals in the order in
         // which they become visible.
-        let mut users = lock_users(&mut tx, questions.iter().map(|it| it.user)).await?;
-        let keys = hold_keys(&mut tx, questions).await?;
-        let mut weights = ContentSizes::default();
-        let mut keepings = Vec::new();
-        for (it, is_held) in questions.iter().zip(keys) {
+        let mut users = lock_users(&mut tx, queries.iter().map(|it| it.user)).await?;
+        let keys = lock_claims(&mut tx, queries).await?;
+        let mut sizes = ContentSizes::default();
+        let mut outcomes = Vec::new();
+        for (it, is_valid) in queries.iter().zip(keys) {
             let user = users.get_mut(&it.user.0);
-            keepings.push(match user {
-                None => EnqueueOutcome::UserGone,
-                Some(_) if !is_held => EnqueueOutcome::KeyLost,
+            outcomes.push(match user {
+                None => EnqueueOutcome::UserErased,
+                Some(_) if !is_valid => EnqueueOutcome::ClaimLost,
                 Some(user) if user.waiting >= it.max_waiting => EnqueueOutcome::QueueFull,
                 Some(user) => {
-                    let keeping = weights.make_room(&mut tx, it).await?;
-                    user.waiting += i64::from(keeping == EnqueueOutcome::Queued);
-                    keeping
+                    let outcome = sizes.reserve(&mut tx, it).await?;
+                    user.waiting += i64::from(outcome == EnqueueOutcome::Queued);
+                    outcome
                 }
             });
         }
-        let kept: Vec<_> = questions.iter().zip(&keepings).collect();
-        let kept = kept
+        let queued: Vec<_> = queries.iter().zip(&outcomes).collect();
+        let queued = queued
             .into_iter()
-            .filter(|(_, keeping)| **keeping == EnqueueOutcome::Queued);
-        let kept: Vec<_> = kept.map(|(it, _)| *it).collect();
-        if !kept.is_empty() {
-            insert(&mut tx, &kept).await?;
-            steps(&mut tx, kept.iter().flat_map(|it| &it.steps)).await?;
-            echoes::attribute(&mut tx, kept.iter().flat_map(|it| &it.echoes)).await?;
+            .filter(|(_, outcome)| **outcome == EnqueueOutcome::Queued);
+        let queued: Vec<_> = queued.map(|(it, _)| *it).collect();
+        if !queued.is_empty() {
+            insert(&mut tx, &queued).await?;
+            steps(&mut tx, queued.iter().flat_map(|it| &it.steps)).await?;
+            echoes::attribute(&mut tx, queued.iter().flat_map(|it| &it.echoes)).await?;
         }
         tx.commit().await?;
-        Ok(keepings)
+        Ok(outcomes)
     }
 }
 
 /// Renews the claims on the idempotency keys of requests, and so locks them until the commit.
 /// Returns true for each claim that is still valid, and for each request without a key.
-async fn hold_keys(tx: &mut Tx, questions: &[&Enqueue]) -> Result<Vec<bool>, Error> {
-    let mut are_held = vec![true; questions.len()];
-    let mut keyed: Vec<_> = questions
+async fn lock_claims(tx: &mut Tx, queries: &[&Enqueue]) -> Result<Vec<bool>, Error> {
+    let mut are_valid = vec![true; queries.len()];
+    let mut keyed: Vec<_> = queries
         .iter()
-        .zip(&mut are_held)
-        .filter_map(|(it, is_held)| Some((it.key.as_ref()?, is_held)))
+        .zip(&mut are_valid)
+        .filter_map(|(it, is_valid)| Some((it.key.as_ref()?, is_valid)))
         .collect();
     // In the order in which keys are claimed, so that two transactions do not deadlock.
     keyed.sort_by_cached_key(|((request, _), _)| (request.channel_id.clone(), request.key));
-    for ((request, lease), is_held) in keyed {
-        *is_held = idempotency::hold(tx, request, lease).await?;
+    for ((request, lease), is_valid) in keyed {
+        *is_valid = idempotency::lock_claim(tx, request, lease).await?;
     }
-    Ok(are_held)
+    Ok(are_valid)
 }
 
 /// The total sizes of the stored files of users and channels, each read once in a transaction.
@@ -245,7 +247,7 @@ struct ContentSizes {
 impl ContentSizes {
     /// Checks the limits of the user and the channel for the file of this request, and adds its
     /// size to both totals if it fits.
-    async fn make_room(&mut self, tx: &mut Tx, it: &Enqueue) -> Result<EnqueueOutcome, Error> {
+    async fn reserve(&mut self, tx: &mut Tx, it: &Enqueue) -> Result<EnqueueOutcome, Error> {
         let size = it.size();
         if size == 0 {
             return Ok(EnqueueOutcome::Queued);
@@ -253,21 +255,21 @@ impl ContentSizes {
         let of_user = match self.of_users.entry(it.user.0) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
-                let (held,): (i64,) = on!(tx, |db| sqlx::query_as(OF_USER)
+                let (total,): (i64,) = on!(tx, |db| sqlx::query_as(FILE_SIZE_OF_USER)
                     .bind(it.user.0)
                     .fetch_one(db)
                     .await?);
-                unknown.insert(held)
+                unknown.insert(total)
             }
         };
         let of_channel = match self.of_channels.entry(it.channel_id.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(unknown) => {
-                let (held,): (i64,) = on!(tx, |db| sqlx::query_as(OF_CHANNEL)
+                let (total,): (i64,) = on!(tx, |db| sqlx::query_as(FILE_SIZE_OF_CHANNEL)
                     .bind(it.channel_id.as_str())
                     .fetch_one(db)
                     .await?);
-                unknown.insert(held)
+                unknown.insert(total)
             }
         };
         if of_user.saturating_add(size) > it.max_content_of_user {
@@ -283,7 +285,7 @@ impl ContentSizes {
 }
 
 /// Inserts requests behind the queued ones, in their order.
-async fn insert(tx: &mut Tx, kept: &[&Enqueue]) -> Result<(), Error> {
+async fn insert(tx: &mut Tx, queued: &[&Enqueue]) -> Result<(), Error> {
     on!(tx, |db| {
         sqlx::query(
             "INSERT INTO requests (id, user_ref, channel_id, kind, body, content_size, state, created_at, expires_at,
@@ -296,12 +298,12 @@ async fn insert(tx: &mut Tx, kept: &[&Enqueue]) -> Result<(), Error> {
                     value ->> 'traceparent', value ->> 'tracestate'
              FROM json_each($1)",
         )
-        .bind(batch(kept.iter().map(|it| &it.row)))
+        .bind(batch(queued.iter().map(|it| &it.row)))
         .execute(db)
         .await?
         .rows_affected()
     });
-    for it in kept {
+    for it in queued {
         if let Some(content) = &it.content {
             on!(tx, |db| sqlx::query(
                 "UPDATE requests SET content = $2 WHERE id = $1"
@@ -315,7 +317,7 @@ async fn insert(tx: &mut Tx, kept: &[&Enqueue]) -> Result<(), Error> {
     }
     // The number of added requests for each user, and the time when the first of them is due.
     let mut lanes = BTreeMap::new();
-    for it in kept {
+    for it in queued {
         let (count, _) = lanes.entry(it.user.0).or_insert((0_i64, it.due_at));
         *count += 1;
     }

@@ -99,19 +99,19 @@ impl Store {
     /// # Errors
     ///
     /// When the database does not answer.
-    pub async fn hurry_lanes(
+    pub async fn make_lanes_due(
         &self,
         account_id: &AccountId,
         reasons: &[&str],
         now: DateTime<Utc>,
         limit: u32,
     ) -> Result<u64, Error> {
-        let hurry = claiming!(
+        let make_due = claiming!(
             self,
             "UPDATE users SET send_at = $2 WHERE id",
             "SELECT id FROM users u
              WHERE send_at > $2 AND account_id = $1 AND (lease_until IS NULL OR lease_until <= $2)
-               -- the latest step of the first request; what may have been sent waits for its echo
+               -- the latest step of the first request; one that may have been sent waits for its echo
                AND (SELECT CASE WHEN r.state = 'waiting' THEN s.why END
                     FROM requests r JOIN request_steps s ON s.request_id = r.id
                     WHERE r.user_ref >= u.id AND r.user_ref <= u.id AND COALESCE(r.settled_at, 0) = 0
@@ -122,7 +122,7 @@ impl Store {
             ""
         );
         let reasons = batch(reasons.iter().map(|reason| json!({"reason": reason})));
-        Ok(run!(self, writer, |db| sqlx::query(hurry)
+        Ok(run!(self, writer, |db| sqlx::query(make_due)
             .bind(account_id.as_str())
             .bind(now.timestamp_millis())
             .bind(i64::from(limit))
@@ -185,7 +185,7 @@ impl Store {
             "SELECT id, channel_id, body, content, state, created_at, expires_at, attempts, conversation_id, sequences,
                     dialog_id, digest, attempted_at, traceparent, tracestate
              FROM requests
-             -- as requests_lane says it, in its order and not by =, so that no other index ever serves
+             -- the expressions of the index requests_lane, in its order and without =, so that no other index fits
              WHERE user_ref >= $1 AND user_ref <= $1 AND COALESCE(settled_at, 0) = 0
              ORDER BY user_ref, ordinal LIMIT 1",
         )
@@ -210,7 +210,7 @@ impl Store {
         body: &str,
         in_flight: &InFlight,
     ) -> Result<bool, Error> {
-        self.ask(BeginAttempt {
+        self.run_batched(BeginAttempt {
             user,
             lease: lease.clone(),
             row: json!({
@@ -243,17 +243,17 @@ impl BatchedQuery for BeginAttempt {
         self.bytes
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<bool>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<bool>, Error> {
         let mut tx = store.begin().await?;
-        let users = lock_users(&mut tx, questions.iter().map(|it| it.user)).await?;
+        let users = lock_users(&mut tx, queries.iter().map(|it| it.user)).await?;
         let is_held = |it: &&&Self| {
             users
                 .get(&it.user.0)
                 .is_some_and(|row| row.is_of(&it.lease))
         };
-        let ours: Vec<_> = questions.iter().filter(is_held).collect();
+        let held: Vec<_> = queries.iter().filter(is_held).collect();
         let leases = batch(
-            ours.iter()
+            held.iter()
                 .map(|it| json!({"user": it.user.0, "until": it.lease.until.timestamp_millis()})),
         );
         on!(tx, |db| {
@@ -274,16 +274,16 @@ impl BatchedQuery for BeginAttempt {
                      attempted_at = CAST(k.value ->> 'attempted_at' AS BIGINT), attempts = attempts + 1
                  FROM json_each($1) AS k
                  WHERE requests.id = k.value ->> 'id'
-                   -- by settled_at PostgreSQL would find all that wait, and read them where it expects few
+                   -- by settled_at, PostgreSQL would read all queued requests whenever it expects few
                    AND state NOT IN ('sent', 'failed')",
             )
-            .bind(batch(ours.iter().map(|it| &it.row)))
+            .bind(batch(held.iter().map(|it| &it.row)))
             .execute(db)
             .await?
             .rows_affected()
         });
         tx.commit().await?;
-        Ok(questions.iter().map(|it| is_held(&it)).collect())
+        Ok(queries.iter().map(|it| is_held(&it)).collect())
     }
 }
 
@@ -312,7 +312,7 @@ pub(super) async fn lock_users(
 ) -> Result<HashMap<i64, LockedUser>, Error> {
     let users = batch(users.map(|user| json!({"user": user.0})));
     // SQLite needs no locks, because it has only one writer.
-    let text = match tx.side {
+    let statement = match tx.engine {
         EngineTx::Postgres(_) => {
             "SELECT id, lease_id, waiting FROM users
              WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
@@ -323,7 +323,7 @@ pub(super) async fn lock_users(
              WHERE id IN (SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1))"
         }
     };
-    let rows: Vec<LockedUser> = on!(tx, |db| sqlx::query_as(text)
+    let rows: Vec<LockedUser> = on!(tx, |db| sqlx::query_as(statement)
         .bind(users)
         .fetch_all(db)
         .await?);

@@ -76,7 +76,7 @@ pub(in crate::store) struct SettleAttempt {
     user: UserRef,
     lease: Lease,
     id: String,
-    is_over: bool,
+    is_final: bool,
     row: Value,
     echo: Option<Value>,
     step: Option<Value>,
@@ -97,7 +97,8 @@ impl Store {
         settled: &SettledAttempt<'_>,
         now: DateTime<Utc>,
     ) -> Result<LaneHolder, Error> {
-        self.ask(SettleAttempt::new(lease, settled, now)).await
+        self.run_batched(SettleAttempt::new(lease, settled, now))
+            .await
     }
 }
 
@@ -106,7 +107,7 @@ impl SettleAttempt {
         let SettledAttempt {
             user, id, outcome, ..
         } = *settled;
-        let (state, told) = match outcome {
+        let (state, step_parts) = match outcome {
             AttemptOutcome::Postponed { why } => ("waiting", Some(("postponed", Some(why)))),
             AttemptOutcome::Unknown { why } => ("unknown", Some(("unknown", Some(why)))),
             AttemptOutcome::Advanced => ("waiting", None),
@@ -115,7 +116,7 @@ impl SettleAttempt {
                 ("failed", Some(("failed", Some(&failure.code[..]))))
             }
         };
-        let is_over = matches!(state, "sent" | "failed");
+        let is_final = matches!(state, "sent" | "failed");
         let failure = match outcome {
             AttemptOutcome::Failed(failure) => serde_json::to_string(failure).ok(),
             _ => None,
@@ -130,24 +131,26 @@ impl SettleAttempt {
             "sequences": sequences_text(settled.sequences),
             "conversation": settled.conversation_id.map(ConversationId::as_str),
             "failure": failure,
-            "settled_at": is_over.then(|| now.timestamp_millis()),
+            "settled_at": is_final.then(|| now.timestamp_millis()),
             "file": settled.file.map(|(id, _)| id.to_string()),
             "file_type": settled.file.map(|(_, kind)| kind.as_str()),
             "tries": i64::from(!is_counted),
         });
-        let arrived = matches!(outcome, AttemptOutcome::Sent | AttemptOutcome::Advanced);
-        let place = settled.in_flight.zip(settled.sequences.last());
-        let echo = place.filter(|_| arrived).map(|(in_flight, sequence)| {
-            echoes::attributed(user, &in_flight.dialog_id, *sequence, now)
-        });
+        let is_accepted = matches!(outcome, AttemptOutcome::Sent | AttemptOutcome::Advanced);
+        let position = settled.in_flight.zip(settled.sequences.last());
+        let echo = position
+            .filter(|_| is_accepted)
+            .map(|(in_flight, sequence)| {
+                echoes::attributed(user, &in_flight.dialog_id, *sequence, now)
+            });
         Self {
             user,
             lease: lease.clone(),
             id: id.to_string(),
-            is_over,
+            is_final,
             row,
             echo,
-            step: told.map(|(what, why)| step(id, now, what, why)),
+            step: step_parts.map(|(what, why)| step(id, now, what, why)),
             event: settled.event.cloned(),
             now,
         }
@@ -161,19 +164,21 @@ impl BatchedQuery for SettleAttempt {
         self.event.as_ref().map_or(0, |event| event.body.len())
     }
 
-    async fn ask(store: &Store, questions: &[&Self]) -> Result<Vec<LaneHolder>, Error> {
+    async fn run(store: &Store, queries: &[&Self]) -> Result<Vec<LaneHolder>, Error> {
         let mut tx = store.begin().await?;
-        let mut users = lock_users(&mut tx, questions.iter().map(|it| it.user)).await?;
-        let mut holds = vec![LaneHolder::Lost; questions.len()];
+        let mut users = lock_users(&mut tx, queries.iter().map(|it| it.user)).await?;
+        let mut holders = vec![LaneHolder::Lost; queries.len()];
         let mut written = Vec::new();
-        let mut left: Vec<_> = questions.iter().zip(&mut holds).collect();
-        while !left.is_empty() {
+        let mut remaining: Vec<_> = queries.iter().zip(&mut holders).collect();
+        while !remaining.is_empty() {
             // One settlement of each user at a time, in their order: a settlement may release the
             // lane that the next one needs.
             let mut seen = HashSet::new();
-            let (round, rest) = left.into_iter().partition(|(it, _)| seen.insert(it.user.0));
+            let (round, later) = remaining
+                .into_iter()
+                .partition(|(it, _)| seen.insert(it.user.0));
             written.extend(write(&mut tx, &mut users, round).await?);
-            left = rest;
+            remaining = later;
         }
         echoes::attribute(&mut tx, written.iter().filter_map(|it| it.echo.as_ref())).await?;
         steps(&mut tx, written.iter().filter_map(|it| it.step.as_ref())).await?;
@@ -184,7 +189,7 @@ impl BatchedQuery for SettleAttempt {
             append(&mut tx, &events, now).await?;
         }
         tx.commit().await?;
-        Ok(holds)
+        Ok(holders)
     }
 }
 
@@ -212,14 +217,14 @@ async fn write<'a>(
                  conversation_id = COALESCE(k.value ->> 'conversation', conversation_id),
                  failure = k.value ->> 'failure', settled_at = CAST(k.value ->> 'settled_at' AS BIGINT),
                  file_id = k.value ->> 'file', file_type = k.value ->> 'file_type',
-                 -- what was asked for has served once it is over
+                 -- the content is not needed once the request is settled
                  body = CASE WHEN k.value ->> 'settled_at' IS NULL THEN body ELSE '' END,
                  content = CASE WHEN k.value ->> 'settled_at' IS NULL THEN content END,
                  content_size = CASE WHEN k.value ->> 'settled_at' IS NULL THEN content_size ELSE 0 END,
                  attempts = attempts + CAST(k.value ->> 'tries' AS BIGINT)
              FROM json_each($1) AS k
              WHERE requests.id = k.value ->> 'id'
-               -- by settled_at PostgreSQL would find all that wait, and read them where it expects few
+               -- by settled_at, PostgreSQL would read all queued requests whenever it expects few
                AND state NOT IN ('sent', 'failed')
              RETURNING requests.id",
         )
@@ -229,24 +234,24 @@ async fn write<'a>(
     });
     let changed: HashSet<_> = changed.into_iter().map(|(id,)| id).collect();
     let (mut written, mut lanes) = (Vec::new(), Vec::new());
-    for (it, hold) in held {
+    for (it, holder) in held {
         let row = users
             .get_mut(&it.user.0)
             .filter(|_| changed.contains(&it.id));
         let Some(row) = row else {
             continue;
         };
-        row.waiting -= i64::from(it.is_over);
-        *hold = LaneHolder::Kept;
-        if it.is_over && row.waiting <= 0 {
-            *hold = LaneHolder::Released;
+        row.waiting -= i64::from(it.is_final);
+        *holder = LaneHolder::Kept;
+        if it.is_final && row.waiting <= 0 {
+            *holder = LaneHolder::Released;
             row.lease_id = None;
         }
         let until = it.lease.until.timestamp_millis();
         lanes.push(json!({
             "user": it.user.0,
             "waiting": row.waiting,
-            "until": (*hold == LaneHolder::Kept).then_some(until),
+            "until": (*holder == LaneHolder::Kept).then_some(until),
         }));
         written.push(*it);
     }

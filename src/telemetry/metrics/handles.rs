@@ -12,7 +12,7 @@ pub(super) struct Handles<H>(RwLock<Node<H>>);
 /// A node of the tree of handles. The path to it consists of a metric's name and of label values.
 struct Node<H> {
     handle: Option<H>,
-    below: HashMap<String, Self>,
+    children: HashMap<String, Self>,
 }
 
 impl<H: Clone> Handles<H> {
@@ -20,14 +20,14 @@ impl<H: Clone> Handles<H> {
     pub(super) fn get(&self, name: &str, labels: &[&str], make: impl FnOnce() -> H) -> H {
         let path = || std::iter::once(name).chain(labels.iter().copied());
         let known = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let found = path().try_fold(&*known, |node, word| node.below.get(word));
+        let found = path().try_fold(&*known, |node, part| node.children.get(part));
         if let Some(handle) = found.and_then(|node| node.handle.as_ref()) {
             return handle.clone();
         }
         drop(known);
         let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let node = path().fold(&mut *known, |node, word| {
-            node.below.entry(word.to_owned()).or_default()
+        let node = path().fold(&mut *known, |node, part| {
+            node.children.entry(part.to_owned()).or_default()
         });
         node.handle.get_or_insert_with(make).clone()
     }
@@ -43,7 +43,7 @@ impl<H> Default for Node<H> {
     fn default() -> Self {
         Self {
             handle: None,
-            below: HashMap::new(),
+            children: HashMap::new(),
         }
     }
 }

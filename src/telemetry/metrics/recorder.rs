@@ -1,8 +1,8 @@
 //! The recorder, which stores the values of one service's metrics and renders them for Prometheus.
 //!
 //! Nothing is global: each service in a process has its own recorder, which is passed to its parts.
-//! To count is to look up the metric's handle by its labels and to add to an atomic number. No
-//! caller waits while the metrics are read.
+//! To count, a caller looks up the metric's handle by its labels and adds to an atomic number. It
+//! does not wait while the metrics are read.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use super::{
 
 /// 5 s: the interval at which the observations of histograms are aggregated. Until then each
 /// observation is stored.
-const UPKEEP: Duration = Duration::from_secs(5);
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The metadata of the caller, which the recorder ignores.
 const METADATA: Metadata<'_> = Metadata::new("liveperson_bridge", Level::INFO, None);
@@ -82,11 +82,11 @@ impl Metrics {
 
     /// Aggregates observations at an interval, so that they do not pile up if the metrics are not
     /// read.
-    pub async fn keep_up(self) {
-        let mut times = interval(UPKEEP);
-        times.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    pub async fn run_upkeep(self) {
+        let mut ticks = interval(UPKEEP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            times.tick().await;
+            ticks.tick().await;
             self.0.handle.run_upkeep();
         }
     }

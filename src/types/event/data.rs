@@ -16,7 +16,7 @@ use crate::types::message::{MessageId, Metadata, Sequence};
 use crate::types::rating::Answer;
 
 /// 10 s: the time after which a typing state is out of date.
-pub const TYPING_LIFE: TimeDelta = TimeDelta::seconds(10);
+pub const TYPING_LIFETIME: TimeDelta = TimeDelta::seconds(10);
 
 /// The content of an event, which depends on its type: a message for `message.created` and
 /// `message.echoed`, a typing state for `typing.changed`, and so on.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::data::{
     Agent, Conversation, Data, Dialog, Failure, Message, Outcome, OutcomeStatus, Participant,
-    Receipt, Role, Sender, State, TYPING_LIFE, Typing,
+    Receipt, Role, Sender, State, TYPING_LIFETIME, Typing,
 };
 use super::{Event, EventId, EventType, UnaddressedEvent};
 use crate::types::conversation::OpenedBy;
@@ -18,7 +18,7 @@ use crate::types::problem::EXPIRED;
 /// The id that the user, the conversation, the dialog and the agent have in a sample event.
 pub const SAMPLE_ID: &str = "test";
 
-/// Creates an event of a type as a channel would receive it, about a user that does not exist.
+/// Creates an event of a type as a channel would receive it, about a user who does not exist.
 #[must_use]
 pub fn sample(
     kind: EventType,
@@ -27,8 +27,8 @@ pub fn sample(
     channel: ChannelId,
     now: DateTime<Utc>,
 ) -> Event {
-    let user_id: UserId = nobody();
-    let conversation_id: ConversationId = nobody();
+    let user_id: UserId = sample_id();
+    let conversation_id: ConversationId = sample_id();
     let outcome = |status| {
         Data::Outcome(Outcome {
             id: MessageId::new(message),
@@ -49,7 +49,7 @@ pub fn sample(
         EventType::TypingChanged => Data::Typing(Typing {
             state: "composing".to_owned(),
             sender: sender(Role::Agent),
-            expires_at: now + TYPING_LIFE,
+            expires_at: now + TYPING_LIFETIME,
         }),
         EventType::ReceiptChanged => Data::Receipt(Receipt {
             status: "read".to_owned(),
@@ -74,8 +74,8 @@ pub fn sample(
     clippy::expect_used,
     reason = "the name is a valid id of a user and of a conversation"
 )]
-fn nobody<T: FromStr<Err = Invalid>>() -> T {
-    SAMPLE_ID.parse().expect("a name")
+fn sample_id<T: FromStr<Err = Invalid>>() -> T {
+    SAMPLE_ID.parse().expect("a valid id")
 }
 
 fn sender(role: Role) -> Sender {

@@ -4,13 +4,13 @@ use std::ops::RangeInclusive;
 
 /// The maximum number of characters that are passed on. A participant has to pass on at least this
 /// many.
-const LIMIT: usize = 512;
+const MAX_CHARS: usize = 512;
 
 /// The maximum number of members.
 const MAX_MEMBERS: usize = 32;
 
 /// The length above which members are dropped first.
-const LONG: usize = 128;
+const LONG_CHARS: usize = 128;
 
 /// Combines the headers into the one that is passed on. Returns `None` if a header is malformed or
 /// there are no members.
@@ -30,8 +30,8 @@ pub(super) fn read<'a>(headers: impl IntoIterator<Item = &'a str>) -> Option<Str
         }
         members.push(member);
     }
-    while length(&members) > LIMIT {
-        let long = members.iter().rposition(|member| member.len() > LONG);
+    while length(&members) > MAX_CHARS {
+        let long = members.iter().rposition(|member| member.len() > LONG_CHARS);
         members.remove(long.unwrap_or(members.len() - 1));
     }
     (!members.is_empty()).then(|| members.join(","))
@@ -53,11 +53,11 @@ fn is_member(member: &str) -> bool {
                 .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_-*/".contains(&b))
             && !text.starts_with(['_', '-', '*', '/'])
     };
-    let known = match key.split_once('@') {
+    let is_valid_key = match key.split_once('@') {
         Some((tenant, system)) => is_key(tenant, 1..=241) && is_key(system, 1..=14),
         None => is_key(key, 1..=256),
     };
-    known
+    is_valid_key
         && (1..=256).contains(&value.len())
         && value.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'=')
 }
@@ -75,7 +75,7 @@ mod tests {
         ) {
             let headers = headers.iter().map(String::as_str);
             if let Some(passed) = read(headers) {
-                prop_assert!(passed.len() <= LIMIT);
+                prop_assert!(passed.len() <= MAX_CHARS);
                 prop_assert_eq!(read([&*passed]), Some(passed));
             }
         }
@@ -128,6 +128,6 @@ mod tests {
         let only_short = read([&*short.join(","), &*short.join(",")]).unwrap();
 
         assert_eq!(passed, short.join(","));
-        assert!(only_short.len() <= LIMIT && only_short.starts_with(&passed));
+        assert!(only_short.len() <= MAX_CHARS && only_short.starts_with(&passed));
     }
 }

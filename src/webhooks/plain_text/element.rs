@@ -31,8 +31,8 @@ const TEXTS: [&str; 9] = [
 /// The members that supply the words of an element that has no others, such as a picture.
 const SUBSTITUTES: [&str; 2] = ["alt", "tooltip"];
 
-/// The members that are not searched for children: they show nothing, or are read in another way.
-const NOT_WALKED: [&str; 12] = [
+/// The members that are not searched for children: they show nothing, or are read elsewhere.
+const NOT_SEARCHED: [&str; 12] = [
     "accessibility",
     "actions",
     "android",
@@ -67,7 +67,7 @@ const FIRST_MILLISECOND: i64 = 100_000_000_000;
 pub(super) enum Step<'a> {
     /// An element, a list of them, or words.
     Value(&'a Value),
-    /// A text that is shown as it is published.
+    /// A text that is both shown and published.
     Reply(&'a Value),
     /// The empty line between two cards of a carousel.
     Gap,
@@ -81,7 +81,7 @@ impl<'a> Element<'a> {
     /// Returns the words, without duplicates. For an element without words, returns a substitute.
     pub(super) fn words(self) -> Vec<String> {
         let words = self.names().chain(self.times()).chain(self.texts());
-        let words = each_once(words, &[]);
+        let words = deduplicated(words, &[]);
         if !words.is_empty() {
             return words;
         }
@@ -98,12 +98,12 @@ impl<'a> Element<'a> {
     /// Returns the links and positions of the element and the words of its actions, without the
     /// words in `known`.
     pub(super) fn details(self, known: &[String]) -> Vec<String> {
-        let said = self.shown_actions().map(|action| {
+        let action_texts = self.shown_actions().map(|action| {
             let words = action.names().chain(action.times()).chain(action.texts());
-            joined(each_once(words, known), action.places())
+            joined(deduplicated(words, known), action.targets())
         });
         let mut details = Vec::new();
-        for detail in self.places().into_iter().chain(said) {
+        for detail in self.targets().into_iter().chain(action_texts) {
             if !detail.is_empty() && !known.contains(&detail) && !details.contains(&detail) {
                 details.push(detail);
             }
@@ -115,7 +115,7 @@ impl<'a> Element<'a> {
     /// that publishes. It is empty if the Cloud does not give the text, and `None` if nothing is
     /// published.
     pub(super) fn published(self) -> Option<String> {
-        let mut texts = self.actions().filter_map(Self::publishes).peekable();
+        let mut texts = self.actions().filter_map(Self::text_to_publish).peekable();
         texts.peek()?;
         let texts: Vec<_> = texts.filter(|text| !text.is_empty()).collect();
         Some(texts.join("\n"))
@@ -177,8 +177,8 @@ impl<'a> Element<'a> {
         let titles = self.0.value("titles").is_some() && self.0.value("elements").is_none();
         let named = self.0.entries().filter(|(name, value)| {
             let is_reply = matches!(*name, "resp" | "replies") && value.is_string();
-            let is_walked = value.is_object() || value.is_array() || is_reply;
-            is_walked && !NOT_WALKED.contains(name)
+            let is_searched = value.is_object() || value.is_array() || is_reply;
+            is_searched && !NOT_SEARCHED.contains(name)
         });
         named
             .map(|(name, _)| name)
@@ -196,7 +196,7 @@ impl<'a> Element<'a> {
     fn read(self, names: &'static [&str]) -> impl Iterator<Item = String> {
         names
             .iter()
-            .filter_map(move |name| word(self.0.value(name)?))
+            .filter_map(move |name| displayed(self.0.value(name)?))
     }
 
     /// Returns the time of a slot, or the days that a date picker allows. Times are in UTC, since
@@ -211,9 +211,9 @@ impl<'a> Element<'a> {
 
     fn slot(self) -> Option<String> {
         const MINUTE: &str = "%Y-%m-%d %H:%M";
-        let start = self.moment("start")?;
+        let start = self.time("start")?;
         let begin = start.format(MINUTE);
-        Some(match self.moment("end").filter(|end| start < *end) {
+        Some(match self.time("end").filter(|end| start < *end) {
             None => format!("{begin} UTC"),
             Some(end) if end.date_naive() == start.date_naive() => {
                 format!("{begin}-{} UTC", end.format("%H:%M"))
@@ -223,10 +223,7 @@ impl<'a> Element<'a> {
     }
 
     fn days(self) -> Option<String> {
-        let day = |name| {
-            self.moment(name)
-                .map(|it| it.format("%Y-%m-%d").to_string())
-        };
+        let day = |name| self.time(name).map(|it| it.format("%Y-%m-%d").to_string());
         let (from, to) = (day("minDate"), day("maxDate"));
         if from == to {
             return from;
@@ -235,7 +232,7 @@ impl<'a> Element<'a> {
         Some(days.trim().to_owned())
     }
 
-    fn moment(self, name: &str) -> Option<DateTime<Utc>> {
+    fn time(self, name: &str) -> Option<DateTime<Utc>> {
         let number = self.0.integer(name).filter(|number| *number > 0)?;
         if number < FIRST_MILLISECOND {
             DateTime::from_timestamp_secs(number)
@@ -244,7 +241,7 @@ impl<'a> Element<'a> {
         }
     }
 
-    fn places(self) -> Vec<String> {
+    fn targets(self) -> Vec<String> {
         let links = ["url", "uri"]
             .into_iter()
             .filter_map(|name| self.0.text(name));
@@ -280,7 +277,7 @@ impl<'a> Element<'a> {
 
     /// Returns the text that an action publishes, either at once or as a ticked box when a list is
     /// submitted.
-    fn publishes(self) -> Option<String> {
+    fn text_to_publish(self) -> Option<String> {
         let kind = self.0.text("type").unwrap_or_default();
         let name = if kind == "publishText" {
             "text"
@@ -295,8 +292,8 @@ impl<'a> Element<'a> {
     }
 }
 
-/// Returns the position of a member among those that hold elements. Members that the vendor does
-/// not document come in the middle, by name.
+/// Returns the rank of a member among those that hold elements. Members that the vendor does not
+/// document come in the middle, by name.
 fn rank(name: &str) -> u8 {
     match name {
         "heading" | "header" => 0,
@@ -308,7 +305,7 @@ fn rank(name: &str) -> u8 {
 }
 
 /// Returns the words that a value shows; `None` if it shows none.
-pub(super) fn word(value: &Value) -> Option<String> {
+pub(super) fn displayed(value: &Value) -> Option<String> {
     let words = match value {
         Value::String(text) => html_escape::decode_html_entities(text).trim().to_owned(),
         Value::Number(number) => number.to_string(),
@@ -317,12 +314,13 @@ pub(super) fn word(value: &Value) -> Option<String> {
     (!words.is_empty()).then_some(words)
 }
 
-/// Joins the words in one line.
+/// Collapses white space, so that the words are on one line.
 pub(super) fn collapsed(words: &str) -> String {
     words.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Joins the first of the words, a colon, and the rest. Without words, joins only the details.
+/// Joins the first of the words, a colon, the other words and the details. Without words, joins
+/// only the details.
 pub(super) fn joined(mut words: Vec<String>, details: Vec<String>) -> String {
     if words.is_empty() {
         return details.join(", ");
@@ -337,13 +335,13 @@ pub(super) fn joined(mut words: Vec<String>, details: Vec<String>) -> String {
 }
 
 /// Removes known words and duplicates.
-fn each_once(words: impl Iterator<Item = String>, known: &[String]) -> Vec<String> {
-    let is_same = |a: &String, b: &str| collapsed(a).eq_ignore_ascii_case(&collapsed(b));
-    let mut found: Vec<String> = Vec::new();
+fn deduplicated(words: impl Iterator<Item = String>, known: &[String]) -> Vec<String> {
+    let is_equal = |a: &String, b: &str| collapsed(a).eq_ignore_ascii_case(&collapsed(b));
+    let mut unique: Vec<String> = Vec::new();
     for word in words {
-        if !known.iter().chain(&found).any(|it| is_same(it, &word)) {
-            found.push(word);
+        if !known.iter().chain(&unique).any(|it| is_equal(it, &word)) {
+            unique.push(word);
         }
     }
-    found
+    unique
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest as _, Sha256};
 
-use super::{Ignored, Known, Translation, role};
+use super::{Ignored, KnownState, Translation, role};
 use crate::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog,
 };
@@ -19,19 +19,19 @@ use crate::webhooks::wire::conversation::{self as wire, Conversation};
 /// Translates a state.
 ///
 /// An end is reported once, even if its state is old: an ended conversation never reopens. After
-/// the end only a new rating is reported. Any other state is reported unless a newer state is known
-/// or the latest one is the same.
+/// the end only a new rating is reported. Any other state is reported unless a newer one is known,
+/// or the newest known one is the same.
 pub(super) fn translate(
     conversation: &Conversation,
-    known: &Known<'_>,
+    known: &KnownState<'_>,
 ) -> Result<Translation, Ignored> {
-    let told = told(conversation, known);
-    let fingerprint = fingerprint(&told);
+    let event_data = event_data(conversation, known);
+    let fingerprint = fingerprint(&event_data);
     let age = conversation.updated_at.zip(known.updated_at);
     let age = age.map(|(this, newest)| this.cmp(&newest));
     if known.announced == Some(Announced::Closed) {
         let is_rating = conversation.ended
-            && told.csat.is_some()
+            && event_data.csat.is_some()
             && known.fingerprint != Some(&fingerprint)
             && age != Some(Ordering::Less);
         if !is_rating {
@@ -51,18 +51,18 @@ pub(super) fn translate(
         }
     }
 
-    let made_at = conversation.updated_at.unwrap_or(known.now);
+    let changed_at = conversation.updated_at.unwrap_or(known.now);
     let closed = conversation.ended.then(|| Closed {
-        at: conversation.ended_at.unwrap_or(made_at),
+        at: conversation.ended_at.unwrap_or(changed_at),
         reason: conversation.close_reason.clone().map(CloseReason),
     });
     let (kind, occurred_at) = match (&closed, known.announced) {
         (Some(_), Some(Announced::Closed)) | (None, Some(_)) => {
-            (EventType::ConversationUpdated, made_at)
+            (EventType::ConversationUpdated, changed_at)
         }
         (Some(closed), _) => (EventType::ConversationClosed, closed.at),
         (None, None) => {
-            let at = conversation.started_at.unwrap_or(made_at);
+            let at = conversation.started_at.unwrap_or(changed_at);
             (EventType::ConversationOpened, at)
         }
     };
@@ -72,7 +72,7 @@ pub(super) fn translate(
             occurred_at,
             data: Data::Conversation(data::Conversation {
                 opened_by: (kind == EventType::ConversationOpened).then_some(known.opened_by),
-                ..told
+                ..event_data
             }),
         },
         mapping: Some(ConversationChange {
@@ -91,7 +91,7 @@ pub(super) fn translate(
 }
 
 /// Builds the event data for a state.
-fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
+fn event_data(conversation: &Conversation, known: &KnownState<'_>) -> data::Conversation {
     let participants = conversation.participants.iter();
     let agent = participants
         .clone()
@@ -115,7 +115,7 @@ fn told(conversation: &Conversation, known: &Known<'_>) -> data::Conversation {
         fcr: it.resolved.map(Answer::from),
         status: it.status.clone(),
     };
-    // Channels do not need to know of dialogs among agents.
+    // Dialogs among agents are hidden from channels.
     let dialogs = conversation.dialogs.iter().filter(|it| !it.is_private);
     data::Conversation {
         state: state(conversation.ended),
@@ -157,10 +157,10 @@ pub(super) fn replaced(id: &ConversationId, consumer_id: Option<&str>) -> data::
 
 /// Hashes the event data, to distinguish states that have the same time. After the end only the
 /// rating is hashed.
-fn fingerprint(told: &data::Conversation) -> String {
-    let text = match told.state {
-        State::Open => serde_json::to_vec(told),
-        State::Closed => serde_json::to_vec(&told.csat),
+fn fingerprint(event_data: &data::Conversation) -> String {
+    let text = match event_data.state {
+        State::Open => serde_json::to_vec(event_data),
+        State::Closed => serde_json::to_vec(&event_data.csat),
     };
     // No map in the data has keys that are not text, so serialization cannot fail.
     URL_SAFE_NO_PAD.encode(Sha256::digest(text.unwrap_or_default()))
@@ -171,9 +171,9 @@ fn state(ended: bool) -> State {
 }
 
 /// Returns the dialogs that users write in.
-fn dialogs(conversation: &Conversation, known: &Known<'_>) -> Vec<Dialog> {
-    let made_at = conversation.updated_at.unwrap_or(known.now);
-    let kept = |dialog: &wire::Dialog| {
+fn dialogs(conversation: &Conversation, known: &KnownState<'_>) -> Vec<Dialog> {
+    let changed_at = conversation.updated_at.unwrap_or(known.now);
+    let to_dialog = |dialog: &wire::Dialog| {
         let kind = kind(dialog)?;
         let ended_at = dialog.ended_at.or(conversation.ended_at);
         Some(Dialog {
@@ -182,23 +182,23 @@ fn dialogs(conversation: &Conversation, known: &Known<'_>) -> Vec<Dialog> {
             opened_at: dialog
                 .created_at
                 .or(conversation.started_at)
-                .unwrap_or(made_at),
-            closed_at: dialog.ended.then(|| ended_at.unwrap_or(made_at)),
+                .unwrap_or(changed_at),
+            closed_at: dialog.ended.then(|| ended_at.unwrap_or(changed_at)),
         })
     };
-    conversation.dialogs.iter().filter_map(kept).collect()
+    conversation.dialogs.iter().filter_map(to_dialog).collect()
 }
 
 fn side_dialogs(conversation: &Conversation) -> Vec<SideDialog> {
-    let others = conversation
+    let dialogs = conversation
         .dialogs
         .iter()
         .filter(|dialog| kind(dialog).is_none());
-    let others = others.map(|dialog| SideDialog {
+    let dialogs = dialogs.map(|dialog| SideDialog {
         id: dialog.id.clone(),
         is_private: dialog.is_private,
     });
-    others.collect()
+    dialogs.collect()
 }
 
 /// Returns the kind of a dialog; `None` if users do not write in it.

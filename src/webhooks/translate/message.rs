@@ -2,14 +2,17 @@
 
 use serde_json::{Value, json};
 
-use super::{FileLink, Ignored, Known, role};
-use crate::types::event::data::{self, Choice, Data, Role, Sender, TYPING_LIFE};
+use super::{FileLink, Ignored, KnownState, role};
+use crate::types::event::data::{self, Choice, Data, Role, Sender, TYPING_LIFETIME};
 use crate::types::event::{EventType, UnaddressedEvent};
 use crate::webhooks::members::Members;
 use crate::webhooks::plain_text::{self, Plain};
-use crate::webhooks::wire::message::{Audience, Event, File, Matter, Message, Written};
+use crate::webhooks::wire::message::{Audience, Event, File, Message, MessageContent, Written};
 
-pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<UnaddressedEvent, Ignored> {
+pub(super) fn translate(
+    message: &Message,
+    known: &KnownState<'_>,
+) -> Result<UnaddressedEvent, Ignored> {
     if message.audience == Audience::Private {
         return Err(Ignored::Private);
     }
@@ -26,7 +29,7 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Unaddres
             } else {
                 EventType::MessageCreated
             };
-            let data = written_message(message, written, sender, known.file.as_ref());
+            let data = message_data(message, written, sender, known.file.as_ref());
             (kind, Data::Message(Box::new(data)))
         }
         Event::Receipt { .. } | Event::ChatState(_) if is_own => return Err(Ignored::Own),
@@ -48,7 +51,7 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Unaddres
             let typing = data::Typing {
                 state: state.clone(),
                 sender,
-                expires_at: occurred_at + TYPING_LIFE,
+                expires_at: occurred_at + TYPING_LIFETIME,
             };
             (EventType::TypingChanged, Data::Typing(typing))
         }
@@ -63,7 +66,7 @@ pub(super) fn translate(message: &Message, known: &Known<'_>) -> Result<Unaddres
 
 /// Determines the sender of a change. The user is also recognized by the Cloud's id, in case the
 /// change has no role.
-fn sender(message: &Message, known: &Known<'_>) -> Sender {
+fn sender(message: &Message, known: &KnownState<'_>) -> Sender {
     let id = message.originator.id.clone();
     let is_user = id.is_some() && id.as_deref() == known.consumer_id;
     Sender {
@@ -76,7 +79,7 @@ fn sender(message: &Message, known: &Known<'_>) -> Sender {
     }
 }
 
-fn written_message(
+fn message_data(
     message: &Message,
     written: &Written,
     sender: Sender,
@@ -87,7 +90,7 @@ fn written_message(
         file,
         rich,
         choices,
-    } = shown(written, link);
+    } = render(written, link);
     data::Message {
         sequence: message.sequence,
         dialog_id: message.dialog().map(str::to_owned),
@@ -109,11 +112,11 @@ struct RenderedMessage {
     choices: Vec<Choice>,
 }
 
-fn shown(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
+fn render(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
     let quick_replies = written.quick_replies.as_ref();
-    let shown = match &written.matter {
-        Matter::Rich(content) => return shown_rich(content, quick_replies),
-        Matter::Text(text) => RenderedMessage {
+    let rendered = match &written.content {
+        MessageContent::Rich(content) => return render_rich(content, quick_replies),
+        MessageContent::Text(text) => RenderedMessage {
             text: trimmed(text),
             rich: quick_replies.map(|replies| {
                 let element = json!({"type": "text", "text": text});
@@ -121,8 +124,8 @@ fn shown(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
             }),
             ..RenderedMessage::default()
         },
-        Matter::File(file) => shown_file(file, link),
-        Matter::SecureForm(form) => {
+        MessageContent::File(file) => render_file(file, link),
+        MessageContent::SecureForm(form) => {
             let title = Members::of(form).and_then(|form| form.text("title"));
             let title = title.unwrap_or_default();
             RenderedMessage {
@@ -131,19 +134,19 @@ fn shown(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
                 ..RenderedMessage::default()
             }
         }
-        Matter::SecureSubmission(form) => RenderedMessage {
+        MessageContent::SecureSubmission(form) => RenderedMessage {
             text: "[secure form submitted]".to_owned(),
             rich: rich(form),
             ..RenderedMessage::default()
         },
-        Matter::Other { kind, message } => {
+        MessageContent::Other { kind, message } => {
             let rich = message.as_ref().and_then(rich);
             if let Some(message) = message
                 && !plain_text::render(&[message]).text.is_empty()
             {
                 return RenderedMessage {
                     rich,
-                    ..rendered(message, quick_replies)
+                    ..render_elements(message, quick_replies)
                 };
             }
             RenderedMessage {
@@ -154,30 +157,32 @@ fn shown(written: &Written, link: Option<&FileLink>) -> RenderedMessage {
         }
     };
     let Plain { text, choices } = plain_text::render(&Vec::from_iter(quick_replies));
-    let parts = [shown.text, text].into_iter().filter(|it| !it.is_empty());
+    let parts = [rendered.text, text]
+        .into_iter()
+        .filter(|it| !it.is_empty());
     RenderedMessage {
         text: parts.collect::<Vec<_>>().join("\n"),
         choices,
-        ..shown
+        ..rendered
     }
 }
 
-fn shown_rich(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
-    let shown = rendered(content, quick_replies);
+fn render_rich(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
+    let rendered = render_elements(content, quick_replies);
     RenderedMessage {
-        text: if shown.text.is_empty() {
+        text: if rendered.text.is_empty() {
             unsupported("RichContentEvent")
         } else {
-            shown.text
+            rendered.text
         },
         rich: Some(with_quick_replies(one_element(content), quick_replies)),
-        ..shown
+        ..rendered
     }
 }
 
 /// Renders content and the quick replies beside it. The numbers of the quick replies continue those
 /// of the content.
-fn rendered(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
+fn render_elements(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
     let mut elements = vec![content];
     elements.extend(quick_replies);
     let Plain { text, choices } = plain_text::render(&elements);
@@ -189,7 +194,7 @@ fn rendered(content: &Value, quick_replies: Option<&Value>) -> RenderedMessage {
 }
 
 /// Renders a file. Without a link it is shown as unsupported content.
-fn shown_file(file: &File, link: Option<&FileLink>) -> RenderedMessage {
+fn render_file(file: &File, link: Option<&FileLink>) -> RenderedMessage {
     let caption = file.caption.as_deref().map(trimmed);
     let caption = caption.filter(|caption| !caption.is_empty());
     let missing = || link.is_none().then(|| unsupported("hosted/file"));
@@ -211,7 +216,7 @@ fn trimmed(text: &str) -> String {
     text.trim_end_matches(['\n', '\r']).to_owned()
 }
 
-/// The placeholder for a reply that cannot be shown, so that it is not lost silently.
+/// Returns the placeholder for a reply that cannot be shown, so that it is not lost silently.
 fn unsupported(kind: &str) -> String {
     format!("[unsupported content: {kind}]")
 }

@@ -54,8 +54,8 @@ fn at(ms: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_millis(ms).unwrap()
 }
 
-fn known() -> Known<'static> {
-    Known {
+fn known() -> KnownState<'static> {
+    KnownState {
         consumer_id: Some(CONSUMER),
         announced: None,
         opened_by: OpenedBy::User,
@@ -70,7 +70,7 @@ fn known() -> Known<'static> {
 }
 
 /// Returns the event that a channel sees for a change, or the reason why the change is ignored.
-fn seen(change: &Change, known: &Known<'_>) -> Value {
+fn seen(change: &Change, known: &KnownState<'_>) -> Value {
     let event = match translate(change, known) {
         Ok(translation) => translation.event,
         Err(ignored) => return json!({"ignored": ignored.as_str()}),

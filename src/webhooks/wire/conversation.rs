@@ -1,4 +1,4 @@
-//! Changes of a conversation: always its whole state, so that a newer one replaces an older one.
+//! Changes of a conversation: each has the whole state, so that a newer one replaces an older one.
 
 use chrono::{DateTime, Utc};
 use serde_json::Value;
@@ -13,8 +13,8 @@ use crate::webhooks::members::{Members, is_graphic};
 pub struct Conversation {
     /// The id.
     pub id: ConversationId,
-    /// True if the whole conversation has ended. `stage` says so; in the oldest form, which has no
-    /// `stage`, `state` does. Elsewhere `state` belongs to the main dialog only. Also true if the
+    /// True if the whole conversation has ended, by its `stage`. The oldest form has no `stage`, so
+    /// there `state` decides. Elsewhere `state` is only that of the main dialog. Also true if the
     /// Cloud will send no more changes of it (`DELETE`).
     pub ended: bool,
     /// The Cloud's name for the participant or the cause that ended it, in lower case.
@@ -109,10 +109,12 @@ impl Conversation {
         let id: ConversationId = id(result, "convId")
             .or_else(|| id(result, "conversationId"))
             .ok_or("the change has no conversation")?;
-        let deleted = change.word("type") == Some("DELETE");
+        let deleted = change.enum_value("type") == Some("DELETE");
         // A deleted conversation may lack its details.
         let details = result.object("conversationDetails").unwrap_or(result);
-        let state = details.word("stage").or_else(|| details.word("state"));
+        let state = details
+            .enum_value("stage")
+            .or_else(|| details.enum_value("state"));
         let ended = match state {
             _ if deleted => true,
             Some(state) => is_close(state),
@@ -127,7 +129,7 @@ impl Conversation {
             id,
             ended,
             close_reason: details
-                .word("closeReason")
+                .enum_value("closeReason")
                 .map(str::to_ascii_lowercase)
                 .filter(|_| ended),
             updated_at: details.time("metaDataLastUpdateTs"),
@@ -165,11 +167,11 @@ fn skill_id(details: Members<'_>) -> Option<String> {
 }
 
 /// Returns the participants of the conversation, or else those of its open dialogs. Only the
-/// dialogs say if a participant was merely offered the conversation.
+/// dialogs show that a participant was offered the conversation and has not accepted it.
 fn participants(details: Members<'_>) -> Vec<Participant> {
     let in_dialogs: Vec<_> = details
         .objects("dialogs")
-        .filter(|dialog| !dialog.word("state").is_some_and(is_close) && !is_private(*dialog))
+        .filter(|dialog| !dialog.enum_value("state").is_some_and(is_close) && !is_private(*dialog))
         .flat_map(|dialog| dialog.objects("participantsDetails"))
         .filter_map(Participant::read)
         .collect();
@@ -183,12 +185,12 @@ fn participants(details: Members<'_>) -> Vec<Participant> {
     if participants.is_empty() {
         participants.clone_from(&in_dialogs);
     }
-    let mut seen = std::collections::HashSet::new();
-    participants.retain(|participant| seen.insert(participant.id.clone()));
-    let taken = |id: &str| in_dialogs.iter().any(|it| it.id == id && !it.suggested);
+    let mut known_ids = std::collections::HashSet::new();
+    participants.retain(|participant| known_ids.insert(participant.id.clone()));
+    let has_accepted = |id: &str| in_dialogs.iter().any(|it| it.id == id && !it.suggested);
     let offered: Vec<_> = in_dialogs
         .iter()
-        .filter(|it| it.suggested && !taken(&it.id))
+        .filter(|it| it.suggested && !has_accepted(&it.id))
         .map(|it| &it.id)
         .collect();
     for participant in &mut participants {
@@ -209,7 +211,7 @@ fn by_role(details: Members<'_>) -> Vec<Participant> {
         let id = match id {
             Value::String(id) => id.clone(),
             Value::Number(id) => id.to_string(),
-            other => Members::of(other)?.id("id")?,
+            value => Members::of(value)?.id("id")?,
         };
         let is_safe = is_graphic(&id, 128) && is_graphic(role, 64);
         is_safe.then(|| Participant {
@@ -223,7 +225,7 @@ fn by_role(details: Members<'_>) -> Vec<Participant> {
 
 /// True if a dialog is among agents. Source: the vendor's Android SDK has the dialog type `AGENT`.
 fn is_private(dialog: Members<'_>) -> bool {
-    let kind = dialog.word("dialogType");
+    let kind = dialog.enum_value("dialogType");
     kind.is_some_and(|kind| kind.eq_ignore_ascii_case("AGENT")) || is_marked(dialog)
 }
 
@@ -233,15 +235,16 @@ impl Csat {
         let score = csat
             .integer("csatRate")
             .and_then(|rate| rate.try_into().ok());
-        let read = Self {
+        let rating = Self {
             score: score.filter(|score| (1..=5).contains(score)),
             resolved: csat
                 .value("csatResolutionConfirmation")
                 .and_then(Value::as_bool),
-            status: csat.word("status").map(str::to_ascii_lowercase),
+            status: csat.enum_value("status").map(str::to_ascii_lowercase),
         };
-        let is_something = read.score.is_some() || read.resolved.is_some() || read.status.is_some();
-        is_something.then_some(read)
+        let is_empty =
+            rating.score.is_none() && rating.resolved.is_none() && rating.status.is_none();
+        (!is_empty).then_some(rating)
     }
 }
 
@@ -249,8 +252,8 @@ impl Participant {
     fn read(participant: Members<'_>) -> Option<Self> {
         Some(Self {
             id: participant.id("id")?,
-            role: participant.word("role").map(str::to_owned),
-            suggested: participant.word("state") == Some("SUGGESTED"),
+            role: participant.enum_value("role").map(str::to_owned),
+            suggested: participant.enum_value("state") == Some("SUGGESTED"),
         })
     }
 }
@@ -258,19 +261,21 @@ impl Participant {
 impl Dialog {
     fn read(dialog: Members<'_>, conversation: &ConversationId, all_ended: bool) -> Option<Self> {
         let id: DialogId = id(dialog, "dialogId")?;
-        let kind = match dialog.word("dialogType") {
+        let kind = match dialog.enum_value("dialogType") {
             Some(kind) => kind.to_ascii_lowercase(),
             None if id.as_str() == conversation.as_str() => "main".to_owned(),
             None => "unknown".to_owned(),
         };
         // The main dialog is always the one with the user, even if it is marked as private.
-        let kind_is_side = kind != "main";
+        let is_side = kind != "main";
         Some(Self {
             id,
             kind,
-            channel_type: dialog.word("channelType").map(str::to_ascii_lowercase),
-            is_private: kind_is_side && is_private(dialog),
-            ended: all_ended || dialog.word("state").is_some_and(is_close),
+            channel_type: dialog
+                .enum_value("channelType")
+                .map(str::to_ascii_lowercase),
+            is_private: is_side && is_private(dialog),
+            ended: all_ended || dialog.enum_value("state").is_some_and(is_close),
             created_at: dialog.time("creationTs"),
             ended_at: dialog.time("endTs"),
             app_install_id: dialog

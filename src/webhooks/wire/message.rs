@@ -46,8 +46,8 @@ pub struct Originator {
 pub enum Audience {
     /// Everyone in the conversation: `ALL`, or no mark at all, as in the oldest form.
     Everyone,
-    /// Agents and managers only: any mark around the content has another value than `ALL`, or it is
-    /// a summary for agents.
+    /// Agents and managers only: a mark around the content has a value other than `ALL`, or it is a
+    /// summary for agents.
     Private,
 }
 
@@ -73,14 +73,14 @@ pub enum Event {
 #[derive(Clone, PartialEq)]
 pub struct Written {
     /// The content.
-    pub matter: Matter,
+    pub content: MessageContent,
     /// The Cloud's `quickReplies`, which can accompany any content.
     pub quick_replies: Option<Value>,
 }
 
 /// The content of a message.
 #[derive(Clone, PartialEq)]
-pub enum Matter {
+pub enum MessageContent {
     /// A text, exactly as the Cloud sent it.
     Text(String),
     /// Structured content: an object or a list of objects.
@@ -168,7 +168,7 @@ impl Originator {
                 .or_else(|| change.id("originatorPId"))
                 .or_else(in_metadata),
             role: metadata
-                .and_then(|metadata| metadata.word("role"))
+                .and_then(|metadata| metadata.enum_value("role"))
                 .map(str::to_owned),
         }
     }
@@ -186,9 +186,9 @@ impl Audience {
 
 impl Event {
     fn read(event: Members<'_>) -> Self {
-        let lower = |word: &str| word.to_ascii_lowercase();
-        match event.word("type").unwrap_or("unknown") {
-            "AcceptStatusEvent" => match event.word("status") {
+        let lower = |name: &str| name.to_ascii_lowercase();
+        match event.enum_value("type").unwrap_or("unknown") {
+            "AcceptStatusEvent" => match event.enum_value("status") {
                 Some(status) => Self::Receipt {
                     status: lower(status),
                     sequences: sequences(event.list("sequenceList")),
@@ -197,7 +197,9 @@ impl Event {
             },
             // Without a state it is still a chat state: it has no sequence and is never a
             // duplicate.
-            "ChatStateEvent" => Self::ChatState(lower(event.word("chatState").unwrap_or_default())),
+            "ChatStateEvent" => {
+                Self::ChatState(lower(event.enum_value("chatState").unwrap_or_default()))
+            }
             kind => Written::read(kind, event).map_or(Self::Unknown, Self::Written),
         }
     }
@@ -214,7 +216,7 @@ impl Event {
     }
 }
 
-/// Reads the sequences of messages, also those that are written as text.
+/// Reads the sequences of messages, including those that are written as text.
 fn sequences(list: &[Value]) -> Vec<Sequence> {
     list.iter()
         .filter_map(|item| match item {
@@ -226,57 +228,57 @@ fn sequences(list: &[Value]) -> Vec<Sequence> {
 }
 
 impl Written {
-    /// Reads the content; `None` if there is nothing to read. The members decide more than the
-    /// event's type, so that a reply of a new kind is not lost.
+    /// Reads the content; `None` if there is none. The members matter more than the event's type,
+    /// so that a reply of a new kind is not lost.
     fn read(kind: &str, event: Members<'_>) -> Option<Self> {
-        let content_type = event.word("contentType");
+        let content_type = event.enum_value("contentType");
         let message = event.value("message");
         let rich = || structured(event.value("content"));
         let quick_replies = event.value("quickReplies").filter(|it| it.is_object());
 
-        let other = |content: Option<&Value>| Matter::Other {
+        let other = |content: Option<&Value>| MessageContent::Other {
             kind: content_type.unwrap_or(kind).to_owned(),
             message: content.cloned(),
         };
-        let matter = match (content_type.unwrap_or_default(), kind) {
+        let content = match (content_type.unwrap_or_default(), kind) {
             ("hosted/file", _) => match structured(message).as_ref().and_then(File::read) {
-                Some(file) => Matter::File(file),
+                Some(file) => MessageContent::File(file),
                 None => other(structured(message).as_ref()),
             },
             ("forms/secure-invitation", _) => {
-                Matter::SecureForm(structured(message).unwrap_or_default())
+                MessageContent::SecureForm(structured(message).unwrap_or_default())
             }
             ("forms/secure-submission", _) => {
-                Matter::SecureSubmission(structured(message).unwrap_or_default())
+                MessageContent::SecureSubmission(structured(message).unwrap_or_default())
             }
             (_, "RichContentEvent") => match rich().or_else(|| structured(message)) {
-                Some(content) => Matter::Rich(content),
-                None => text(message).map_or_else(|| other(None), Matter::Text),
+                Some(content) => MessageContent::Rich(content),
+                None => text(message).map_or_else(|| other(None), MessageContent::Text),
             },
             ("" | "text/plain", _) => match (text(message), rich()) {
-                (Some(text), _) => Matter::Text(text),
-                (None, Some(content)) => Matter::Rich(content),
+                (Some(text), _) => MessageContent::Text(text),
+                (None, Some(content)) => MessageContent::Rich(content),
                 // Only quick replies.
                 (None, None) if message.is_none() && quick_replies.is_some() => {
-                    Matter::Text(String::new())
+                    MessageContent::Text(String::new())
                 }
                 (None, None) => other(message),
             },
             _ => match structured(message) {
                 Some(object) => other(Some(&object)),
                 None => match (text(message), rich()) {
-                    (Some(text), _) => Matter::Text(text),
-                    (None, Some(content)) => Matter::Rich(content),
+                    (Some(text), _) => MessageContent::Text(text),
+                    (None, Some(content)) => MessageContent::Rich(content),
                     (None, None) => other(None),
                 },
             },
         };
-        let is_something = message.is_some()
+        let has_content = message.is_some()
             || quick_replies.is_some()
             || matches!(kind, "ContentEvent" | "RichContentEvent")
-            || matches!(matter, Matter::Rich(_));
-        is_something.then(|| Self {
-            matter,
+            || matches!(content, MessageContent::Rich(_));
+        has_content.then(|| Self {
+            content,
             quick_replies: quick_replies.cloned(),
         })
     }
@@ -309,7 +311,7 @@ impl File {
             .filter(|path| is_path(path))?
             .to_owned();
         let file_type = message
-            .word("fileType")
+            .enum_value("fileType")
             .or_else(|| extension(&relative_path))
             .unwrap_or("UNKNOWN");
         Some(Self {

@@ -3,7 +3,7 @@
 //! Notifications have `messageAudience` in the change. Source: vendor's Webhooks documentation,
 //! page "Events". The vendor's own agent workspace also reads `audience` of the event, depending on
 //! the version of the platform. So either name counts in any object around the content. Unknown
-//! values are private, since a missing text harms less than a leaked one.
+//! values count as private, since a missing text harms less than a leaked one.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub(super) const AGENTS_AND_MANAGERS: &str = "AGENTS_AND_MANAGERS";
 /// The name of the mark in a change.
 pub(super) const MESSAGE_AUDIENCE: &str = "messageAudience";
 
-/// Members that hold content, or metadata of a brand. A name in these is not a mark of the Cloud.
+/// Members with content, or metadata of a brand. An audience within these is no mark of the Cloud.
 const CONTENT: [&str; 4] = ["message", "content", "quickReplies", "metadata"];
 
 /// The changes of a notification, each of which is checked separately.
@@ -36,7 +36,7 @@ pub(super) fn is_marked(object: Members<'_>) -> bool {
         if is_audience {
             let is_all = value
                 .as_str()
-                .is_some_and(|word| word.eq_ignore_ascii_case(ALL));
+                .is_some_and(|audience| audience.eq_ignore_ascii_case(ALL));
             return !is_all;
         }
         let is_searched = !CONTENT.contains(&name) && name != CHANGES;
@@ -56,6 +56,6 @@ fn has_mark(value: &Value) -> bool {
 pub(super) fn is_summary(object: Members<'_>) -> bool {
     let kinds = object.objects("metadata");
     kinds
-        .filter_map(|metadata| metadata.word("type"))
+        .filter_map(|metadata| metadata.enum_value("type"))
         .any(|kind| kind.eq_ignore_ascii_case(SUMMARY))
 }

@@ -93,14 +93,14 @@ fn a_byte_order_mark_is_skipped() {
 
 #[test]
 fn changes_beyond_the_limit_are_only_counted() {
-    let changes = vec!["{}"; MOST_CHANGES + 7].join(",");
+    let changes = vec!["{}"; MAX_CHANGES + 7].join(",");
     let body = format!("{{\"body\":{{\"changes\":[{changes}]}}}}");
 
     let notification = Notification::parse(body.as_bytes()).unwrap();
 
     assert_eq!(
         (notification.changes.len(), notification.surplus),
-        (MOST_CHANGES, 7)
+        (MAX_CHANGES, 7)
     );
 }
 
@@ -136,7 +136,7 @@ fn a_change_without_a_type_is_recognized_by_its_members() {
 
 #[test]
 fn a_change_is_dated_by_its_newest_time_except_the_start() {
-    let ms = |change: Change| change.made_at().map(|at| at.timestamp_millis());
+    let ms = |change: Change| change.latest_time().map(|at| at.timestamp_millis());
     let state = |details: Value| {
         conversation(&json!({"result": {"convId": "C", "conversationDetails": details}}))
     };

@@ -119,11 +119,9 @@ impl Stage {
     /// Ends the test. The browser may complain only about typing indicators that failed during a
     /// fault.
     async fn end(self) {
-        let mut complaints = self.browser.complaints().await;
-        complaints.retain(|complaint| {
-            !(complaint.contains("/typing - ") && complaint.contains("status of 50"))
-        });
-        assert_eq!(complaints, Vec::<String>::new());
+        let mut errors = self.browser.errors().await;
+        errors.retain(|error| !(error.contains("/typing - ") && error.contains("status of 50")));
+        assert_eq!(errors, Vec::<String>::new());
         self.browser.close().await;
         drop(self.demo);
     }
@@ -148,7 +146,11 @@ async fn the_scripted_agent_answers_and_the_page_lists_the_requests() {
         .find(&format!("{DESK} .mine[data-state=read]"))
         .await;
     stage.nothing_is_lost("1", "1").await;
-    assert_eq!(browser.count(".words b").await, 0, "markup was made of it");
+    assert_eq!(
+        browser.count(".words b").await,
+        0,
+        "it is rendered as markup"
+    );
     for kind in ["api", "cloud", "notification", "event"] {
         browser.find(&format!("#wire-rows .entry-{kind}")).await;
     }
@@ -248,10 +250,10 @@ async fn messages_written_while_the_cloud_is_unavailable_arrive_later() {
     browser.shows(PHONE, "You said: Third").await;
     stage.latest_of_user_is("read").await;
     stage.nothing_is_lost("3", "3").await;
-    let seen = browser.text(PHONE).await;
+    let shown = browser.text(PHONE).await;
     assert!(
-        seen.find("said: Second") < seen.find("said: Third"),
-        "{seen}"
+        shown.find("said: Second") < shown.find("said: Third"),
+        "{shown}"
     );
     stage.end().await;
 }
@@ -418,7 +420,7 @@ async fn a_sandbox_without_a_bridge_explains_the_bridge_url_option() {
     browser.find("#script:checked").await;
     browser.click("#fault-lost").await;
     browser.shows("[data-fault=lost]", "1 more time").await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    assert_eq!(browser.errors().await, Vec::<String>::new());
     browser.close().await;
 }
 
@@ -489,14 +491,14 @@ async fn a_page_of_a_separate_bridge_asks_for_a_token() {
     let subscribed = cloud.put("/_sandbox/webhooks", webhook).await;
     assert_eq!(subscribed.status, 204);
     browser.hides("#user-error").await;
-    browser.complaints().await;
+    browser.errors().await;
     browser.write("#user-text", "Hello").await;
     browser.press("#user-text", ENTER).await;
 
     browser.shows(PHONE, "You said: Hello").await;
     browser.shows("#conversations", "page:zoe").await;
     browser.shows("#tally-verdict", "Nothing lost.").await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    assert_eq!(browser.errors().await, Vec::<String>::new());
 
     // The tab stores the token until the user chooses to forget it.
     browser.open(page).await;

@@ -32,6 +32,6 @@ async fn try_it_out_in_the_documentation_sends_a_message() {
     let answer = format!("{SENDING} .live-responses-table .response");
     browser.shows(&answer, "201").await;
     browser.shows(&answer, r#""user_id": "alice""#).await;
-    assert_eq!(browser.complaints().await, Vec::<String>::new());
+    assert_eq!(browser.errors().await, Vec::<String>::new());
     browser.close().await;
 }

@@ -6,7 +6,7 @@ use crate::support::app::TestApp;
 use crate::support::browser::Browser;
 use crate::support::configuration::SMS_KEY;
 use crate::support::database::Engine;
-use crate::support::events::tell;
+use crate::support::events::append_texts;
 use crate::support::patience::eventually;
 use crate::support::wire::Wire;
 
@@ -32,13 +32,13 @@ async fn the_manuals_event_reader_resumes_after_its_last_event() {
     );
     browser.page().execute(&script, vec![]).await.unwrap();
 
-    let mut told = Vec::new();
+    let mut expected = Vec::new();
     for text in ["one", "two", "three"] {
-        tell(&app, "sms", &[text]).await;
-        told.push(format!("message.created: {text}"));
+        append_texts(&app, "sms", &[text]).await;
+        expected.push(format!("message.created: {text}"));
         eventually(text, async || {
             let texts = browser.page().execute("return texts", vec![]).await;
-            (texts.unwrap() == json!(told)).then_some(())
+            (texts.unwrap() == json!(expected)).then_some(())
         })
         .await;
         wire.cut();

@@ -48,7 +48,7 @@ impl Bed {
 
     /// Delivers an agent's text to Ada's channel, whose callback answers with this status. Returns
     /// the event's id.
-    async fn say(&self, text: &str, status: u16) -> String {
+    async fn deliver_text(&self, text: &str, status: u16) -> String {
         self.receiver.answer_status(status);
         let (store, now) = (self.app.store(), self.app.cloud.clock.now());
         let mut event = message("sms", user(store, "sms", ADA).await, ADA, text);
@@ -66,9 +66,9 @@ impl Bed {
     /// Ends the test. The browser may complain only about answers with these statuses, which it
     /// always reports.
     async fn end(self, refused: &[&str]) {
-        let mut complaints = self.browser.complaints().await;
-        complaints.retain(|it| !refused.iter().any(|status| it.contains(status)));
-        assert_eq!(complaints, Vec::<String>::new());
+        let mut errors = self.browser.errors().await;
+        errors.retain(|it| !refused.iter().any(|status| it.contains(status)));
+        assert_eq!(errors, Vec::<String>::new());
         self.browser.close().await;
     }
 }
@@ -77,7 +77,7 @@ impl Bed {
 async fn an_operator_finds_counts_and_replays_a_failed_delivery() {
     let bed = Bed::start(&format!("\"{KEY}\""), &[]).await;
     let browser = &bed.browser;
-    let id = bed.say("my card is 4111", 422).await;
+    let id = bed.deliver_text("my card is 4111", 422).await;
 
     browser.shows("#live", "Live").await;
     let failed = "#channels [data-channel=sms] [data-count=failed]";
@@ -124,7 +124,7 @@ async fn an_operator_finds_counts_and_replays_a_failed_delivery() {
 async fn an_operator_pauses_and_resumes_a_callback() {
     let bed = Bed::start(&format!("\"{KEY}\""), &[]).await;
     let browser = &bed.browser;
-    let sms = |what: &str| format!("#channels [data-channel=sms] {what}");
+    let sms = |css: &str| format!("#channels [data-channel=sms] {css}");
     browser.click("#key").await;
     bed.enter_key(KEY).await;
 
@@ -136,7 +136,7 @@ async fn an_operator_pauses_and_resumes_a_callback() {
     browser.click("#confirm-do").await;
     browser.hides("#confirm-dialog").await;
     browser.shows(&sms(".mark"), "Paused by an operator").await;
-    bed.say("held", 200).await;
+    bed.deliver_text("held", 200).await;
     browser.shows(&sms("[data-count=pending]"), "1").await;
     assert_eq!(bed.receiver.received().len(), 0);
     browser.click(&sms("[data-action=resume]")).await;
@@ -152,7 +152,7 @@ async fn an_operator_pauses_and_resumes_a_callback() {
 async fn reading_a_text_is_confirmed_and_recorded_in_the_audit_log() {
     let bed = Bed::start(&format!("\"{KEY}\""), &["--force-dark-mode"]).await;
     let browser = &bed.browser;
-    let id = bed.say("my card is <b>4111</b>", 200).await;
+    let id = bed.deliver_text("my card is <b>4111</b>", 200).await;
 
     browser.click("nav a[href='#/timeline']").await;
     browser.write("#search-id", &id).await;
@@ -190,7 +190,7 @@ async fn reading_a_text_is_confirmed_and_recorded_in_the_audit_log() {
 async fn a_read_only_page_has_no_buttons_and_reports_stale_data() {
     let bed = Bed::start("", &["--window-size=400,900"]).await;
     let browser = &bed.browser;
-    bed.say("one", 422).await;
+    bed.deliver_text("one", 422).await;
 
     browser
         .shows("#channels [data-channel=sms] [data-count=failed]", "1")

@@ -13,7 +13,7 @@ use crate::support::demo::Demo;
 const PHONE: &str = "#user-log";
 
 /// Saves a screenshot of the browser under this name.
-async fn keep(browser: &Browser, name: &str) {
+async fn save_screenshot(browser: &Browser, name: &str) {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("screenshots");
     fs::create_dir_all(&folder).unwrap();
     let picture = browser.page().screenshot().await.unwrap();
@@ -40,7 +40,7 @@ async fn screenshots_of_each_page_are_taken() {
         browser.shows(&format!("#tally-{count}"), "2").await;
     }
     browser.shows("#tally-verdict", "Nothing lost.").await;
-    keep(&browser, "demo.png").await;
+    save_screenshot(&browser, "demo.png").await;
 
     // Two events are pending while the callback fails.
     let cloud = Channel::new(&stage, "none");
@@ -57,10 +57,10 @@ async fn screenshots_of_each_page_are_taken() {
     browser
         .shows("#channels [data-channel=demo] .mark", "Failing")
         .await;
-    keep(&browser, "operator.png").await;
+    save_screenshot(&browser, "operator.png").await;
 
     browser.open(&format!("{}/docs/", demo.api)).await;
     browser.find("#operations-messages-sendMessage").await;
-    keep(&browser, "docs.png").await;
+    save_screenshot(&browser, "docs.png").await;
     browser.close().await;
 }

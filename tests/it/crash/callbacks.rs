@@ -34,25 +34,25 @@ pub(super) struct Ledger {
 
 impl Callbacks {
     /// Starts a receiver that records events. With a random generator it fails now and then, until
-    /// `be_kind` is called.
-    pub(super) async fn start(chance: Option<StdRng>) -> (Self, Receiver) {
+    /// `stop_failing` is called.
+    pub(super) async fn start(rng: Option<StdRng>) -> (Self, Receiver) {
         let (callbacks, receiver) = (Self::default(), Receiver::start().await);
-        callbacks.answer(&receiver, chance);
+        callbacks.answer(&receiver, rng);
         (callbacks, receiver)
     }
 
     /// Accepts every event from now on.
-    pub(super) fn be_kind(&self, receiver: &Receiver) {
+    pub(super) fn stop_failing(&self, receiver: &Receiver) {
         self.answer(receiver, None);
     }
 
-    fn answer(&self, receiver: &Receiver, mut chance: Option<StdRng>) {
-        let noting = self.clone();
+    fn answer(&self, receiver: &Receiver, mut rng: Option<StdRng>) {
+        let recorder = self.clone();
         receiver.answer(move |received| {
-            let mut ledger = noting.0.lock().unwrap();
-            ledger.note(received);
-            let is_refused = |chance: &mut StdRng| chance.random_ratio(REFUSED_PERCENT, 100);
-            if chance.as_mut().is_some_and(is_refused) {
+            let mut ledger = recorder.0.lock().unwrap();
+            ledger.record(received);
+            let is_refused = |rng: &mut StdRng| rng.random_ratio(REFUSED_PERCENT, 100);
+            if rng.as_mut().is_some_and(is_refused) {
                 ledger.refused += 1;
                 return Answer::status(503);
             }
@@ -60,13 +60,13 @@ impl Callbacks {
         });
     }
 
-    pub(super) fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
-        look(&self.0.lock().unwrap())
+    pub(super) fn read<T>(&self, inspect: impl FnOnce(&Ledger) -> T) -> T {
+        inspect(&self.0.lock().unwrap())
     }
 }
 
 impl Ledger {
-    fn note(&mut self, received: &Received) {
+    fn record(&mut self, received: &Received) {
         let id = received.header("webhook-id").to_owned();
         let signed = Webhook::new(SECRET).unwrap();
         if let Err(error) = signed.verify(&received.body, &received.headers) {
@@ -87,7 +87,7 @@ impl Ledger {
             Some(digest) => {
                 self.repeats += 1;
                 if *digest != event.digest {
-                    let complaint = format!("callback {id}: a repeat bears another body");
+                    let complaint = format!("callback {id}: a repeat has another body");
                     self.complaints.push(complaint);
                 }
             }

@@ -18,7 +18,7 @@ const SLACK: TimeDelta = TimeDelta::seconds(1);
 
 /// 45 s: the longest time in which a request takes effect. A longer time means that the clock was
 /// stepped.
-const LONGEST_WAY: TimeDelta = TimeDelta::seconds(45);
+const MAX_LATENCY: TimeDelta = TimeDelta::seconds(45);
 
 /// A message as the Cloud has it.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ impl SentCopy {
     ) -> Self {
         let begun_at = request_id.and_then(time_of);
         let is_likely =
-            |at: &DateTime<Utc>| *at <= applied_at + SLACK && *at >= applied_at - LONGEST_WAY;
+            |at: &DateTime<Utc>| *at <= applied_at + SLACK && *at >= applied_at - MAX_LATENCY;
         Self {
             begun_at: begun_at.filter(is_likely).unwrap_or(applied_at),
             applied_at,
@@ -65,13 +65,14 @@ impl SentCopy {
 
     /// Returns the reason for sending the next copy.
     fn cause_of(&self, next: &Self) -> Cause {
-        let patient_until = self.begun_at + PATIENCE - SLACK;
-        let was_told = |by: DateTime<Utc>| self.echoed_at.is_some_and(|echoed_at| echoed_at < by);
-        if next.begun_at < patient_until || was_told(patient_until) {
+        let deadline = self.begun_at + PATIENCE - SLACK;
+        let was_echoed_before =
+            |by: DateTime<Utc>| self.echoed_at.is_some_and(|echoed_at| echoed_at < by);
+        if next.begun_at < deadline || was_echoed_before(deadline) {
             Cause::NotAllowed
-        } else if self.applied_at >= patient_until {
+        } else if self.applied_at >= deadline {
             Cause::AppliedLate
-        } else if was_told(next.begun_at - SLACK) {
+        } else if was_echoed_before(next.begun_at - SLACK) {
             Cause::EchoLate
         } else {
             Cause::EchoMissing
@@ -93,9 +94,9 @@ impl Cause {
 
 /// Returns the reason for each copy but the first.
 pub(super) fn causes(copies: &[SentCopy]) -> Vec<Cause> {
-    let mut tries: Vec<_> = copies.iter().collect();
-    tries.sort_by_key(|copy| copy.begun_at);
-    let pairs = tries.windows(2);
+    let mut attempts: Vec<_> = copies.iter().collect();
+    attempts.sort_by_key(|copy| copy.begun_at);
+    let pairs = attempts.windows(2);
     pairs.map(|pair| pair[0].cause_of(pair[1])).collect()
 }
 
@@ -113,11 +114,11 @@ mod tests {
         DateTime::UNIX_EPOCH + TimeDelta::seconds(seconds)
     }
 
-    fn copy(begun: i64, applied: i64, told: Option<i64>) -> SentCopy {
+    fn copy(begun: i64, applied: i64, echoed: Option<i64>) -> SentCopy {
         SentCopy {
             begun_at: at(begun),
             applied_at: at(applied),
-            echoed_at: told.map(at),
+            echoed_at: echoed.map(at),
         }
     }
 

@@ -10,14 +10,14 @@ use serde_json::Value;
 pub(super) struct Event {
     pub(super) id: String,
     pub(super) user_id: String,
-    pub(super) matter: Matter,
+    pub(super) content: Content,
     /// A hash of the whole event.
     pub(super) digest: u64,
 }
 
 /// The content of an event.
 #[derive(Debug, Clone)]
-pub(super) enum Matter {
+pub(super) enum Content {
     /// A message of an agent or of the bot.
     Written {
         text: String,
@@ -35,21 +35,21 @@ impl Event {
     pub(super) fn read(event: &Value) -> Self {
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let data = &event["data"];
-        let matter = match event["type"].as_str().unwrap_or_default() {
-            "message.created" => Matter::Written {
+        let content = match event["type"].as_str().unwrap_or_default() {
+            "message.created" => Content::Written {
                 text: text(&data["text"]),
                 file: data["file"]["id"].as_str().map(str::to_owned),
             },
-            "message.sent" => Matter::Sent(text(&data["id"])),
-            "message.failed" => Matter::Failed(text(&data["id"]), text(&data["failure"]["code"])),
-            _ => Matter::Other,
+            "message.sent" => Content::Sent(text(&data["id"])),
+            "message.failed" => Content::Failed(text(&data["id"]), text(&data["failure"]["code"])),
+            _ => Content::Other,
         };
         let mut hasher = DefaultHasher::new();
         event.to_string().hash(&mut hasher);
         Self {
             id: text(&event["id"]),
             user_id: text(&event["user_id"]),
-            matter,
+            content,
             digest: hasher.finish(),
         }
     }

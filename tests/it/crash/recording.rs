@@ -10,24 +10,24 @@ use serde_json::Value;
 
 /// Echoes that were answered 200 or 201, by dialog and sequence.
 #[derive(Debug, Default)]
-pub(super) struct Recording(Mutex<Taken>);
+pub(super) struct Recording(Mutex<State>);
 
 #[derive(Debug, Default)]
-struct Taken {
+struct State {
     /// The last attempt that was recorded.
-    seen: u64,
+    last_attempt: u64,
     /// The time at which each echo was first accepted.
     echoes: HashMap<(String, u64), DateTime<Utc>>,
 }
 
 impl Recording {
     /// Records the attempts since the last call.
-    pub(super) fn note(&self, sandbox: &Sandbox) {
-        let mut taken = self.0.lock().unwrap();
-        for attempt in sandbox.notifications_after(taken.seen) {
-            taken.seen = attempt.id;
-            let is_taken = matches!(attempt.status, Some(200 | 201));
-            if !is_taken || attempt.kind != Kind::Content {
+    pub(super) fn record(&self, sandbox: &Sandbox) {
+        let mut state = self.0.lock().unwrap();
+        for attempt in sandbox.notifications_after(state.last_attempt) {
+            state.last_attempt = attempt.id;
+            let is_accepted = matches!(attempt.status, Some(200 | 201));
+            if !is_accepted || attempt.kind != Kind::Content {
                 continue;
             }
             let body: Value = serde_json::from_str(&attempt.body).unwrap_or_default();
@@ -38,7 +38,7 @@ impl Recording {
                         (change["dialogId"].as_str(), change["sequence"].as_u64())
                 {
                     let echo = (dialog.to_owned(), sequence);
-                    taken.echoes.entry(echo).or_insert(attempt.at);
+                    state.echoes.entry(echo).or_insert(attempt.at);
                 }
             }
         }
@@ -46,7 +46,7 @@ impl Recording {
 
     /// Returns the time at which the bridge accepted this message's echo; `None` if it never did.
     pub(super) fn echoed_at(&self, dialog: &str, sequence: u64) -> Option<DateTime<Utc>> {
-        let taken = self.0.lock().unwrap();
-        taken.echoes.get(&(dialog.to_owned(), sequence)).copied()
+        let state = self.0.lock().unwrap();
+        state.echoes.get(&(dialog.to_owned(), sequence)).copied()
     }
 }

@@ -1,4 +1,4 @@
-//! The replicas. At most one fault at a time holds each of them.
+//! The replicas. Each is locked by at most one fault at a time.
 
 use std::collections::VecDeque;
 use std::sync::Mutex;
@@ -12,19 +12,19 @@ use crate::support::patience::eventually;
 use crate::support::process::Process;
 use crate::support::wire::Wire;
 
-/// 64 MiB: the limit on the kept logs of replicas that have ended.
+/// 64 MiB: the limit on the stored logs of replicas that have ended.
 const LOG_CAPACITY: usize = 64 * 1024 * 1024;
 
 /// All replicas, behind a balancer.
 pub(super) struct Replicas {
     toml: String,
     balancer: Wire,
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     logs: Mutex<Logs>,
 }
 
 /// The slot of a replica.
-struct Place {
+struct Slot {
     process: Lock<Option<Process>>,
     /// The replica's clock, in runs that step clocks.
     clock: Option<FakeClock>,
@@ -33,14 +33,14 @@ struct Place {
 /// The logs of replicas that have ended; the oldest are dropped.
 #[derive(Debug, Default)]
 struct Logs {
-    kept: VecDeque<String>,
+    entries: VecDeque<String>,
     bytes: usize,
 }
 
-/// A replica, held by one fault.
+/// A replica, locked by one fault.
 pub(super) struct Replica<'a> {
     all: &'a Replicas,
-    place: usize,
+    index: usize,
     process: MutexGuard<'a, Option<Process>>,
 }
 
@@ -52,58 +52,62 @@ impl Replicas {
         count: usize,
         with_clocks: bool,
     ) -> Self {
-        let places = (0..count).map(|_| Place {
+        let slots = (0..count).map(|_| Slot {
             process: Lock::default(),
             clock: with_clocks.then(|| FakeClock::new("+0")),
         });
         let replicas = Self {
             toml,
             balancer,
-            places: places.collect(),
+            slots: slots.collect(),
             logs: Mutex::default(),
         };
-        for place in 0..count {
-            replicas.at(place).await.start().await;
+        for index in 0..count {
+            replicas.lock(index).await.start().await;
         }
         replicas
     }
 
-    /// Holds a random replica, or the next one that no fault holds.
-    pub(super) async fn choose(&self, chance: &mut StdRng) -> Replica<'_> {
-        let first = chance.random_range(0..self.places.len());
-        for step in 0..self.places.len() {
-            let place = (first + step) % self.places.len();
-            if let Ok(process) = self.places[place].process.try_lock() {
-                return self.hold(place, process);
+    /// Locks a random replica, or the next one that no fault has locked.
+    pub(super) async fn choose(&self, rng: &mut StdRng) -> Replica<'_> {
+        let first = rng.random_range(0..self.slots.len());
+        for step in 0..self.slots.len() {
+            let index = (first + step) % self.slots.len();
+            if let Ok(process) = self.slots[index].process.try_lock() {
+                return self.replica(index, process);
             }
         }
-        self.at(first).await
+        self.lock(first).await
     }
 
     /// Returns the clock of a random replica.
-    pub(super) fn choose_clock(&self, chance: &mut StdRng) -> &FakeClock {
-        let place = chance.random_range(0..self.places.len());
-        self.places[place].clock.as_ref().unwrap()
+    pub(super) fn choose_clock(&self, rng: &mut StdRng) -> &FakeClock {
+        let index = rng.random_range(0..self.slots.len());
+        self.slots[index].clock.as_ref().unwrap()
     }
 
-    async fn at(&self, place: usize) -> Replica<'_> {
-        self.hold(place, self.places[place].process.lock().await)
+    async fn lock(&self, index: usize) -> Replica<'_> {
+        self.replica(index, self.slots[index].process.lock().await)
     }
 
-    fn hold<'a>(&'a self, place: usize, process: MutexGuard<'a, Option<Process>>) -> Replica<'a> {
+    fn replica<'a>(
+        &'a self,
+        index: usize,
+        process: MutexGuard<'a, Option<Process>>,
+    ) -> Replica<'a> {
         Replica {
             all: self,
-            place,
+            index,
             process,
         }
     }
 
     /// Returns the logs of all replicas.
     pub(super) async fn logs(&self) -> Vec<String> {
-        let mut logs: Vec<_> = self.logs.lock().unwrap().kept.iter().cloned().collect();
-        for (place, replica) in self.places.iter().enumerate() {
+        let mut logs: Vec<_> = self.logs.lock().unwrap().entries.iter().cloned().collect();
+        for (index, replica) in self.slots.iter().enumerate() {
             if let Some(process) = &*replica.process.lock().await {
-                logs.push(format!("replica {place} at the end\n{}", process.log()));
+                logs.push(format!("replica {index} at the end\n{}", process.log()));
             }
         }
         logs
@@ -114,14 +118,14 @@ impl Replica<'_> {
     /// Kills the replica in the middle of its work.
     pub(super) async fn kill(&mut self) {
         let process = self.process.take().unwrap();
-        self.all.balancer.lead(self.place, None);
-        self.keep_log(&process.log());
+        self.all.balancer.set_target(self.index, None);
+        self.store_log(&process.log());
         process.kill().await;
     }
 
     /// Starts the replica, with new attempts while the database is unreachable.
     pub(super) async fn start(&mut self) {
-        let clock = self.all.places[self.place].clock.as_ref();
+        let clock = self.all.slots[self.index].clock.as_ref();
         let environment = clock.map(FakeClock::environment);
         let environment: Vec<_> = environment
             .iter()
@@ -137,13 +141,13 @@ impl Replica<'_> {
             {
                 Ok((process, channel, _)) => Some((process, channel)),
                 Err(log) => {
-                    self.keep_log(&log);
+                    self.store_log(&log);
                     None
                 }
             })
             .await;
         let address = Some(channel.address());
-        self.all.balancer.lead(self.place, address);
+        self.all.balancer.set_target(self.index, address);
         *self.process = Some(process);
     }
 
@@ -161,13 +165,13 @@ impl Replica<'_> {
         self.process.as_ref().unwrap().signal(name).await;
     }
 
-    fn keep_log(&self, log: &str) {
+    fn store_log(&self, log: &str) {
         let mut logs = self.all.logs.lock().unwrap();
-        let log = format!("replica {}, which is gone\n{log}", self.place);
+        let log = format!("replica {}, which has ended\n{log}", self.index);
         logs.bytes += log.len();
-        logs.kept.push_back(log);
+        logs.entries.push_back(log);
         while logs.bytes > LOG_CAPACITY
-            && let Some(oldest) = logs.kept.pop_front()
+            && let Some(oldest) = logs.entries.pop_front()
         {
             logs.bytes -= oldest.len();
         }

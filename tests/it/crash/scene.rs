@@ -14,7 +14,7 @@ use super::callbacks::Callbacks;
 use super::parts::Part;
 use super::recording::Recording;
 use super::replicas::Replicas;
-use super::settings::{Dice, Settings};
+use super::settings::{RngStream, Settings};
 use super::storage::Storage;
 use super::tally::Tally;
 use super::users::User;
@@ -30,10 +30,10 @@ use crate::support::wire::Wire;
 const DRAIN_LIMIT: Duration = Duration::from_mins(5);
 
 /// 100 ms: the interval of the checks for remaining work; the checks put load on the replicas too.
-const LOOK: Duration = Duration::from_millis(100);
+const DRAIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// 1 s: the interval at which echoes are recorded, long before the sandbox forgets them.
-const NOTE: Duration = Duration::from_secs(1);
+const RECORD_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A limit on queued requests. Without it, an hour with constant faults at the Cloud would leave an
 /// hour of work at the end.
@@ -62,13 +62,13 @@ pub(super) struct Scene {
     pub(super) tally: Tally,
     pub(super) recording: Recording,
     /// Held while delayed notifications must not be released.
-    pub(super) holding_back: Mutex<()>,
+    pub(super) delay_lock: Mutex<()>,
 }
 
 impl Scene {
     /// Starts all programs, without faults.
-    pub(super) async fn set(settings: Settings) -> Self {
-        let storage = Storage::set(&settings).await;
+    pub(super) async fn start(settings: Settings) -> Self {
+        let storage = Storage::create(&settings).await;
         let to_storage = match storage.address() {
             Some(address) => Some(Relay::start(address).await),
             None => None,
@@ -81,8 +81,8 @@ impl Scene {
         let to_cloud = Relay::start(address.to_owned()).await;
 
         let fails = settings.has(Part::Callbacks);
-        let chance = fails.then(|| settings.chance(Dice::Callback));
-        let (callbacks, receiver) = Callbacks::start(chance).await;
+        let rng = fails.then(|| settings.rng(RngStream::Callback));
+        let (callbacks, receiver) = Callbacks::start(rng).await;
         let address = receiver.url.strip_prefix("http://").unwrap();
         let (address, path) = address.split_once('/').unwrap();
         let to_callback = Relay::start(address.to_owned()).await;
@@ -100,7 +100,7 @@ impl Scene {
         };
         let balancer = Wire::to(&vec!["not yet"; count]).await;
         let channel = Channel::new(&format!("http://{}", balancer.address()), SMS_KEY);
-        cloud.hear(&channel);
+        cloud.subscribe(&channel);
         let with_clocks = settings.has(Part::Clocks);
         Self {
             replicas: Replicas::start(toml, balancer, count, with_clocks).await,
@@ -115,44 +115,44 @@ impl Scene {
             channel,
             tally: Tally::default(),
             recording: Recording::default(),
-            holding_back: Mutex::default(),
+            delay_lock: Mutex::default(),
         }
     }
 
     /// Creates a user and the agent who answers.
-    pub(super) fn cast(&self, number: u32) -> (User, Agent) {
+    pub(super) fn create_user(&self, number: u32) -> (User, Agent) {
         let settings = &self.settings;
-        let (known, seat) = watch::channel(None);
+        let (assign, assignment) = watch::channel(None);
         let agent = Agent {
             sandbox: self.sandbox.clone(),
             mix: settings.mix.clone(),
-            chance: settings.chance(Dice::Agent(number)),
+            rng: settings.rng(RngStream::Agent(number)),
             pace: settings.pace() * 4,
-            seat,
+            assignment,
         };
         let user = User {
             number,
             channel: self.channel.clone(),
             mix: settings.mix.clone(),
-            plan: settings.chance(Dice::User(number)),
-            patience: settings.chance(Dice::Patience(number)),
+            plan: settings.rng(RngStream::User(number)),
+            wait_rng: settings.rng(RngStream::Wait(number)),
             pace: settings.pace(),
-            seat: known,
+            assignment: assign,
         };
         (user, agent)
     }
 
     /// Records the Cloud's echoes until the end.
     pub(super) async fn record_until(&self, end: Instant) {
-        let mut ticks = interval(NOTE);
+        let mut ticks = interval(RECORD_INTERVAL);
         while Instant::now() < end {
             ticks.tick().await;
-            self.note();
+            self.record();
         }
     }
 
-    fn note(&self) {
-        self.recording.note(&self.sandbox);
+    fn record(&self) {
+        self.recording.record(&self.sandbox);
         // The callbacks have recorded all that they need.
         self.receiver.forget();
     }
@@ -160,15 +160,15 @@ impl Scene {
     /// Waits until no work is left. Returns the time that it took, or `None` after the limit.
     pub(super) async fn drain(&self) -> Option<Duration> {
         let begun = Instant::now();
-        let _unstruck = self.sandbox.withdraw_faults();
+        let _withdrawn = self.sandbox.withdraw_faults();
         self.sandbox.withdraw_disturbances();
-        self.callbacks.be_kind(&self.receiver);
-        let mut looks = interval(LOOK);
+        self.callbacks.stop_failing(&self.receiver);
+        let mut ticks = interval(DRAIN_INTERVAL);
         while begun.elapsed() < DRAIN_LIMIT {
-            looks.tick().await;
+            ticks.tick().await;
             self.sandbox.release_notifications();
             self.sandbox.retry_now();
-            self.note();
+            self.record();
             if self.is_drained().await {
                 return Some(begun.elapsed());
             }
@@ -190,7 +190,7 @@ impl Scene {
 
     /// Writes the replicas' logs and the latest notification attempts to a folder, and returns its
     /// path.
-    pub(super) async fn keep_logs(&self) -> String {
+    pub(super) async fn save_logs(&self) -> String {
         let folder = TempDir::with_prefix("liveperson-bridge-crash-logs.").unwrap();
         let folder = folder.keep();
         let logs = self.replicas.logs().await;
@@ -206,7 +206,7 @@ impl Scene {
 }
 
 /// Waits for `pause`, but not beyond `end`. Returns false at the end.
-pub(super) async fn pass(pause: Duration, end: Instant) -> bool {
+pub(super) async fn wait(pause: Duration, end: Instant) -> bool {
     let until = end.min(Instant::now() + pause);
     sleep_until(until.into()).await;
     Instant::now() < end

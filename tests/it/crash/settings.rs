@@ -13,7 +13,7 @@ use crate::support::database::Engine;
 
 /// 25 actions per second of all users together: the load that two cores can carry with a debug
 /// build and its PostgreSQL.
-const DEEDS_PER_SECOND: u32 = 25;
+const ACTIONS_PER_SECOND: u32 = 25;
 
 /// The settings of a run. The same seed repeats the number and the order of the faults, but not
 /// their exact times.
@@ -32,16 +32,16 @@ pub(super) struct Settings {
 /// The variable with the URL of such a database.
 pub(super) const DATABASE_URL: &str = "CRASH_DATABASE_URL";
 
-/// The purposes of random numbers. Each has a sequence of its own, so that none affects another.
+/// The streams of random numbers. Each purpose has its own, so that none affects another.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Dice {
-    Trouble(Part),
+pub(super) enum RngStream {
+    Fault(Part),
     Callback,
     Agent(u32),
     /// The actions of a user.
     User(u32),
     /// The waiting times of a user, which depend on the answers.
-    Patience(u32),
+    Wait(u32),
 }
 
 impl Settings {
@@ -62,13 +62,13 @@ impl Settings {
         self.mix.has(part)
     }
 
-    pub(super) fn chance(&self, dice: Dice) -> StdRng {
-        let (kind, number) = match dice {
-            Dice::Trouble(part) => (0, part as u64),
-            Dice::Callback => (1, 0),
-            Dice::Agent(number) => (2, u64::from(number)),
-            Dice::User(number) => (3, u64::from(number)),
-            Dice::Patience(number) => (4, u64::from(number)),
+    pub(super) fn rng(&self, stream: RngStream) -> StdRng {
+        let (kind, number) = match stream {
+            RngStream::Fault(part) => (0, part as u64),
+            RngStream::Callback => (1, 0),
+            RngStream::Agent(number) => (2, u64::from(number)),
+            RngStream::User(number) => (3, u64::from(number)),
+            RngStream::Wait(number) => (4, u64::from(number)),
         };
         let of_run = self.seed.wrapping_mul(31);
         StdRng::seed_from_u64(of_run.wrapping_add(kind * 1_000_000 + number))
@@ -76,7 +76,7 @@ impl Settings {
 
     /// Returns the average pause of a user between two actions.
     pub(super) fn pace(&self) -> Duration {
-        Duration::from_secs(1) * self.users / DEEDS_PER_SECOND
+        Duration::from_secs(1) * self.users / ACTIONS_PER_SECOND
     }
 }
 

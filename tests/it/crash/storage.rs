@@ -37,12 +37,12 @@ pub(super) struct Storage {
     /// The database's disk, in runs that fill disks.
     disk: Option<Disk>,
     /// Held by the fault that stops it, fails it over or fills its disk.
-    turn: Mutex<()>,
+    fault_lock: Mutex<()>,
 }
 
 enum Kind {
     Postgres(Box<Postgres>),
-    Given(Given),
+    Existing(Existing),
     Sqlite(SqliteFile),
 }
 
@@ -55,7 +55,7 @@ pub(super) struct Postgres {
 }
 
 /// An existing PostgreSQL, with a schema for this run.
-struct Given {
+struct Existing {
     url: Url,
     schema: SchemaName,
 }
@@ -66,27 +66,27 @@ struct SqliteFile {
 }
 
 impl Storage {
-    pub(super) async fn set(settings: &Settings) -> Self {
+    pub(super) async fn create(settings: &Settings) -> Self {
         let fails_over = settings.has(Part::Failovers);
         let has_disk = settings.has(Part::Disks);
         let disk = has_disk.then(|| Disk::mount(DISK_MEBIBYTES));
         let folder = disk.as_ref().map(Disk::folder);
         let kind = match (settings.engine, &settings.database_url) {
-            (Engine::Postgres, Some(url)) => Kind::Given(Given {
+            (Engine::Postgres, Some(url)) => Kind::Existing(Existing {
                 url: url.parse().unwrap(),
                 schema: format!("crash_{}", Uuid::new_v4().simple())
                     .parse()
                     .unwrap(),
             }),
             (Engine::Postgres, None) => {
-                Kind::Postgres(Box::new(Postgres::set(folder, fails_over).await))
+                Kind::Postgres(Box::new(Postgres::create(folder, fails_over).await))
             }
-            (Engine::Sqlite, _) => Kind::Sqlite(SqliteFile::set(folder)),
+            (Engine::Sqlite, _) => Kind::Sqlite(SqliteFile::create(folder)),
         };
         Self {
             kind,
             disk,
-            turn: Mutex::new(()),
+            fault_lock: Mutex::new(()),
         }
     }
 
@@ -94,7 +94,7 @@ impl Storage {
     pub(super) fn address(&self) -> Option<String> {
         let postgres = match &self.kind {
             Kind::Postgres(postgres) => postgres,
-            Kind::Given(Given { url, .. }) => {
+            Kind::Existing(Existing { url, .. }) => {
                 let host = url.host_str().unwrap();
                 return Some(format!("{host}:{}", url.port().unwrap_or(5432)));
             }
@@ -114,7 +114,7 @@ impl Storage {
                 schema: None,
                 max_connections: 16,
             },
-            Kind::Given(Given { url, schema }) => {
+            Kind::Existing(Existing { url, schema }) => {
                 let (host, port) = address.rsplit_once(':').unwrap();
                 let mut url = url.clone();
                 url.set_host(Some(host)).unwrap();
@@ -132,8 +132,8 @@ impl Storage {
     }
 
     /// Locks the database for one fault.
-    pub(super) async fn hold(&self) -> MutexGuard<'_, ()> {
-        self.turn.lock().await
+    pub(super) async fn lock(&self) -> MutexGuard<'_, ()> {
+        self.fault_lock.lock().await
     }
 
     /// Returns the PostgreSQL.
@@ -150,7 +150,7 @@ impl Storage {
     }
 
     /// Starts the database again if a full disk has ended it.
-    pub(super) fn revive(&self) {
+    pub(super) fn restart_if_ended(&self) {
         if let Kind::Postgres(postgres) = &self.kind
             && !block_in_place(|| postgres.primary().is_running())
         {
@@ -166,7 +166,7 @@ impl Storage {
                 let unsettled = sqlx::query_scalar(UNSETTLED);
                 unsettled.fetch_one(&mut connection).await
             }
-            Kind::Given(Given { url, schema }) => {
+            Kind::Existing(Existing { url, schema }) => {
                 let options: PgConnectOptions = url.as_str().parse()?;
                 let options = options.options([("search_path", schema)]);
                 let mut connection = PgConnection::connect_with(&options).await?;
@@ -184,7 +184,7 @@ impl Storage {
 }
 
 impl Postgres {
-    async fn set(folder: Option<&Path>, fails_over: bool) -> Self {
+    async fn create(folder: Option<&Path>, fails_over: bool) -> Self {
         let primary = block_in_place(|| match folder {
             Some(folder) => Server::start_on(folder, SETTINGS),
             None => Server::start_with(SETTINGS),
@@ -212,7 +212,7 @@ impl Postgres {
     /// Makes `HAProxy` close the connections to the primary and accept no new ones.
     pub(super) async fn fence(&self) {
         let primary = self.primary.load(Ordering::SeqCst);
-        self.haproxy.as_ref().unwrap().take_away(primary).await;
+        self.haproxy.as_ref().unwrap().disable(primary).await;
     }
 
     /// Promotes the standby, and returns the former primary.
@@ -223,12 +223,12 @@ impl Postgres {
         self.primary.store(next, Ordering::SeqCst);
         // There is no standby left that could confirm a commit.
         self.wait_for_standby(false).await;
-        self.haproxy.as_ref().unwrap().lead_to(next).await;
+        self.haproxy.as_ref().unwrap().enable(next).await;
         &self.servers[former]
     }
 
     /// Makes a stopped server the standby of the primary, which then waits for it.
-    pub(super) async fn take_in(&self, former: &Server) {
+    pub(super) async fn rejoin(&self, former: &Server) {
         block_in_place(|| former.follow(self.primary()));
         self.wait_for_standby(true).await;
     }
@@ -251,11 +251,11 @@ impl Postgres {
 }
 
 impl SqliteFile {
-    fn set(disk: Option<&Path>) -> Self {
+    fn create(disk: Option<&Path>) -> Self {
         let folder = disk.is_none().then(|| tempfile::tempdir().unwrap());
-        let place = disk.or(folder.as_ref().map(TempDir::path)).unwrap();
+        let parent = disk.or(folder.as_ref().map(TempDir::path)).unwrap();
         Self {
-            data_dir: place.join("data"),
+            data_dir: parent.join("data"),
             _folder: folder,
         }
     }

@@ -9,7 +9,7 @@ pub(super) struct Tally(Mutex<BTreeMap<&'static str, usize>>);
 
 impl Tally {
     /// Adds one to a count.
-    pub(super) fn note(&self, name: &'static str) {
+    pub(super) fn increment(&self, name: &'static str) {
         self.add(name, 1);
     }
 

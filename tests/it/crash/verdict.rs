@@ -5,14 +5,14 @@
 //! messages and the queued requests with the callback's events and the event log.
 
 mod at_cloud;
-mod told;
+mod deliveries;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::time::Duration;
 
+use super::actions::{Action, Life, UserAction};
 use super::agents::Written;
-use super::deeds::{Deed, Life, What};
 use super::scene::Scene;
 use super::tally::Tally;
 
@@ -21,15 +21,15 @@ const LOST: &str = "lost";
 const NOT_ALLOWED: &str = "doubled, not allowed";
 const INVERTED: &str = "out of order";
 const FAILED: &str = "reported failed";
-const LEFT_OPEN: &str = "conversations that bridge and Cloud do not agree on";
-const AFTER_ERASURE: &str = "told of erased users";
+const STATE_MISMATCH: &str = "conversations that bridge and Cloud do not agree on";
+const AFTER_ERASURE: &str = "events about erased users";
 
 /// The figures of a run, and each promise that was broken.
 #[derive(Debug, Default)]
 pub(super) struct Verdict {
     /// The faults that were made.
-    done: Vec<(&'static str, usize)>,
-    counted: Tally,
+    faults: Vec<(&'static str, usize)>,
+    counts: Tally,
     drained: Option<Duration>,
     pub(super) complaints: Vec<String>,
 }
@@ -43,7 +43,7 @@ impl Verdict {
         drained: Option<Duration>,
     ) -> Self {
         let mut verdict = Self {
-            done: scene.tally.list(),
+            faults: scene.tally.list(),
             drained,
             ..Self::default()
         };
@@ -52,10 +52,10 @@ impl Verdict {
             NOT_ALLOWED,
             INVERTED,
             FAILED,
-            LEFT_OPEN,
+            STATE_MISMATCH,
             AFTER_ERASURE,
         ] {
-            verdict.counted.add(name, 0);
+            verdict.counts.add(name, 0);
         }
         if drained.is_none() {
             verdict.complain("it did not drain");
@@ -65,30 +65,30 @@ impl Verdict {
         }
         verdict.count(&lives, &written);
         verdict.judge_cloud(scene, &lives).await;
-        verdict.judge_told(scene, &lives, &written).await;
+        verdict.judge_deliveries(scene, &lives, &written).await;
         verdict
     }
 
     fn count(&mut self, lives: &[Life], written: &[Written]) {
-        let counted = &self.counted;
-        counted.add("users", lives.len());
+        let counts = &self.counts;
+        counts.add("users", lives.len());
         let erased = lives.iter().filter(|life| life.erased_at.is_some());
-        counted.add("users erased", erased.count());
-        for deed in lives.iter().flat_map(|life| &life.deeds) {
-            counted.note(kind(&deed.what));
-            counted.add("requests", deed.requests);
-            if deed.key.is_some() {
-                counted.add("repeats under a key", deed.requests - 1);
+        counts.add("users erased", erased.count());
+        for user_action in lives.iter().flat_map(|life| &life.user_actions) {
+            counts.increment(kind(&user_action.action));
+            counts.add("requests", user_action.requests);
+            if user_action.key.is_some() {
+                counts.add("repeats under a key", user_action.requests - 1);
             }
-            for taken in &deed.taken {
-                counted.note(match taken.status {
+            for accepted in &user_action.accepted {
+                counts.increment(match accepted.status {
                     202 => "answered 202",
                     _ => "answered 200, 201, 204",
                 });
             }
         }
         for written in written {
-            counted.note(if written.is_file {
+            counts.increment(if written.is_file {
                 "agents' files"
             } else {
                 "agents' texts"
@@ -98,7 +98,7 @@ impl Verdict {
 
     /// Records a broken promise, and counts it under this name.
     fn breach(&mut self, name: &'static str, complaint: impl Into<String>) {
-        self.counted.note(name);
+        self.counts.increment(name);
         self.complain(complaint);
     }
 
@@ -116,8 +116,8 @@ impl fmt::Display for Verdict {
             }
             Ok(())
         };
-        table(f, "what was done", &self.done)?;
-        table(f, "what was counted", &self.counted.list())?;
+        table(f, "faults", &self.faults)?;
+        table(f, "counts", &self.counts.list())?;
         match self.drained {
             Some(drained) => writeln!(f, "drained in {:.1} s", drained.as_secs_f64()),
             None => writeln!(f, "not drained"),
@@ -125,22 +125,24 @@ impl fmt::Display for Verdict {
     }
 }
 
-fn kind(what: &What) -> &'static str {
-    match what {
-        What::Text(_) => "users' texts",
-        What::File(_) => "users' files",
-        What::Receipt(_) => "receipts",
-        What::Close { .. } => "closes",
-        What::Rating(_) => "ratings",
+fn kind(action: &Action) -> &'static str {
+    match action {
+        Action::Text(_) => "users' texts",
+        Action::File(_) => "users' files",
+        Action::Receipt(_) => "receipts",
+        Action::Close { .. } => "closes",
+        Action::Rating(_) => "ratings",
     }
 }
 
 /// Returns the requests that were answered 202, by message id, with their users.
-fn queued(lives: &[Life]) -> HashMap<&str, (&Life, &Deed)> {
-    let deeds = lives
-        .iter()
-        .flat_map(|life| life.deeds.iter().map(move |deed| (life, deed)));
-    deeds
-        .filter_map(|(life, deed)| Some((deed.queued()?, (life, deed))))
+fn queued(lives: &[Life]) -> HashMap<&str, (&Life, &UserAction)> {
+    let user_actions = lives.iter().flat_map(|life| {
+        life.user_actions
+            .iter()
+            .map(move |user_action| (life, user_action))
+    });
+    user_actions
+        .filter_map(|(life, user_action)| Some((user_action.queued()?, (life, user_action))))
         .collect()
 }

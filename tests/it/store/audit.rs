@@ -28,7 +28,7 @@ on_both_engines!(
 async fn all(store: &Store) -> Vec<Record> {
     let since = DateTime::<Utc>::UNIX_EPOCH;
     let mut records = store.recorded_actions(since, None, 99).await.unwrap();
-    // The entry of the schema's migration is left out.
+    // Leaves out the entry of the schema's migration.
     records.retain(|record| record.action != Action::MIGRATE);
     records
 }
@@ -145,7 +145,7 @@ async fn a_repeated_erasure_is_recorded_once(engine: Engine) {
     let by_own_token = true;
     let second = recorded(2, 2, Action::EraseUser { by_own_token });
     let erased = store.delete_user(&erasing, &[], at(2), &second).await;
-    assert_eq!(erased.unwrap(), Erasure::Gone);
+    assert_eq!(erased.unwrap(), Erasure::AlreadyErased);
 
     assert_eq!(all(&store).await, [erasure().record()]);
 }
@@ -211,21 +211,21 @@ async fn a_migration_is_recorded_once(engine: Engine) {
         let store = store.clone();
         tasks.spawn(async move { store.record_migration(Actor::Service, at(1)).await.unwrap() });
     }
-    let told: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
+    let entries: Vec<_> = tasks.join_all().await.into_iter().flatten().collect();
     let later = store.record_migration(Actor::Command, at(2)).await;
 
-    let [entry] = &told[..] else {
-        panic!("{told:?}");
+    let [entry] = &entries[..] else {
+        panic!("{entries:?}");
     };
     assert_eq!(later.unwrap(), None);
-    let kept = store.recorded_actions(at(0), None, 9).await.unwrap();
-    assert_eq!(kept, [entry.record()]);
+    let records = store.recorded_actions(at(0), None, 9).await.unwrap();
+    assert_eq!(records, [entry.record()]);
     let Record {
         action,
         details,
         actor,
         ..
-    } = &kept[0];
+    } = &records[0];
     assert_eq!((&**action, &**actor), (Action::MIGRATE, "service"));
     assert_eq!(*details, json!({"from": null}));
 }
@@ -255,9 +255,9 @@ async fn old_audit_entries_are_removed_except_the_newest_migration(engine: Engin
     assert_eq!(remove(5, 9).await, 2);
     assert_eq!(remove(5, 9).await, 0);
 
-    let left = store.recorded_actions(at(0), None, 9).await.unwrap();
+    let remaining = store.recorded_actions(at(0), None, 9).await.unwrap();
     let last = recorded(5, 5, Action::ResumeDeliveries);
-    assert_eq!(left, [newest.record(), last.record()]);
+    assert_eq!(remaining, [newest.record(), last.record()]);
     assert_eq!(
         store.record_migration(Actor::Service, at(9)).await.unwrap(),
         None

@@ -2,8 +2,8 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, DialogPosition, Echo, Fate, HostedFile, KnownConversation,
-    NewEvent, PageSize, Store, Translation,
+    Admission, Arrival, ArrivalOutcome, Change, DialogPosition, Echo, HostedFile,
+    KnownConversation, NewEvent, PageSize, Store, Translation,
 };
 use liveperson_bridge::types::conversation::{
     Announced, CloseReason, Closed, ConversationChange, Dialog, DialogKind, SideDialog, State,
@@ -14,7 +14,7 @@ use liveperson_bridge::types::sketch::Sketch;
 use uuid::Uuid;
 
 use super::log::channel;
-use super::{at, entries_read, erase, key, open, survey, tell, token};
+use super::{at, entries_read, erase, key, open, report_dialog, survey, token};
 use crate::support::changes::{Translate, translated};
 use crate::support::database::{Database, Engine};
 
@@ -49,7 +49,10 @@ async fn a_change_does_not_scan_other_unmatched_changes() {
     let admit_some = async |numbers: std::ops::Range<u32>| {
         for number in numbers {
             let change = arrival("c1", Some(&number.to_string()), "text");
-            assert_eq!(admit(&store, &[change], &[]).await.fates, [Fate::Taken(1)]);
+            assert_eq!(
+                admit(&store, &[change], &[]).await.outcomes,
+                [ArrivalOutcome::Matched(1)]
+            );
         }
     };
     database.execute("VACUUM ANALYZE unmatched_changes").await;
@@ -69,18 +72,18 @@ async fn a_change_does_not_scan_other_unmatched_changes() {
 }
 
 /// Access to the bodies of changes.
-struct Words;
+struct Bodies;
 
-impl Words {
+impl Bodies {
     fn body<'a>(change: &'a Change<'a>, arrivals: &'a [String]) -> &'a str {
         match change {
             Change::Arrived(index) => &arrivals[*index],
-            Change::Kept { body, .. } => body,
+            Change::Stored { body, .. } => body,
         }
     }
 }
 
-/// A translation for tests. The body of a change determines its effects.
+/// A translation by the changes' bodies, such as `state 7 open`.
 struct Scripted {
     bodies: Vec<String>,
 }
@@ -98,7 +101,7 @@ impl Scripted {
 
 impl Translate for Scripted {
     fn file(&self, change: Change<'_>) -> Option<(FileId, HostedFile)> {
-        let path = Words::body(&change, &self.bodies)
+        let path = Bodies::body(&change, &self.bodies)
             .strip_prefix("file ")?
             .to_owned();
         let file = HostedFile {
@@ -114,7 +117,7 @@ impl Translate for Scripted {
         known: &KnownConversation,
         file: Option<FileId>,
     ) -> Translation {
-        let body = Words::body(&change, &self.bodies);
+        let body = Bodies::body(&change, &self.bodies);
         let event = NewEvent {
             id: EventId::new(Uuid::new_v4()),
             channel_id: known.channel_id.clone(),
@@ -129,8 +132,8 @@ impl Translate for Scripted {
         };
         // "state 7 open", "state 7 closed", "survey 7 dialog-id", "private 7 dialog-id", "other 7
         // dialog-id"
-        let mut words = body.split(' ');
-        let change = match (words.next(), words.next(), words.next()) {
+        let mut parts = body.split(' ');
+        let change = match (parts.next(), parts.next(), parts.next()) {
             (Some("state"), Some(updated_at), Some(state)) => {
                 let updated_at = Some(at(updated_at.parse().unwrap()));
                 if known.updated_at >= updated_at {
@@ -215,7 +218,7 @@ pub(super) async fn admit_echo(
     let arrivals = [arrival("c1", Some(&sequence.to_string()), "echo")];
     let changes = store.begin_changes(&arrivals, &[], now).await.unwrap();
     let admission = translated(changes, &Echoing(echo)).await;
-    assert_eq!(admission.unwrap().fates, [Fate::Taken(0)]);
+    assert_eq!(admission.unwrap().outcomes, [ArrivalOutcome::Matched(0)]);
 }
 
 pub(super) fn arrival(subject: &str, key: Option<&str>, body: &str) -> Arrival {
@@ -224,8 +227,8 @@ pub(super) fn arrival(subject: &str, key: Option<&str>, body: &str) -> Arrival {
         key: key.map(str::to_owned),
         subject: subject.to_owned(),
         consumer_id: None,
-        side: None,
-        turn: None,
+        named_dialog: None,
+        position: None,
         open: match body.split(' ').next() {
             Some("state" | "survey" | "private" | "other") => Some(!body.ends_with("closed")),
             _ => None,
@@ -247,7 +250,7 @@ pub(super) async fn admit(store: &Store, arrivals: &[Arrival], appeared: &[&str]
     admission.unwrap()
 }
 
-async fn told(store: &Store) -> Vec<String> {
+async fn event_bodies(store: &Store) -> Vec<String> {
     let page = store
         .events_after(&channel("sms"), 0, PageSize::events(1000))
         .await
@@ -277,10 +280,16 @@ async fn a_change_is_accepted_once_and_in_order_of_arrival(engine: Engine) {
     let admission = admit(&store, &batch, &[]).await;
     let again = admit(&store, &batch, &[]).await;
 
-    let taken = Fate::Taken(1);
-    assert_eq!(admission.fates, [taken, taken, Fate::Duplicate, taken]);
-    assert_eq!(again.fates, [Fate::Duplicate; 4]);
-    assert_eq!(told(&store).await, ["ada: one", "bob: two", "ada: three"]);
+    let taken = ArrivalOutcome::Matched(1);
+    assert_eq!(
+        admission.outcomes,
+        [taken, taken, ArrivalOutcome::Duplicate, taken]
+    );
+    assert_eq!(again.outcomes, [ArrivalOutcome::Duplicate; 4]);
+    assert_eq!(
+        event_bodies(&store).await,
+        ["ada: one", "bob: two", "ada: three"]
+    );
 }
 
 async fn a_change_without_a_key_is_accepted_each_time(engine: Engine) {
@@ -290,40 +299,43 @@ async fn a_change_without_a_key_is_accepted_each_time(engine: Engine) {
     let typing = arrival("c1", None, "typing");
     admit(&store, &[typing.clone(), typing], &[]).await;
 
-    assert_eq!(told(&store).await, ["ada: typing", "ada: typing"]);
+    assert_eq!(event_bodies(&store).await, ["ada: typing", "ada: typing"]);
 }
 
 async fn changes_of_a_dialog_are_delivered_in_sequence_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
-    let turn = |dialog: &str, sequence| Arrival {
-        turn: Some(DialogPosition {
+    let positioned = |dialog: &str, sequence| Arrival {
+        position: Some(DialogPosition {
             dialog_id: dialog.to_owned(),
             sequence,
         }),
         ..arrival("c1", None, &format!("{dialog}-{sequence}"))
     };
-    let told_by = async |arrivals: &[Arrival]| {
+    let delivered_after = async |arrivals: &[Arrival]| {
         admit(&store, arrivals, &[]).await;
-        let told = told(&store).await;
-        told.join(" ").replace("ada: ", "")
+        let bodies = event_bodies(&store).await;
+        bodies.join(" ").replace("ada: ", "")
     };
 
     // These changes are stored, and delivered once the conversation is known.
-    assert_eq!(told_by(&[turn("c1", 1), turn("c1", 0)]).await, "");
+    assert_eq!(
+        delivered_after(&[positioned("c1", 1), positioned("c1", 0)]).await,
+        ""
+    );
     open(&store, user, "c1", 1).await;
     let batch = [
-        turn("c1", 4),
-        turn("survey", 1),
+        positioned("c1", 4),
+        positioned("survey", 1),
         arrival("c1", None, "typing"),
-        turn("c1", 2),
-        turn("survey", 0),
-        turn("c1", 3),
+        positioned("c1", 2),
+        positioned("survey", 0),
+        positioned("c1", 3),
     ];
 
     assert_eq!(
-        told_by(&batch).await,
+        delivered_after(&batch).await,
         "c1-0 c1-1 c1-2 survey-0 typing c1-3 survey-1 c1-4"
     );
 }
@@ -338,17 +350,23 @@ async fn unmatched_changes_are_delivered_once_the_conversation_is_known(engine: 
     ];
 
     let admission = admit(&store, &early, &[]).await;
-    assert_eq!(admission.fates, [Fate::Early, Fate::Early]);
-    assert_eq!(admission.look_again, ["c1", "c1"]);
     assert_eq!(
-        admit(&store, &early, &["c1"]).await.fates,
-        [Fate::Duplicate; 2]
+        admission.outcomes,
+        [ArrivalOutcome::Unmatched, ArrivalOutcome::Unmatched]
+    );
+    assert_eq!(admission.recheck, ["c1", "c1"]);
+    assert_eq!(
+        admit(&store, &early, &["c1"]).await.outcomes,
+        [ArrivalOutcome::Duplicate; 2]
     );
     open(&store, user, "c1", 1).await;
     let admission = admit(&store, &[arrival("c1", Some("k3"), "three")], &[]).await;
 
     assert_eq!(admission.matched, 2);
-    assert_eq!(told(&store).await, ["ada: one", "ada: two", "ada: three"]);
+    assert_eq!(
+        event_bodies(&store).await,
+        ["ada: one", "ada: two", "ada: three"]
+    );
     assert_eq!(admit(&store, &[], &["c1"]).await, Admission::default());
 }
 
@@ -361,8 +379,8 @@ async fn an_unmatched_change_of_another_account_is_not_matched(engine: Engine) {
     let admission = admit(&store, &[foreign], &[]).await;
     admit(&store, &[], &["c1"]).await;
 
-    assert_eq!(admission.fates, [Fate::Early]);
-    assert!(told(&store).await.is_empty());
+    assert_eq!(admission.outcomes, [ArrivalOutcome::Unmatched]);
+    assert!(event_bodies(&store).await.is_empty());
 }
 
 async fn only_a_newer_state_changes_the_conversation(engine: Engine) {
@@ -377,8 +395,12 @@ async fn only_a_newer_state_changes_the_conversation(engine: Engine) {
     let admission = admit(&store, &states, &[]).await;
 
     assert_eq!(
-        admission.fates,
-        [Fate::Taken(1), Fate::Taken(1), Fate::Taken(0)]
+        admission.outcomes,
+        [
+            ArrivalOutcome::Matched(1),
+            ArrivalOutcome::Matched(1),
+            ArrivalOutcome::Matched(0)
+        ]
     );
     let latest = store.latest_conversation(&key("ada")).await.unwrap();
     let reason = Some(CloseReason("agent".to_owned()));
@@ -408,8 +430,8 @@ async fn concurrent_states_of_a_conversation_are_accepted_in_order(engine: Engin
     tasks.join_all().await;
 
     // Each accepted state is newer than all accepted before.
-    let told = told(&store).await;
-    let numbers: Vec<u32> = told
+    let bodies = event_bodies(&store).await;
+    let numbers: Vec<u32> = bodies
         .iter()
         .map(|body| body.split(' ').nth(2).unwrap().parse().unwrap())
         .collect();
@@ -423,17 +445,20 @@ async fn a_survey_message_is_matched_once_its_dialog_is_known(engine: Engine) {
 
     admit(&store, &[arrival("d1", Some("k1"), "question")], &[]).await;
     let admission = admit(&store, &[arrival("c1", Some("k2"), "survey 5 d1")], &[]).await;
-    assert_eq!(admission.look_again, ["d1"]);
+    assert_eq!(admission.recheck, ["d1"]);
     admit(&store, &[], &["d1"]).await;
 
-    assert_eq!(told(&store).await, ["ada: survey 5 d1", "ada: question"]);
+    assert_eq!(
+        event_bodies(&store).await,
+        ["ada: survey 5 d1", "ada: question"]
+    );
 }
 
 /// Returns an agent's message in a dialog other than the main one.
-fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
+fn in_dialog(dialog: &str, sequence: u64, body: &str) -> Arrival {
     Arrival {
-        side: Some(dialog.to_owned()),
-        turn: Some(DialogPosition {
+        named_dialog: Some(dialog.to_owned()),
+        position: Some(DialogPosition {
             dialog_id: dialog.to_owned(),
             sequence,
         }),
@@ -444,28 +469,31 @@ fn aside(dialog: &str, sequence: u64, body: &str) -> Arrival {
 async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
-    let mut early = aside("d-private", 0, "secret");
+    let mut early = in_dialog("d-private", 0, "secret");
     "c2".clone_into(&mut early.subject);
 
     // The first comes before its conversation, the others before their dialogs. The user's own
     // message waits for nothing.
-    assert_eq!(admit(&store, &[early], &[]).await.fates, [Fate::Early]);
+    assert_eq!(
+        admit(&store, &[early], &[]).await.outcomes,
+        [ArrivalOutcome::Unmatched]
+    );
     let first = [
-        aside("d-private", 1, "secret too"),
-        aside("d-survey", 0, "question"),
-        aside("d-other", 0, "look here"),
+        in_dialog("d-private", 1, "secret too"),
+        in_dialog("d-survey", 0, "question"),
+        in_dialog("d-other", 0, "look here"),
         Arrival {
-            side: None,
-            ..aside("d-survey", 1, "answer")
+            named_dialog: None,
+            ..in_dialog("d-survey", 1, "answer")
         },
         arrival("c1", Some("main"), "main"),
     ];
     let admission = admit(&store, &first, &[]).await;
-    assert_eq!(admission.fates[..3], [Fate::Withheld; 3]);
-    assert_eq!(admission.fates[3..], [Fate::Taken(1); 2]);
-    assert_eq!(admission.look_again, ["d-private", "d-survey", "d-other"]);
+    assert_eq!(admission.outcomes[..3], [ArrivalOutcome::Withheld; 3]);
+    assert_eq!(admission.outcomes[3..], [ArrivalOutcome::Matched(1); 2]);
+    assert_eq!(admission.recheck, ["d-private", "d-survey", "d-other"]);
     let mut expected = vec!["ada: answer", "ada: main"];
-    assert_eq!(told(&store).await, expected);
+    assert_eq!(event_bodies(&store).await, expected);
 
     for (n, (state, dialog)) in [
         ("private", "d-private"),
@@ -477,8 +505,8 @@ async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Eng
     {
         let body = format!("{state} {n} {dialog}");
         let announced = admit(&store, &[arrival("c1", Some(&body), &body)], &[]).await;
-        assert_eq!(announced.look_again, [dialog]);
-        let from = store.matchable_places(at(0), at(99), 9).await.unwrap();
+        assert_eq!(announced.recheck, [dialog]);
+        let from = store.matchable_subjects(at(0), at(99), 9).await.unwrap();
         assert_eq!(from, [dialog]);
         assert_eq!(admit(&store, &[], &[dialog]).await.matched, 1);
     }
@@ -488,30 +516,30 @@ async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Eng
         "ada: question",
     ]);
     expected.extend(["ada: other 2 d-other", "ada: look here"]);
-    assert_eq!(told(&store).await, expected);
+    assert_eq!(event_bodies(&store).await, expected);
 
     // The dialogs are known, so no message waits. In the oldest form, a message names only its
     // dialog.
     let mut old_form = arrival("d-private", Some("old"), "secret");
-    old_form.turn = aside("d-private", 3, "").turn;
+    old_form.position = in_dialog("d-private", 3, "").position;
     let known = [
-        aside("d-private", 2, "secret still"),
+        in_dialog("d-private", 2, "secret still"),
         old_form,
-        aside("d-survey", 2, "second"),
-        aside("d-other", 1, "and here"),
+        in_dialog("d-survey", 2, "second"),
+        in_dialog("d-other", 1, "and here"),
     ];
-    let fates = admit(&store, &known, &[]).await.fates;
+    let outcomes = admit(&store, &known, &[]).await.outcomes;
     assert_eq!(
-        fates,
+        outcomes,
         [
-            Fate::Taken(0),
-            Fate::Taken(0),
-            Fate::Taken(1),
-            Fate::Taken(1)
+            ArrivalOutcome::Matched(0),
+            ArrivalOutcome::Matched(0),
+            ArrivalOutcome::Matched(1),
+            ArrivalOutcome::Matched(1)
         ]
     );
     expected.extend(["ada: second", "ada: and here"]);
-    assert_eq!(told(&store).await, expected);
+    assert_eq!(event_bodies(&store).await, expected);
 
     // The message that came before its conversation still waits, because its dialog belongs to
     // another conversation.
@@ -522,7 +550,7 @@ async fn messages_wait_for_their_dialog_and_private_ones_are_dropped(engine: Eng
         .unwrap();
     assert!(open(&store, user, "c2", 6).await);
     admit(&store, &[], &["c2"]).await;
-    assert_eq!(told(&store).await, expected);
+    assert_eq!(event_bodies(&store).await, expected);
 }
 
 async fn a_dialog_can_be_announced_in_the_same_batch(engine: Engine) {
@@ -531,52 +559,53 @@ async fn a_dialog_can_be_announced_in_the_same_batch(engine: Engine) {
     let state = |body: &str| arrival("c1", Some(body), body);
 
     let batch = [
-        aside("d1", 0, "too early"),
+        in_dialog("d1", 0, "too early"),
         state("other 1 d1"),
-        aside("d1", 1, "in time"),
+        in_dialog("d1", 1, "in time"),
         state("private 2 d2"),
-        aside("d2", 0, "secret"),
+        in_dialog("d2", 0, "secret"),
     ];
     let admission = admit(&store, &batch, &[]).await;
-    let again: Vec<_> = admission.look_again.iter().map(String::as_str).collect();
+    let again: Vec<_> = admission.recheck.iter().map(String::as_str).collect();
     admit(&store, &[], &again).await;
 
-    let fates = admission.fates;
-    assert_eq!(fates[..3], [Fate::Withheld, Fate::Taken(1), Fate::Taken(1)]);
-    assert_eq!(fates[3..], [Fate::Taken(1), Fate::Taken(0)]);
-    let mut told = told(&store).await;
-    told.sort();
+    let outcomes = admission.outcomes;
+    let matched = ArrivalOutcome::Matched(1);
+    assert_eq!(outcomes[..3], [ArrivalOutcome::Withheld, matched, matched]);
+    assert_eq!(outcomes[3..], [matched, ArrivalOutcome::Matched(0)]);
+    let mut bodies = event_bodies(&store).await;
+    bodies.sort();
     let expected = ["in time", "other 1 d1", "private 2 d2", "too early"];
-    assert_eq!(told, expected.map(|body| format!("ada: {body}")));
+    assert_eq!(bodies, expected.map(|body| format!("ada: {body}")));
 }
 
 async fn messages_of_an_unannounced_dialog_are_released_in_time(engine: Engine) {
     let database = Database::create(engine).await;
     let store = store_with_conversation(&database).await;
     // Admitted at second 10.
-    admit(&store, &[aside("d1", 0, "lost state")], &[]).await;
+    admit(&store, &[in_dialog("d1", 0, "lost state")], &[]).await;
     admit(&store, &[arrival("elsewhere", Some("x"), "foreign")], &[]).await;
 
     assert!(store.release_withheld(at(10)).await.unwrap().is_empty());
     let released = store.release_withheld(at(11)).await.unwrap();
     assert_eq!(released, ["d1"]);
     assert_eq!(admit(&store, &[], &["d1"]).await.matched, 1);
-    assert_eq!(told(&store).await, ["ada: lost state"]);
+    assert_eq!(event_bodies(&store).await, ["ada: lost state"]);
 
     // The dialog is announced after all.
     let state = arrival("c1", Some("s"), "private 1 d1");
-    admit(&store, &[state, aside("d1", 1, "secret")], &[]).await;
+    admit(&store, &[state, in_dialog("d1", 1, "secret")], &[]).await;
     let later = [
         arrival("c1", Some("t"), "other 2 d1"),
-        aside("d1", 2, "secret"),
+        in_dialog("d1", 2, "secret"),
     ];
     assert_eq!(
-        admit(&store, &later, &[]).await.fates,
-        [Fate::Taken(1), Fate::Taken(0)]
+        admit(&store, &later, &[]).await.outcomes,
+        [ArrivalOutcome::Matched(1), ArrivalOutcome::Matched(0)]
     );
     let expected = ["lost state", "private 1 d1", "other 2 d1"];
     assert_eq!(
-        told(&store).await,
+        event_bodies(&store).await,
         expected.map(|body| format!("ada: {body}"))
     );
 }
@@ -586,14 +615,17 @@ async fn erasure_deletes_messages_that_wait_for_their_dialog(engine: Engine) {
     let store = store_with_conversation(&database).await;
     let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
     let state = arrival("c1", Some("s"), "other 1 d-known");
-    admit(&store, &[state, aside("d1", 0, "marker")], &[]).await;
+    admit(&store, &[state, in_dialog("d1", 0, "marker")], &[]).await;
     assert!(database.dump().await.contains("marker"));
 
     erase(&store, user, 11).await;
 
     assert!(!database.dump().await.contains("marker"));
     let late = [arrival("d-known", Some("late"), "marker")];
-    assert_eq!(admit(&store, &late, &[]).await.fates, [Fate::Erased]);
+    assert_eq!(
+        admit(&store, &late, &[]).await.outcomes,
+        [ArrivalOutcome::Erased]
+    );
 }
 
 async fn an_agents_file_gets_one_id(engine: Engine) {
@@ -604,11 +636,11 @@ async fn an_agents_file_gets_one_id(engine: Engine) {
     admit(&store, std::slice::from_ref(&file), &[]).await;
     admit(&store, &[file], &[]).await;
 
-    let told = told(&store).await;
-    assert_eq!(told[0], told[1]);
-    let id = told[0].parse().unwrap();
-    let kept = store.file(&key("ada"), id).await.unwrap().unwrap();
-    assert_eq!(kept.relative_path, "/v1/a.pdf");
+    let bodies = event_bodies(&store).await;
+    assert_eq!(bodies[0], bodies[1]);
+    let id = bodies[0].parse().unwrap();
+    let stored = store.file(&key("ada"), id).await.unwrap().unwrap();
+    assert_eq!(stored.relative_path, "/v1/a.pdf");
 }
 
 async fn an_unmatched_open_conversation_is_found_by_its_consumer(engine: Engine) {
@@ -645,7 +677,7 @@ async fn unmatched_changes_that_can_be_matched_are_found(engine: Engine) {
     admit(&store, &early, &[]).await;
     open(&store, user, "c1", 1).await;
 
-    let found = async |from, to| store.matchable_places(at(from), at(to), 9).await.unwrap();
+    let found = async |from, to| store.matchable_subjects(at(from), at(to), 9).await.unwrap();
 
     assert_eq!(found(10, 11).await, ["c1"]);
     assert!(found(0, 10).await.is_empty() && found(11, 20).await.is_empty());
@@ -672,11 +704,11 @@ async fn an_erased_users_unmatched_changes_are_deleted(engine: Engine) {
     )
     .await;
 
-    assert_eq!(late.fates, [Fate::Erased]);
-    let left = database.dump().await;
+    assert_eq!(late.outcomes, [ArrivalOutcome::Erased]);
+    let dump = database.dump().await;
     assert!(
-        !left.contains("marker") && !left.contains("conversation-1"),
-        "{left}"
+        !dump.contains("marker") && !dump.contains("conversation-1"),
+        "{dump}"
     );
 }
 
@@ -688,28 +720,28 @@ async fn erasure_is_complete_despite_concurrent_notifications(engine: Engine) {
         let conversation = format!("conversation-{round}");
         let user = store.ensure_user(&key("ada"), at(0)).await.unwrap();
         open(&store, user, &conversation, 1).await;
-        let mut telling = tokio::task::JoinSet::new();
+        let mut notifications = tokio::task::JoinSet::new();
         for number in 0..6 {
             let (store, conversation) = (store.clone(), conversation.clone());
-            telling.spawn(async move {
+            notifications.spawn(async move {
                 let state = arrival(&conversation, None, &format!("state {number} open"));
                 let text = arrival(&conversation, None, "text");
                 let arrivals = [state, text];
                 let translate = Scripted::of(&arrivals);
-                // If the user is gone before a change is admitted, the Cloud would send it again.
+                // If the user is erased before a change is admitted, the Cloud would send it again.
                 // Only the erasure matters here.
                 let changes = store.begin_changes(&arrivals, &[], at(10)).await.unwrap();
-                let _told = translated(changes, &translate).await;
+                let _admission = translated(changes, &translate).await;
             });
         }
 
         erase(&store, user, 5).await;
 
-        telling.join_all().await;
+        notifications.join_all().await;
     }
 
-    let left = database.dump().await;
-    assert!(!left.contains("ada: "), "{left}");
+    let dump = database.dump().await;
+    assert!(!dump.contains("ada: "), "{dump}");
 }
 
 async fn concurrent_conversation_changes_do_not_deadlock(engine: Engine) {
@@ -726,20 +758,20 @@ async fn concurrent_conversation_changes_do_not_deadlock(engine: Engine) {
             let id = name.parse().unwrap();
             for round in 0..ROUNDS {
                 let survey = survey(&format!("survey-{name}-{round}"), 2, None);
-                tell(&store, name, &survey).await;
+                report_dialog(&store, name, &survey).await;
                 let closed = store.close_conversation(&id, at(3), None).await;
                 closed.unwrap();
                 store.reopen_conversation(user, &id).await.unwrap();
             }
         });
     }
-    for teller in 0..4 {
+    for offset in 0..4 {
         let store = store.clone();
         tasks.spawn(async move {
             for round in 0..ROUNDS {
                 let mut names = USERS;
-                names.rotate_left(teller);
-                let number = round * 4 + u32::try_from(teller).unwrap();
+                names.rotate_left(offset);
+                let number = round * 4 + u32::try_from(offset).unwrap();
                 let states = names.map(|name| {
                     let state = if number % 3 == 0 { "open" } else { "closed" };
                     arrival(name, None, &format!("state {number} {state}"))
@@ -753,10 +785,10 @@ async fn concurrent_conversation_changes_do_not_deadlock(engine: Engine) {
 
     for name in USERS {
         let user_state = store.user_state(&key(name)).await.unwrap();
-        let noted = user_state.and_then(|user_state| user_state.open);
+        let in_user_row = user_state.and_then(|user_state| user_state.open);
         let latest = store.latest_conversation(&key(name)).await.unwrap();
         let open = latest.filter(|latest| latest.state == State::Open);
-        assert_eq!(noted.map(|it| it.id), open.map(|it| it.id), "{name}");
+        assert_eq!(in_user_row.map(|it| it.id), open.map(|it| it.id), "{name}");
     }
 }
 
@@ -779,10 +811,15 @@ async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engi
     ];
     admit(&store, &arrivals, &[]).await;
 
-    let kept = store.kept_changes(&account, &subject).await.unwrap();
-    let open = store.kept_open_conversations(&account, "consumer-9").await;
+    let unmatched = store
+        .unmatched_changes_of(&account, &subject)
+        .await
+        .unwrap();
+    let open = store
+        .unmatched_open_conversations(&account, "consumer-9")
+        .await;
 
-    let found: Vec<_> = kept
+    let found: Vec<_> = unmatched
         .iter()
         .map(|it| (&*it.body, it.signed.as_deref()))
         .collect();
@@ -791,17 +828,36 @@ async fn unmatched_changes_of_a_conversation_are_listed_and_dropped(engine: Engi
         [("state 1 open", Some("sha256 base64")), ("text", None)]
     );
     assert!(
-        kept.iter()
+        unmatched
+            .iter()
             .all(|it| it.kind == "message" && it.received_at == at(10))
     );
     assert_eq!(open.unwrap(), std::slice::from_ref(&subject));
-    assert_eq!(store.kept_changes(&other, &subject).await.unwrap(), []);
-    assert_eq!(store.drop_kept_changes(&other, &subject).await.unwrap(), 0);
     assert_eq!(
-        store.drop_kept_changes(&account, &subject).await.unwrap(),
+        store.unmatched_changes_of(&other, &subject).await.unwrap(),
+        []
+    );
+    assert_eq!(
+        store
+            .remove_unmatched_changes_of(&other, &subject)
+            .await
+            .unwrap(),
+        0
+    );
+    assert_eq!(
+        store
+            .remove_unmatched_changes_of(&account, &subject)
+            .await
+            .unwrap(),
         2
     );
-    assert_eq!(store.kept_changes(&account, &subject).await.unwrap(), []);
+    assert_eq!(
+        store
+            .unmatched_changes_of(&account, &subject)
+            .await
+            .unwrap(),
+        []
+    );
 }
 
 async fn a_second_connection_reads_the_database_beside_its_owner(engine: Engine) {
@@ -814,25 +870,33 @@ async fn a_second_connection_reads_the_database_beside_its_owner(engine: Engine)
 
     let (account, subject) = ("12345678".parse().unwrap(), "c9".parse().unwrap());
     assert_eq!(
-        beside.kept_changes(&account, &subject).await.unwrap().len(),
+        beside
+            .unmatched_changes_of(&account, &subject)
+            .await
+            .unwrap()
+            .len(),
         1
     );
     let survey = beside.inspect().await.unwrap();
     assert!(!survey.is_new && survey.pending == 0);
-    assert_eq!(survey.is_beside, engine == Engine::Sqlite);
-    let dropped = beside.drop_kept_changes(&account, &subject).await;
+    assert_eq!(survey.is_in_use, engine == Engine::Sqlite);
+    let dropped = beside.remove_unmatched_changes_of(&account, &subject).await;
     match engine {
         Engine::Postgres => assert_eq!(dropped.unwrap(), 1),
         Engine::Sqlite => {
             // Connecting creates no database, and nothing is written.
             assert!(absent.is_err() && dropped.is_err());
             assert_eq!(
-                store.kept_changes(&account, &subject).await.unwrap().len(),
+                store
+                    .unmatched_changes_of(&account, &subject)
+                    .await
+                    .unwrap()
+                    .len(),
                 1
             );
         }
     }
     beside.close().await;
-    // The owner goes on working.
+    // The owner still works.
     admit(&store, &[arrival("c9", None, "another")], &[]).await;
 }

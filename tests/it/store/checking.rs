@@ -40,7 +40,10 @@ async fn a_read_only_database_fails_the_check_until_a_write_succeeds(engine: Eng
     database
         .execute("ALTER TABLE not_there RENAME TO write_checks")
         .await;
-    eventually("it is of use again", async || store.check(at(1)).await.ok()).await;
+    eventually("the store is writable again", async || {
+        store.check(at(1)).await.ok()
+    })
+    .await;
 }
 
 async fn write_checks_of_ended_replicas_are_removed(engine: Engine) {
@@ -70,7 +73,7 @@ async fn erased_data_leaves_the_database_file_and_its_wal() {
 
     assert!(erase(&store, user, 1).await);
 
-    eventually("it is gone", async || {
+    eventually("the data is gone", async || {
         store.maintain(at(2)).await.unwrap();
         (!is_there("bridge.db") && !is_there("bridge.db-wal")).then_some(())
     })

@@ -30,7 +30,7 @@ async fn a_connection_is_released_after_use(engine: Engine) {
         store.user_state(&key(&name)).await.unwrap();
     }
 
-    eventually("nothing is in use", async || {
+    eventually("no connection is in use", async || {
         (in_use(&store) == 0).then_some(())
     })
     .await;
@@ -71,7 +71,7 @@ async fn a_closed_store_holds_no_connection() {
     store.close().await;
 
     let mut connection = database.connection().await;
-    eventually("all are gone", async || {
+    eventually("all connections are closed", async || {
         let (count,): (i64,) = sqlx::query_as(
             "SELECT COUNT(*) FROM pg_stat_activity
              WHERE datname = current_database() AND application_name = 'liveperson-bridge'",

@@ -38,7 +38,7 @@ on_both_engines!(
     agents_are_notified_only_of_failed_messages,
 );
 
-/// The time until which the test's events may be delivered.
+/// The second until which the events may be delivered.
 const UNTIL: i64 = 1000;
 
 async fn add(store: &Store, events: &[NewEvent]) {
@@ -57,23 +57,23 @@ async fn bodies(store: &Store, lane: &Lane) -> Vec<String> {
     events.into_iter().map(|event| event.body).collect()
 }
 
-/// Settles the first event of a lane after one attempt. Returns true if the lease was still held.
+/// Settles the first event of a lane after one attempt. Returns true if the lease was still valid.
 pub(super) async fn settle(
     store: &Store,
     lane: &Lane,
     now: DateTime<Utc>,
-    settlement: DeliveryOutcome<'_>,
-    fate: LaneUpdate,
+    outcome: DeliveryOutcome<'_>,
+    update: LaneUpdate,
 ) -> bool {
     let event = store.due_events(lane, 1).await.unwrap().remove(0);
-    let tried = DeliveryAttempt {
+    let attempt = DeliveryAttempt {
         at: now,
         duration_ms: 42,
         status: Some(500),
         error: None,
     };
     store
-        .settle_delivery(lane, &event, Some(&tried), settlement, fate, now)
+        .settle_delivery(lane, &event, Some(&attempt), outcome, update, now)
         .await
         .unwrap()
 }
@@ -113,15 +113,22 @@ async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
     }
     claimed.sort_unstable();
     assert_eq!(claimed, ["a", "b", "c", "d", "e"]);
-    assert!(claim(&store, 15, 9).await.is_empty(), "they are held");
-    assert_eq!(claim(&store, 16, 9).await.len(), 5, "the leases ran out");
+    assert!(
+        claim(&store, 15, 9).await.is_empty(),
+        "all lanes are leased"
+    );
+    assert_eq!(
+        claim(&store, 16, 9).await.len(),
+        5,
+        "the leases have expired"
+    );
 }
 
 async fn a_delivery_lanes_events_follow_the_log_order(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let (a, b) = (user(&store, "a").await, user(&store, "b").await);
-    let of_nobody = NewEvent {
+    let without_user = NewEvent {
         user: None,
         ..event("sms", a, "test")
     };
@@ -134,7 +141,7 @@ async fn a_delivery_lanes_events_follow_the_log_order(engine: Engine) {
         &[event("sms", a, "1"), event("sms", b, "2"), not_sent],
     )
     .await;
-    add(&store, &[event("sms", a, "3"), of_nobody]).await;
+    add(&store, &[event("sms", a, "3"), without_user]).await;
 
     let lanes = claim(&store, 1, 9).await;
 
@@ -163,7 +170,7 @@ async fn a_deliverys_outcome_and_attempts_are_stored(engine: Engine) {
     assert_eq!(lane.failures, 3);
     let again = store.due_events(&lane, 1).await.unwrap().remove(0);
     assert_eq!((again.body.as_str(), again.attempts), ("1", 1));
-    let held = LaneUpdate::Held(at(30));
+    let held = LaneUpdate::Renewed(at(30));
     assert!(settle(&store, &lane, at(6), DeliveryOutcome::Delivered, held).await);
     let refused = DeliveryOutcome::Failed("refused");
     assert!(settle(&store, &lane, at(7), refused, held).await);
@@ -196,7 +203,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
         .unwrap();
     assert_eq!(theirs.len(), 1);
 
-    let held = LaneUpdate::Held(at(40));
+    let held = LaneUpdate::Renewed(at(40));
     assert!(!settle(&store, &lost, at(17), DeliveryOutcome::Delivered, held).await);
     store.release_emptied_lane(&lost, at(17)).await.unwrap();
     store.release_lane_due_now(&lost, at(17)).await.unwrap();
@@ -207,7 +214,7 @@ async fn a_lost_lease_settles_nothing(engine: Engine) {
     );
     let record = store.event(&channel("sms"), events[0].id).await.unwrap();
     assert_eq!(record.unwrap().attempts, []);
-    assert!(claim(&store, 30, 1).await.is_empty(), "it is theirs");
+    assert!(claim(&store, 30, 1).await.is_empty(), "the lane is leased");
     // After the erasure of its user, a lane has no events.
     erase(&store, user, 18).await;
     assert!(store.due_events(&theirs[0], 1).await.unwrap().is_empty());
@@ -238,9 +245,12 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
         let store = store.clone();
         tasks.spawn(async move {
             let number: u32 = bodies(&store, &lane).await[0].parse().unwrap();
-            let (settlement, fate) = match number % 4 {
+            let (outcome, update) = match number % 4 {
                 0 => (DeliveryOutcome::Delivered, LaneUpdate::Emptied),
-                1 => (DeliveryOutcome::Failed("refused"), LaneUpdate::Held(at(90))),
+                1 => (
+                    DeliveryOutcome::Failed("refused"),
+                    LaneUpdate::Renewed(at(90)),
+                ),
                 2 => (DeliveryOutcome::Dropped, LaneUpdate::Emptied),
                 _ => (
                     DeliveryOutcome::Pending,
@@ -248,7 +258,7 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
                 ),
             };
             let now = at(20 + i64::from(number));
-            let is_held = settle(&store, &lane, now, settlement, fate).await;
+            let is_held = settle(&store, &lane, now, outcome, update).await;
             assert_eq!(is_held, !is_lost, "{number}");
         });
     }
@@ -265,14 +275,14 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
         };
         let found = (record.delivery.unwrap(), record.failure.as_deref());
         assert_eq!(found, expected, "{n}");
-        let tries: Vec<_> = record.attempts.iter().map(|a| (a.number, a.at)).collect();
-        assert_eq!(tries, [(1, at(20 + i64::from(n)))], "{n}");
+        let attempts: Vec<_> = record.attempts.iter().map(|a| (a.number, a.at)).collect();
+        assert_eq!(attempts, [(1, at(20 + i64::from(n)))], "{n}");
     }
     let mut waiting: Vec<_> = claim(&store, 70, 40).await;
     waiting.sort_by_key(|lane| lane.failures);
     let failures: Vec<_> = waiting.iter().map(|lane| lane.failures).collect();
     assert_eq!(failures, (0..40).skip(3).step_by(4).collect::<Vec<_>>());
-    assert_eq!(claim(&store, 90, 40).await.len(), 20, "and those held");
+    assert_eq!(claim(&store, 90, 40).await.len(), 20, "the renewed lanes");
 }
 
 async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engine) {
@@ -293,23 +303,23 @@ async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engi
         let store = store.clone();
         tasks.spawn(async move {
             let event = store.due_events(&lane, 1).await.unwrap().remove(0);
-            let tried = DeliveryAttempt {
+            let attempt = DeliveryAttempt {
                 at: at(2),
                 duration_ms: 1,
                 status: Some(204),
                 error: None,
             };
-            let (settlement, fate) = (DeliveryOutcome::Delivered, LaneUpdate::Emptied);
+            let (outcome, update) = (DeliveryOutcome::Delivered, LaneUpdate::Emptied);
             let settled =
-                store.settle_delivery(&lane, &event, Some(&tried), settlement, fate, at(2));
-            let is_kept = settled.await.is_ok();
-            (event.body, is_kept)
+                store.settle_delivery(&lane, &event, Some(&attempt), outcome, update, at(2));
+            let is_stored = settled.await.is_ok();
+            (event.body, is_stored)
         });
     }
     let outcomes = tasks.join_all().await;
 
-    for (body, is_kept) in outcomes {
-        assert_eq!(is_kept, body != "7", "{body}");
+    for (body, is_stored) in outcomes {
+        assert_eq!(is_stored, body != "7", "{body}");
     }
     for (n, event) in events.iter().enumerate() {
         let expected = match n {
@@ -345,9 +355,9 @@ async fn events_added_while_many_lanes_empty_are_not_lost(engine: Engine) {
     // Loops until all events have come and no lane is due.
     let mut delivered = 0;
     loop {
-        let is_all_there = writer.is_finished();
+        let all_added = writer.is_finished();
         let lanes = claim(&store, 2, 20).await;
-        if lanes.is_empty() && is_all_there {
+        if lanes.is_empty() && all_added {
             break;
         }
         let mut tasks = JoinSet::new();
@@ -359,13 +369,13 @@ async fn events_added_while_many_lanes_empty_are_not_lost(engine: Engine) {
                     // The event that made the lane due was delivered together with earlier ones.
                     store.release_emptied_lane(&lane, at(2)).await.unwrap();
                 }
-                for left in (0..count).rev() {
-                    let fate = match left {
+                for remaining in (0..count).rev() {
+                    let update = match remaining {
                         0 => LaneUpdate::Emptied,
-                        _ => LaneUpdate::Held(at(100)),
+                        _ => LaneUpdate::Renewed(at(100)),
                     };
                     let is_held =
-                        settle(&store, &lane, at(2), DeliveryOutcome::Delivered, fate).await;
+                        settle(&store, &lane, at(2), DeliveryOutcome::Delivered, update).await;
                     assert!(is_held);
                 }
                 count
@@ -399,11 +409,11 @@ async fn concurrent_callback_failures_are_all_counted(engine: Engine) {
     let (sms, app) = tokio::join!(fail_at_once("sms", 19), fail_at_once("app", 50));
 
     assert_eq!((sms, app), (PROBE_AFTER_FAILURES - 1, PROBE_AFTER_FAILURES));
-    let outlook = store.callback_schedule(&channel("sms")).await.unwrap();
-    assert_eq!((outlook.failures, outlook.probe_at), (19, None));
-    let outlook = store.callback_schedule(&channel("app")).await.unwrap();
-    assert_eq!(outlook.failures, PROBE_AFTER_FAILURES);
-    assert_eq!(outlook.probe_at, Some(at(3)));
+    let schedule = store.callback_schedule(&channel("sms")).await.unwrap();
+    assert_eq!((schedule.failures, schedule.probe_at), (19, None));
+    let schedule = store.callback_schedule(&channel("app")).await.unwrap();
+    assert_eq!(schedule.failures, PROBE_AFTER_FAILURES);
+    assert_eq!(schedule.probe_at, Some(at(3)));
     assert_eq!(fail_at_once("sms", 9).await, PROBE_AFTER_FAILURES);
 }
 
@@ -413,7 +423,7 @@ async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
     let user = user(&store, "a").await;
     add(&store, &[event("sms", user, "1")]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneUpdate::Held(at(20));
+    let held = LaneUpdate::Renewed(at(20));
     assert!(settle(&store, &lane, at(2), DeliveryOutcome::Delivered, held).await);
     assert!(bodies(&store, &lane).await.is_empty());
 
@@ -434,8 +444,8 @@ async fn an_event_added_while_its_lane_empties_is_not_lost(engine: Engine) {
     assert!(settle(&store, &lane, at(6), DeliveryOutcome::Delivered, held).await);
     store.release_emptied_lane(&lane, at(6)).await.unwrap();
     assert!(claim(&store, 900, 1).await.is_empty(), "it is empty");
-    let outlook = store.callback_schedule(&channel("sms")).await.unwrap();
-    assert_eq!(outlook.due_at, None);
+    let schedule = store.callback_schedule(&channel("sms")).await.unwrap();
+    assert_eq!(schedule.due_at, None);
 }
 
 async fn a_released_delivery_lane_is_due_at_once(engine: Engine) {
@@ -487,13 +497,13 @@ async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
     assert_eq!(
         fail(&store, 3).await,
         PROBE_AFTER_FAILURES,
-        "of those under way"
+        "only the probes add to this number"
     );
 
-    let outlook = store.callback_schedule(&sms).await.unwrap();
-    assert_eq!(outlook.failures, PROBE_AFTER_FAILURES);
-    assert_eq!(outlook.probe_at, Some(at(3)));
-    assert_eq!(outlook.due_at, Some(at(4)));
+    let schedule = store.callback_schedule(&sms).await.unwrap();
+    assert_eq!(schedule.failures, PROBE_AFTER_FAILURES);
+    assert_eq!(schedule.probe_at, Some(at(3)));
+    assert_eq!(schedule.due_at, Some(at(4)));
     assert_eq!(probe(2).await, None, "it is not time yet");
     assert_eq!(probe(3).await, None, "no lane is due");
     assert!(probe(4).await.is_some());
@@ -508,9 +518,9 @@ async fn twenty_failures_allow_one_probe_at_a_time(engine: Engine) {
 
     store.callback_succeeded(&sms, at(10)).await.unwrap();
 
-    let outlook = store.callback_schedule(&sms).await.unwrap();
-    assert_eq!((outlook.failures, outlook.probe_at), (0, None));
-    assert_eq!(claim(&store, 10, 9).await.len(), 1, "the others go on");
+    let schedule = store.callback_schedule(&sms).await.unwrap();
+    assert_eq!((schedule.failures, schedule.probe_at), (0, None));
+    assert_eq!(claim(&store, 10, 9).await.len(), 1, "the other lane is due");
 }
 
 async fn a_success_resets_the_callback_failure_count(engine: Engine) {
@@ -523,8 +533,8 @@ async fn a_success_resets_the_callback_failure_count(engine: Engine) {
     store.callback_succeeded(&sms, at(1)).await.unwrap();
 
     assert_eq!(fail(&store, 1).await, 1);
-    let outlook = store.callback_schedule(&sms).await.unwrap();
-    assert_eq!(outlook.probe_at, None);
+    let schedule = store.callback_schedule(&sms).await.unwrap();
+    assert_eq!(schedule.probe_at, None);
     let other = store.callback_schedule(&channel("app")).await.unwrap();
     assert_eq!(other.failures, 0);
 }
@@ -549,8 +559,8 @@ async fn a_resumed_callback_has_due_lanes_again(engine: Engine) {
     let resumed = recorded(1, 4, Action::ResumeDeliveries);
     store.resume_callback(&sms, at(4), &resumed).await.unwrap();
 
-    let outlook = store.callback_schedule(&sms).await.unwrap();
-    assert!(!outlook.paused && outlook.failures == 0);
+    let schedule = store.callback_schedule(&sms).await.unwrap();
+    assert!(!schedule.paused && schedule.failures == 0);
     assert_eq!(claim(&store, 4, 1).await.len(), 1);
     // A callback that has never been called.
     let app = channel("app");
@@ -567,8 +577,8 @@ async fn a_callback_pause_keeps_its_first_reason(engine: Engine) {
     let resumed = |number, second| recorded(number, second, Action::ResumeDeliveries);
     let pause = async || {
         let backlogs = store.backlogs(std::iter::once(&sms)).await.unwrap();
-        let outlook = store.callback_schedule(&sms).await.unwrap();
-        assert_eq!(outlook.paused, backlogs[0].callback_pause.is_some());
+        let schedule = store.callback_schedule(&sms).await.unwrap();
+        assert_eq!(schedule.paused, backlogs[0].callback_pause.is_some());
         backlogs[0].callback_pause
     };
     let since = |second, by_operator| {
@@ -632,10 +642,10 @@ async fn expired_events_are_given_up(engine: Engine) {
     ];
     add(&store, &events).await;
 
-    let given_up = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
-    assert_eq!(given_up, 2);
-    let given_up = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
-    assert_eq!(given_up, 1);
+    let expired = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
+    assert_eq!(expired, 2);
+    let expired = store.give_up_old_events(at(11), at(11), 2).await.unwrap();
+    assert_eq!(expired, 1);
     assert_eq!(
         store.give_up_old_events(at(11), at(11), 2).await.unwrap(),
         0
@@ -654,9 +664,9 @@ async fn expired_events_are_given_up(engine: Engine) {
     assert_eq!(states, expected);
     let record = store.event(&channel("sms"), events[0].id).await.unwrap();
     assert_eq!(record.unwrap().failure.as_deref(), Some("too old"));
-    let told = store.take_due_nacks(at(11), at(21), 9).await.unwrap();
-    let told: Vec<_> = told.into_iter().map(|due| due.event_id).collect();
-    assert_eq!(told, [events[0].id.to_string()]);
+    let nacks = store.claim_due_nacks(at(11), at(21), 9).await.unwrap();
+    let nacks: Vec<_> = nacks.into_iter().map(|due| due.event_id).collect();
+    assert_eq!(nacks, [events[0].id.to_string()]);
 }
 
 async fn deliveries_are_listed_by_state(engine: Engine) {
@@ -667,7 +677,7 @@ async fn deliveries_are_listed_by_state(engine: Engine) {
     let events: Vec<_> = (0..4).map(|_| event("sms", user, "{}")).collect();
     add(&store, &events).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneUpdate::Held(at(20));
+    let held = LaneUpdate::Renewed(at(20));
     settle(&store, &lane, at(2), DeliveryOutcome::Delivered, held).await;
     settle(
         &store,
@@ -713,7 +723,7 @@ async fn a_failed_or_delivered_event_can_be_retried(engine: Engine) {
     let events = [event("sms", user, "1"), event("sms", user, "2"), typing];
     add(&store, &events).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneUpdate::Held(at(20));
+    let held = LaneUpdate::Renewed(at(20));
     settle(
         &store,
         &lane,
@@ -741,8 +751,8 @@ async fn a_failed_or_delivered_event_can_be_retried(engine: Engine) {
     assert_eq!(retry("sms", events[2].id).await, Some(false));
     assert_eq!(retry("app", events[0].id).await, None);
 
-    let told = store.take_due_nacks(at(900), at(910), 9).await.unwrap();
-    assert_eq!(told, [], "it may still arrive");
+    let nacks = store.claim_due_nacks(at(900), at(910), 9).await.unwrap();
+    assert_eq!(nacks, [], "it may still arrive");
     let lane = claim(&store, 3, 1).await.remove(0);
     assert_eq!(bodies(&store, &lane).await, ["1", "2"]);
     let record = store.event(&sms, events[0].id).await.unwrap().unwrap();
@@ -779,7 +789,7 @@ async fn a_replay_selects_events_by_its_filter(engine: Engine) {
     add(&store, &events).await;
     for lane in claim(&store, 1, 9).await {
         while !bodies(&store, &lane).await.is_empty() {
-            let held = LaneUpdate::Held(at(20));
+            let held = LaneUpdate::Renewed(at(20));
             let failed = DeliveryOutcome::Failed("refused");
             settle(&store, &lane, at(2), failed, held).await;
         }
@@ -868,7 +878,7 @@ async fn agents_are_notified_only_of_failed_messages(engine: Engine) {
     let id = message.id.to_string();
     add(&store, &[receipt, message]).await;
     let lane = claim(&store, 1, 1).await.remove(0);
-    let held = LaneUpdate::Held(at(20));
+    let held = LaneUpdate::Renewed(at(20));
     settle(
         &store,
         &lane,
@@ -888,25 +898,25 @@ async fn agents_are_notified_only_of_failed_messages(engine: Engine) {
 
     assert!(
         store
-            .take_due_nacks(at(1), at(11), 9)
+            .claim_due_nacks(at(1), at(11), 9)
             .await
             .unwrap()
             .is_empty()
     );
-    let due = store.take_due_nacks(at(2), at(12), 9).await.unwrap();
+    let due = store.claim_due_nacks(at(2), at(12), 9).await.unwrap();
 
     assert_eq!(due.len(), 1);
     assert_eq!((&due[0].event_id, due[0].body.as_str()), (&id, "message"));
     assert_eq!(due[0].key, key("a"));
-    let again = store.take_due_nacks(at(11), at(21), 9).await.unwrap();
-    assert!(again.is_empty(), "somebody has it");
+    let again = store.claim_due_nacks(at(11), at(21), 9).await.unwrap();
+    assert!(again.is_empty(), "it is claimed");
     store.clear_nack(&id, at(11)).await.unwrap();
-    let again = store.take_due_nacks(at(12), at(22), 9).await.unwrap();
-    assert_eq!(again.len(), 1, "another's is not cleared");
+    let again = store.claim_due_nacks(at(12), at(22), 9).await.unwrap();
+    assert_eq!(again.len(), 1, "only the claimant can clear it");
     store.clear_nack(&id, at(22)).await.unwrap();
     assert!(
         store
-            .take_due_nacks(at(99), at(100), 9)
+            .claim_due_nacks(at(99), at(100), 9)
             .await
             .unwrap()
             .is_empty()

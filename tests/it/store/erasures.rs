@@ -51,12 +51,12 @@ fn close(owner: &str, conversation_id: Option<&str>, due: i64) -> NewClose {
 }
 
 /// Stores a pending close of a conversation that belongs to no user.
-async fn left(store: &Store, owner: &str, conversation_id: &str, second: i64) {
+async fn add_close(store: &Store, owner: &str, conversation_id: &str, second: i64) {
     let close = close(owner, Some(conversation_id), second);
     store.add_close(&close, at(second)).await.unwrap();
 }
 
-async fn of(store: &Store, owner: &str) -> Vec<PendingClose> {
+async fn closes_of(store: &Store, owner: &str) -> Vec<PendingClose> {
     store.closes_of(&[owner.to_owned()]).await.unwrap()
 }
 
@@ -102,8 +102,8 @@ async fn an_erasure_stores_pending_closes_and_deletes_the_user(engine: Engine) {
 
     assert!(store.user_state(&key("ada")).await.unwrap().is_none());
     assert!(store.erasure_data(user).await.unwrap().is_none());
-    let kept = of(&store, "hash").await;
-    let kept: Vec<_> = kept
+    let stored = closes_of(&store, "hash").await;
+    let stored: Vec<_> = stored
         .into_iter()
         .map(|it| {
             (
@@ -119,14 +119,14 @@ async fn an_erasure_stores_pending_closes_and_deletes_the_user(engine: Engine) {
         let conversation_id = conversation_id.map(id);
         (0, account(), conversation_id, sealed("hash"), at(due))
     };
-    assert_eq!(kept, [expected(Some("c1"), 9), expected(None, 30)]);
+    assert_eq!(stored, [expected(Some("c1"), 9), expected(None, 30)]);
     assert!(store.is_erased(&id("c1")).await.unwrap());
     assert!(!store.is_erased(&id("c2")).await.unwrap());
     // A second erasure finds no user.
     let entry = erasure();
     let again = store.delete_user(&erasing, &closes, at(6), &entry);
-    assert_eq!(again.await.unwrap(), Erasure::Gone);
-    assert_eq!(of(&store, "hash").await.len(), 2);
+    assert_eq!(again.await.unwrap(), Erasure::AlreadyErased);
+    assert_eq!(closes_of(&store, "hash").await.len(), 2);
 }
 
 async fn an_erasure_is_refused_when_the_user_has_changed(engine: Engine) {
@@ -151,8 +151,8 @@ async fn an_erasure_is_refused_when_the_user_has_changed(engine: Engine) {
 async fn a_pending_close_is_settled_only_by_its_last_claimant(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    left(&store, "a", "c1", 10).await;
-    left(&store, "b", "c2", 20).await;
+    add_close(&store, "a", "c1", 10).await;
+    add_close(&store, "b", "c2", 20).await;
 
     assert_eq!(due(&store, 9).await, []);
     let mut first = due(&store, 10).await;
@@ -179,15 +179,15 @@ async fn a_pending_close_is_settled_only_by_its_last_claimant(engine: Engine) {
     assert!(store.finish_close(&third).await.unwrap());
     assert!(!store.finish_close(&third).await.unwrap());
     assert_eq!(store.claim_close(first.id, at(200)).await.unwrap(), None);
-    assert_eq!(of(&store, "a").await, []);
-    assert_eq!(of(&store, "b").await.len(), 1);
+    assert_eq!(closes_of(&store, "a").await, []);
+    assert_eq!(closes_of(&store, "b").await.len(), 1);
 }
 
 async fn pending_closes_are_found_by_owner_hash(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("a", "c1")] {
-        left(&store, owner, conversation_id, 1).await;
+        add_close(&store, owner, conversation_id, 1).await;
     }
 
     let found = store.closes_of(&["a".to_owned(), "c".to_owned()]).await;
@@ -198,7 +198,7 @@ async fn pending_closes_are_found_by_owner_hash(engine: Engine) {
         .collect();
 
     assert_eq!(found, ["c1", "c3"]);
-    assert_eq!(of(&store, "d").await, []);
+    assert_eq!(closes_of(&store, "d").await, []);
     let backlogs = store.close_backlogs().await.unwrap();
     let expected = CloseBacklog {
         account_id: account(),
@@ -212,7 +212,7 @@ async fn pending_closes_are_due_after_an_outage(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3"), ("d", "c4")] {
-        left(&store, owner, conversation_id, 1).await;
+        add_close(&store, owner, conversation_id, 1).await;
     }
     let claimed = due(&store, 1).await;
     for (close, (why, due_at)) in claimed.iter().zip([
@@ -224,7 +224,7 @@ async fn pending_closes_are_due_after_an_outage(engine: Engine) {
         store.postpone_close(close, at(due_at), why).await.unwrap();
     }
     // A close that has not failed yet has no failure reason, so it does not match.
-    left(&store, "e", "c5", 400).await;
+    add_close(&store, "e", "c5", 400).await;
     let hurry = async |account: &AccountId, limit| {
         let hurried = store.make_closes_due(account, &["away", "else"], at(10), limit);
         hurried.await.unwrap()
@@ -240,7 +240,7 @@ async fn old_pending_closes_are_given_up(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (second, conversation_id) in [(1, "c1"), (2, "c2"), (3, "c3")] {
-        left(&store, "a", conversation_id, second).await;
+        add_close(&store, "a", conversation_id, second).await;
     }
     let give_up =
         async |before: DateTime<Utc>, limit| store.give_up_closes(before, limit).await.unwrap();
@@ -270,28 +270,31 @@ async fn a_pending_close_takes_only_a_conversation_without_a_user(engine: Engine
     let claimed = due(&store, 10).await;
     let of_ada = claimed.iter().find(|it| it.sealed.owner == "ada").unwrap();
     let of_cyd = claimed.iter().find(|it| it.sealed.owner == "cyd").unwrap();
-    let name = async |close: &PendingClose, text: &str| {
+    let set_conversation = async |close: &PendingClose, text: &str| {
         store
             .set_close_conversation(close, &id(text), at(11))
             .await
             .unwrap()
     };
 
-    assert!(!name(of_ada, "of-bob").await);
+    assert!(!set_conversation(of_ada, "of-bob").await);
     assert!(!store.is_erased(&id("of-bob")).await.unwrap());
-    assert!(name(of_ada, "c1").await);
+    assert!(set_conversation(of_ada, "c1").await);
     assert!(store.is_erased(&id("c1")).await.unwrap());
-    assert_eq!(of(&store, "ada").await[0].conversation_id, Some(id("c1")));
-    // Another pending close has this conversation already.
-    assert!(!name(of_cyd, "c1").await);
+    assert_eq!(
+        closes_of(&store, "ada").await[0].conversation_id,
+        Some(id("c1"))
+    );
+    // Another pending close already has this conversation.
+    assert!(!set_conversation(of_cyd, "c1").await);
     // After another claim, the former holder cannot set the conversation.
     store.claim_close(of_cyd.id, at(99)).await.unwrap().unwrap();
-    assert!(!name(of_cyd, "c2").await);
+    assert!(!set_conversation(of_cyd, "c2").await);
     assert!(!store.is_erased(&id("c2")).await.unwrap());
-    // No pending close is stored for a conversation that another user has.
-    left(&store, "ada", "of-bob", 12).await;
+    // No pending close is stored for another user's conversation.
+    add_close(&store, "ada", "of-bob", 12).await;
     assert!(!store.is_erased(&id("of-bob")).await.unwrap());
-    assert_eq!(of(&store, "ada").await.len(), 1);
+    assert_eq!(closes_of(&store, "ada").await.len(), 1);
 }
 
 async fn no_conversation_is_stored_for_an_erased_user(engine: Engine) {
@@ -309,9 +312,9 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     for (owner, conversation_id) in [("a", "c1"), ("b", "c2"), ("c", "c3")] {
-        left(&store, owner, conversation_id, 1).await;
+        add_close(&store, owner, conversation_id, 1).await;
     }
-    let others = async |after| {
+    let sealed_by_other_keys = async |after| {
         let found = store.closes_not_sealed_by("key-2", after, 2).await;
         found.unwrap()
     };
@@ -327,21 +330,21 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
     };
     let entry = recorded(7, 2, action);
 
-    let first = others(None).await;
+    let first = sealed_by_other_keys(None).await;
     assert_eq!(first.len(), 2);
-    assert_eq!(others(Some(first[1].id)).await.len(), 1);
+    assert_eq!(sealed_by_other_keys(Some(first[1].id)).await.len(), 1);
     let resealed = store.reseal_close(first[0].id, &anew, &entry).await;
     assert!(resealed.unwrap());
 
-    assert_eq!(others(None).await.len(), 2);
-    assert_eq!(of(&store, "anew").await[0].sealed, anew);
+    assert_eq!(sealed_by_other_keys(None).await.len(), 2);
+    assert_eq!(closes_of(&store, "anew").await[0].sealed, anew);
     // A pending close that its holder settles meanwhile is not sealed again.
-    let gone = store
+    let settled = store
         .claim_close(first[1].id, at(9))
         .await
         .unwrap()
         .unwrap();
-    assert!(store.finish_close(&gone).await.unwrap());
+    assert!(store.finish_close(&settled).await.unwrap());
     let resealed = store.reseal_close(first[1].id, &anew, &entry).await;
     assert!(!resealed.unwrap());
 }

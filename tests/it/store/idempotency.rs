@@ -3,7 +3,7 @@
 use liveperson_bridge::store::{
     Claim, HeldClaim, Intent, KeyedRequest, Store, UserRef, WriteAheadRecord,
 };
-use liveperson_bridge::types::idempotency::Answer;
+use liveperson_bridge::types::idempotency::StoredResponse;
 use liveperson_bridge::types::idempotency::{Fingerprint, IdempotencyKey};
 use liveperson_bridge::types::message::MessageId;
 use tokio::task::JoinSet;
@@ -52,9 +52,9 @@ fn message_id() -> MessageId {
     MessageId::new(Uuid::new_v4())
 }
 
-fn answer(body: &str) -> Answer {
+fn answer(body: &str) -> StoredResponse {
     let header = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-    Answer {
+    StoredResponse {
         status: 201,
         headers: vec![header("location", "/a"), header("x", "\"é\"")],
         body: body.to_owned(),
@@ -95,14 +95,19 @@ fn write_ahead(body: &str) -> WriteAheadRecord {
 
 #[track_caller]
 fn ours(claim: Claim) -> HeldClaim {
-    let Claim::Ours(holding) = claim else {
+    let Claim::Ours(held) = claim else {
         panic!("not ours: {claim:?}");
     };
-    holding
+    held
 }
 
 /// Stores an answer that is not about a user.
-async fn finish(store: &Store, request: &KeyedRequest, lease_id: &str, answer: &Answer) -> bool {
+async fn finish(
+    store: &Store,
+    request: &KeyedRequest,
+    lease_id: &str,
+    answer: &StoredResponse,
+) -> bool {
     let lease = lease(lease_id, 15);
     let finished = store.store_answer(request, &lease, None, answer).await;
     finished.unwrap()
@@ -118,13 +123,13 @@ async fn a_repeated_key_gets_the_stored_answer(engine: Engine) {
     let request = request("sms", "k", "{}");
 
     assert!(is_new(&begin(&store, &request, "l1", 0).await));
-    let kept = answer("{\"text\":\"Zoë 👋 \\u0000\"}");
-    assert!(finish(&store, &request, "l1", &kept).await);
+    let stored = answer("{\"text\":\"Zoë 👋 \\u0000\"}");
+    assert!(finish(&store, &request, "l1", &stored).await);
 
     // Also long after the lease would have expired.
     for second in [1, 100] {
         let again = begin(&store, &request, "l2", second).await;
-        assert_eq!(again, Claim::Answered(kept.clone()));
+        assert_eq!(again, Claim::Answered(stored.clone()));
     }
 }
 
@@ -206,14 +211,14 @@ async fn the_latest_write_ahead_record_is_returned_to_the_next_holder(engine: En
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let request = request("sms", "k", "{}");
     begin(&store, &request, "l1", 0).await;
-    let note = async |body: &str, content: Option<&[u8]>, until| {
+    let record = async |body: &str, content: Option<&[u8]>, until| {
         let lease = lease("l1", until);
         let is_recorded = store.record_in_flight(&request, &lease, user, body, content);
         assert!(is_recorded.await.unwrap());
     };
 
-    note("first", Some(b"bytes"), 20).await;
-    note("second", None, 30).await;
+    record("first", Some(b"bytes"), 20).await;
+    record("second", None, 30).await;
     assert_eq!(begin(&store, &request, "l2", 29).await, Claim::Running);
     let taken_over = begin(&store, &request, "l2", 30).await;
 
@@ -231,7 +236,7 @@ async fn a_claims_write_ahead_record_is_returned_to_the_next_holder(engine: Engi
     let text = r#"{"text": "Zoë 👋 \u0000"}"#;
 
     let first = begin_with(&store, &request, "l1", Some(intent(user, text)), 0).await;
-    let meanwhile = begin(&store, &request, "l2", 14).await;
+    let concurrent = begin(&store, &request, "l2", 14).await;
     let taken_over = begin(&store, &request, "l2", 15).await;
 
     let first = ours(first);
@@ -243,7 +248,7 @@ async fn a_claims_write_ahead_record_is_returned_to_the_next_holder(engine: Engi
         is_recorded: true,
     };
     assert_eq!(first, expected);
-    assert_eq!(meanwhile, Claim::Running);
+    assert_eq!(concurrent, Claim::Running);
     let expected = HeldClaim {
         resumed: true,
         write_ahead: Some(write_ahead(text)),
@@ -260,12 +265,12 @@ async fn a_resumed_claim_writes_no_write_ahead_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    let (is_recorded, bare) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
-    let first = begin_with(&store, &is_recorded, "l1", Some(intent(user, "first")), 0).await;
+    let (recorded, bare) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    let first = begin_with(&store, &recorded, "l1", Some(intent(user, "first")), 0).await;
     begin(&store, &bare, "l2", 0).await;
 
     let second = Some(intent(user, "second"));
-    let taken_over = begin_with(&store, &is_recorded, "l3", second.clone(), 15).await;
+    let taken_over = begin_with(&store, &recorded, "l3", second.clone(), 15).await;
     let bare_taken_over = begin_with(&store, &bare, "l4", second, 15).await;
 
     let taken_over = ours(taken_over);
@@ -299,9 +304,9 @@ async fn a_new_write_ahead_record_replaces_the_claims_record(engine: Engine) {
 async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let erased = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let user = store.ensure_user(&key("b"), at(0)).await.unwrap();
-    erase(&store, gone, 1).await;
+    erase(&store, erased, 1).await;
 
     // Other claims in the same batch are not affected.
     let mut claims = JoinSet::new();
@@ -309,7 +314,7 @@ async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
         let store = store.clone();
         claims.spawn(async move {
             let name = number.to_string();
-            let user = if number % 3 == 0 { gone } else { user };
+            let user = if number % 3 == 0 { erased } else { user };
             let intent = Some(intent(user, &format!("marker {}", number % 3)));
             let claim = begin_with(&store, &request("sms", &name, ""), &name, intent, 2).await;
             (number, ours(claim))
@@ -317,35 +322,35 @@ async fn a_claim_for_an_erased_user_writes_no_record(engine: Engine) {
     }
     let claims = claims.join_all().await;
 
-    for (number, holding) in claims {
-        assert!(!holding.resumed);
-        assert_eq!(holding.is_recorded, number % 3 != 0, "{number}");
+    for (number, held) in claims {
+        assert!(!held.resumed);
+        assert_eq!(held.is_recorded, number % 3 != 0, "{number}");
     }
     let dump = database.dump().await;
     assert!(dump.contains("marker 1"));
     assert!(!dump.contains("marker 0"));
     let (none, lease) = (request("sms", "0", ""), lease("0", 20));
-    let is_recorded = store.record_in_flight(&none, &lease, gone, "marker 0", None);
+    let is_recorded = store.record_in_flight(&none, &lease, erased, "marker 0", None);
     assert!(!is_recorded.await.unwrap());
 }
 
 async fn a_claim_for_an_erased_user_reports_the_keys_state(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let gone = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    erase(&store, gone, 1).await;
+    let erased = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    erase(&store, erased, 1).await;
     let (running, answered) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
     begin(&store, &running, "l1", 2).await;
     begin(&store, &answered, "l2", 2).await;
     assert!(finish(&store, &answered, "l2", &answer("done")).await);
 
-    let ask = async |request: &KeyedRequest| {
-        begin_with(&store, request, "l3", Some(intent(gone, "marker")), 3).await
+    let claim = async |request: &KeyedRequest| {
+        begin_with(&store, request, "l3", Some(intent(erased, "marker")), 3).await
     };
-    assert_eq!(ask(&running).await, Claim::Running);
-    assert_eq!(ask(&answered).await, Claim::Answered(answer("done")));
+    assert_eq!(claim(&running).await, Claim::Running);
+    assert_eq!(claim(&answered).await, Claim::Answered(answer("done")));
     let reused = request("sms", "k2", "another body");
-    assert_eq!(ask(&reused).await, Claim::Reused);
+    assert_eq!(claim(&reused).await, Claim::Reused);
     assert!(!database.dump().await.contains("marker"));
 }
 
@@ -400,14 +405,14 @@ async fn only_the_key_holders_answer_is_stored(engine: Engine) {
         let (store, request) = (store.clone(), request.clone());
         answers.spawn(async move {
             let lease_id = format!("l{number}");
-            let kept = finish(&store, &request, &lease_id, &answer(&lease_id)).await;
-            (number, kept)
+            let is_stored = finish(&store, &request, &lease_id, &answer(&lease_id)).await;
+            (number, is_stored)
         });
     }
     let answers = answers.join_all().await;
 
-    for (number, kept) in answers {
-        assert_eq!(kept, number == 20, "{number}");
+    for (number, is_stored) in answers {
+        assert_eq!(is_stored, number == 20, "{number}");
     }
     let again = begin(&store, &request, "other", 1).await;
     assert_eq!(again, Claim::Answered(answer("l20")));
@@ -419,23 +424,23 @@ async fn a_write_ahead_record_needs_the_lease_and_the_user(engine: Engine) {
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     let request = request("sms", "k", "{}");
     begin(&store, &request, "l1", 0).await;
-    let note = async |lease_id: &str, user| {
+    let record = async |lease_id: &str, user| {
         let (lease, content) = (lease(lease_id, 30), Some(&b"marker of bytes"[..]));
         let is_recorded = store.record_in_flight(&request, &lease, user, "marker", content);
         is_recorded.await.unwrap()
     };
 
-    assert!(!note("l2", user).await);
+    assert!(!record("l2", user).await);
     assert!(!database.dump().await.contains("marker"));
-    assert!(note("l1", user).await);
+    assert!(record("l1", user).await);
     assert!(database.dump().await.contains("marker"));
 
     // The write-ahead record is deleted with the user, and the key with it.
     erase(&store, user, 1).await;
     assert!(!database.dump().await.contains("marker"));
-    assert!(!note("l1", user).await);
+    assert!(!record("l1", user).await);
     assert!(is_new(&begin(&store, &request, "l1", 2).await));
-    assert!(!note("l1", user).await);
+    assert!(!record("l1", user).await);
 }
 
 async fn a_renewed_lease_is_held_longer(engine: Engine) {
@@ -472,33 +477,33 @@ async fn an_answer_is_stored_and_erased_with_its_user(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
-    let (of_user, of_nobody) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
+    let (of_user, of_unknown_user) = (request("sms", "k1", "{}"), request("sms", "k2", "{}"));
     begin(&store, &of_user, "l1", 0).await;
-    begin(&store, &of_nobody, "l2", 0).await;
+    begin(&store, &of_unknown_user, "l2", 0).await;
 
-    let kept = answer("marker");
-    let keep = async |request, lease_id: &str, user_id: &str| {
+    let stored = answer("marker");
+    let store_answer_of = async |request, lease_id: &str, user_id: &str| {
         let (lease, user) = (lease(lease_id, 15), key(user_id));
-        let finished = store.store_answer(request, &lease, Some(&user), &kept);
+        let finished = store.store_answer(request, &lease, Some(&user), &stored);
         finished.await.unwrap()
     };
-    assert!(keep(&of_user, "l1", "a").await);
-    assert!(!keep(&of_nobody, "l2", "b").await);
+    assert!(store_answer_of(&of_user, "l1", "a").await);
+    assert!(!store_answer_of(&of_unknown_user, "l2", "b").await);
     // If a write-ahead record names the user, the answer need not.
-    let is_recorded = request("sms", "k3", "{}");
-    begin(&store, &is_recorded, "l4", 0).await;
+    let recorded = request("sms", "k3", "{}");
+    begin(&store, &recorded, "l4", 0).await;
     let holder = lease("l4", 15);
-    let is_noted = store
-        .record_in_flight(&is_recorded, &holder, user, "{}", None)
+    let is_recorded = store
+        .record_in_flight(&recorded, &holder, user, "{}", None)
         .await;
-    assert!(is_noted.unwrap());
-    assert!(finish(&store, &is_recorded, "l4", &kept).await);
+    assert!(is_recorded.unwrap());
+    assert!(finish(&store, &recorded, "l4", &stored).await);
     assert!(database.dump().await.contains("marker"));
     erase(&store, user, 1).await;
 
     assert!(!database.dump().await.contains("marker"));
     assert!(is_new(&begin(&store, &of_user, "l3", 2).await));
-    assert!(is_new(&begin(&store, &is_recorded, "l5", 2).await));
+    assert!(is_new(&begin(&store, &recorded, "l5", 2).await));
 }
 
 async fn an_idempotency_key_expires_after_24_hours(engine: Engine) {
@@ -512,10 +517,10 @@ async fn an_idempotency_key_expires_after_24_hours(engine: Engine) {
         assert!(finish(&store, request, "l", &answer("")).await);
     }
 
-    let forget = async |second| store.forget_keyed(at(second), 2).await.unwrap();
+    let forget = async |second| store.remove_expired_keys(at(second), 2).await.unwrap();
     assert_eq!(forget(DAY - 1).await, 0);
-    let kept = begin(&store, &requests[0], "l", DAY - 1).await;
-    assert_eq!(kept, Claim::Answered(answer("")));
+    let claim = begin(&store, &requests[0], "l", DAY - 1).await;
+    assert_eq!(claim, Claim::Answered(answer("")));
 
     // Before the cleanup, a request under an expired key counts as new, whatever it asks for.
     let new = request("sms", "k0", "another body");
@@ -567,8 +572,8 @@ async fn concurrent_keys_are_each_claimed_recorded_and_answered(engine: Engine) 
             let holder = if number % 3 == 0 { "other" } else { &name };
             let user = key(if number % 3 == 1 { "nobody" } else { "a" });
             let holder = super::lease(holder, 15);
-            let kept = answer(&name);
-            let finished = store.store_answer(&request, &holder, Some(&user), &kept);
+            let reply = answer(&name);
+            let finished = store.store_answer(&request, &holder, Some(&user), &reply);
             assert_eq!(finished.await.unwrap(), number % 3 == 2, "{number}");
         });
     }

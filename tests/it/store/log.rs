@@ -69,13 +69,13 @@ async fn an_event_log_is_read_by_position(engine: Engine) {
         .map(|e| (e.position, &e.body[..]))
         .collect();
     assert_eq!(read, [(1, "{}"), (2, odd)]);
-    let rest = store
+    let second_page = store
         .events_after(&channel("sms"), 2, PageSize::events(2))
         .await
         .unwrap();
-    assert_eq!(rest.events.len(), 1);
-    assert_eq!(rest.events[0].id, third.id.to_string());
-    assert_eq!(rest.events[0].kind, "message.created");
+    assert_eq!(second_page.events.len(), 1);
+    assert_eq!(second_page.events[0].id, third.id.to_string());
+    assert_eq!(second_page.events[0].kind, "message.created");
     assert!(bodies(&store, "sms", 3).await.is_empty());
     assert!(bodies(&store, "sms", u64::MAX).await.is_empty());
 }
@@ -192,7 +192,7 @@ async fn a_wake_up_reaches_only_its_channel(engine: Engine) {
 
     tokio::select! {
         biased;
-        () = sms.wait() => panic!("the bell of sms rang for app"),
+        () = sms.wait() => panic!("an event of app woke sms"),
         () = std::future::ready(()) => {}
     }
     listening.abort();
@@ -218,5 +218,5 @@ async fn erasing_a_user_deletes_their_events(engine: Engine) {
         .events_after(&channel("sms"), 2, PageSize::events(9))
         .await
         .unwrap();
-    assert_eq!(page.events[0].position, 4, "places are not given twice");
+    assert_eq!(page.events[0].position, 4, "positions are not reused");
 }

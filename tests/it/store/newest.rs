@@ -35,9 +35,9 @@ async fn settled(store: &Store, events: &[(&str, DeliveryOutcome<'_>)]) -> Vec<N
         .collect();
     append(store, &new, at(1)).await;
     let lane = claim(store, 1, 1).await.remove(0);
-    for (second, (_, settlement)) in (2..).zip(events) {
-        let held = LaneUpdate::Held(at(90));
-        assert!(settle(store, &lane, at(second), *settlement, held).await);
+    for (second, (_, outcome)) in (2..).zip(events) {
+        let update = LaneUpdate::Renewed(at(90));
+        assert!(settle(store, &lane, at(second), *outcome, update).await);
     }
     new
 }
@@ -87,7 +87,7 @@ async fn the_newest_deliveries_come_first_with_their_last_attempt(engine: Engine
                 attempts: 1,
                 failure: Some("refused".to_owned()),
             },
-            last_try: Some(LastAttempt {
+            last_attempt: Some(LastAttempt {
                 at: at(2),
                 status: Some(500),
                 error: None,
@@ -97,7 +97,7 @@ async fn the_newest_deliveries_come_first_with_their_last_attempt(engine: Engine
     let pending = list(DeliveryState::Pending, None, 9).await;
     assert_eq!(ids(&pending), [sample.id]);
     assert_eq!(
-        (pending[0].delivery.attempts, &pending[0].last_try),
+        (pending[0].delivery.attempts, &pending[0].last_attempt),
         (0, &None)
     );
     assert_eq!(pending[0].delivery.user_id, None);
@@ -171,7 +171,7 @@ async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
         user_id: Some("a".parse().unwrap()),
         traceparent: Some(traceparent.to_owned()),
     };
-    let of_nobody = Owner {
+    let without_user = Owner {
         channel_id: channel("app"),
         user_id: None,
         traceparent: None,
@@ -179,7 +179,7 @@ async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
     let of_event = async |id| store.owner_of_event(id).await.unwrap();
     let of_request = async |number| store.owner_of_request(message(number)).await.unwrap();
     assert_eq!(of_event(traced.id).await, Some(of_ada.clone()));
-    assert_eq!(of_event(sample.id).await, Some(of_nobody));
+    assert_eq!(of_event(sample.id).await, Some(without_user));
     let unknown = EventId::new(Uuid::from_u128(1));
     assert_eq!(of_event(unknown).await, None);
     assert_eq!(of_request(1).await, Some(of_ada));

@@ -1,5 +1,5 @@
-//! The open conversation in a user's row equals the one in the conversations and dialogs, after any
-//! change.
+//! After any change, the open conversation in a user's row equals the one in the conversations and
+//! dialogs.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use rand::{RngExt as _, SeedableRng as _};
 use serde_json::{Value, json};
 
 use super::changes::{admit, arrival};
-use super::{at, dialog, erase, key, open, replace, survey, tell};
+use super::{at, dialog, erase, key, open, replace, report_dialog, survey};
 use crate::support::database::{Database, Engine};
 
 on_both_engines!(the_stored_open_conversation_equals_the_derived_one);
@@ -21,7 +21,7 @@ const SEEDS: u64 = 6;
 const CHANGES: u32 = 60;
 
 /// The open conversation in each user's row, by user.
-const NOTED: &str = "SELECT user_id, COALESCE(open_conversation, 'null') FROM users";
+const IN_USER_ROWS: &str = "SELECT user_id, COALESCE(open_conversation, 'null') FROM users";
 
 /// The open conversations: user name, id and features.
 const CONVERSATIONS: &str = "SELECT u.user_id, c.id || ' ' || c.features
@@ -34,38 +34,38 @@ async fn the_stored_open_conversation_equals_the_derived_one(engine: Engine) {
     for seed in 0..SEEDS {
         let database = Database::create(engine).await;
         let store = database.store().await;
-        let mut chance = StdRng::seed_from_u64(seed);
+        let mut rng = StdRng::seed_from_u64(seed);
         let mut history = Vec::new();
         for second in 1..=CHANGES {
-            history.push(change(&store, &mut chance, second).await);
+            history.push(change(&store, &mut rng, second).await);
 
-            let noted = database.pairs(NOTED).await;
-            let noted: BTreeMap<_, Value> = noted
+            let stored = database.pairs(IN_USER_ROWS).await;
+            let stored: BTreeMap<_, Value> = stored
                 .into_iter()
                 .map(|(user, text)| (user, serde_json::from_str(&text).unwrap()))
                 .collect();
-            let derived = derived(&database, noted.keys()).await;
-            assert_eq!(noted, derived, "seed {seed}: {history:#?}");
+            let derived = derived(&database, stored.keys()).await;
+            assert_eq!(stored, derived, "seed {seed}: {history:#?}");
         }
     }
 }
 
 /// Makes a random change, and returns its description.
-async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
-    let name = *USERS.choose(chance).unwrap();
+async fn change(store: &Store, rng: &mut StdRng, second: u32) -> String {
+    let name = *USERS.choose(rng).unwrap();
     let user: UserRef = store.ensure_user(&key(name), at(0)).await.unwrap();
     let seconds = i64::from(second);
     // There are few ids, so that many exist already, are closed or belong to another user.
-    let id = format!("c{}", chance.random_range(0..6));
-    let survey_id = format!("s{}", chance.random_range(0..6));
+    let id = format!("c{}", rng.random_range(0..6));
+    let survey_id = format!("s{}", rng.random_range(0..6));
     let conversation = id.parse().unwrap();
-    match chance.random_range(0..12) {
+    match rng.random_range(0..12) {
         0 | 1 => {
             let opened = open(store, user, &id, seconds).await;
             format!("open {id} for {name}: {opened}")
         }
         2 => {
-            let replaced = format!("c{}", chance.random_range(0..6));
+            let replaced = format!("c{}", rng.random_range(0..6));
             let opened = replace(store, user, Some(&replaced), &id, seconds).await;
             format!("open {id} in place of {replaced} for {name}: {opened}")
         }
@@ -82,29 +82,29 @@ async fn change(store: &Store, chance: &mut StdRng, second: u32) -> String {
             format!("reopen the main dialog of {id} for {name}")
         }
         6 => {
-            let dialog_id = (*[&id, &survey_id].choose(chance).unwrap()).clone();
+            let dialog_id = (*[&id, &survey_id].choose(rng).unwrap()).clone();
             let closed = store.close_dialog(&dialog_id, at(seconds)).await.unwrap();
             format!("close dialog {dialog_id}: {closed}")
         }
         7 | 8 => {
-            let end = chance.random_bool(0.4).then_some(seconds);
-            let told = if chance.random_bool(0.7) {
+            let end = rng.random_bool(0.4).then_some(seconds);
+            let dialog_change = if rng.random_bool(0.7) {
                 survey(&survey_id, seconds, end)
             } else {
                 dialog(&id, DialogKind::Main, seconds, end)
             };
-            let kept = tell(store, &id, &told).await;
-            format!("keep {told:?} of {id}: {kept}")
+            let is_known = report_dialog(store, &id, &dialog_change).await;
+            format!("report {dialog_change:?} of {id}: {is_known}")
         }
         9 | 10 => {
-            let state = *["open", "closed"].choose(chance).unwrap();
-            let body = if chance.random_bool(0.5) {
+            let state = *["open", "closed"].choose(rng).unwrap();
+            let body = if rng.random_bool(0.5) {
                 format!("state {second} {state}")
             } else {
                 format!("survey {second} {survey_id}")
             };
             admit(store, &[arrival(&id, None, &body)], &[]).await;
-            format!("tell of {id}: {body}")
+            format!("change {id}: {body}")
         }
         _ => {
             erase(store, user, seconds).await;

@@ -1,9 +1,8 @@
-//! Openings of the bridge and of agents: the choice of the user's conversation, whichever comes
-//! first.
+//! Openings by the bridge and by agents: the user gets one conversation, whichever comes first.
 
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, Fate, KnownConversation, NewEvent, PageSize, PendingOpening, Store,
-    StoredToken, Translation, UnknownConversation, UserRef,
+    Admission, Arrival, ArrivalOutcome, Change, KnownConversation, NewEvent, PageSize,
+    PendingOpening, Store, StoredToken, Translation, UnknownConversation, UserRef,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, Features, OpenedBy, State,
@@ -33,15 +32,14 @@ on_both_engines!(
     a_late_state_does_not_resurrect_an_erased_user,
 );
 
-/// A translation by the words in the bodies: `state 7 open` is a conversation that began at second
-/// 7.
-struct Words(Vec<String>);
+/// A translation by the changes' bodies: `state 7 open` is a conversation that began at second 7.
+struct BodyTranslation(Vec<String>);
 
-impl Words {
+impl BodyTranslation {
     fn of<'a>(&'a self, change: Change<'a>) -> Vec<&'a str> {
         let body = match change {
             Change::Arrived(index) => &self.0[index],
-            Change::Kept { body, .. } => body,
+            Change::Stored { body, .. } => body,
         };
         body.split(' ').collect()
     }
@@ -59,28 +57,28 @@ fn event(known: &KnownConversation, body: String) -> NewEvent {
     }
 }
 
-impl Translate for Words {
+impl Translate for BodyTranslation {
     fn translate(
         &self,
         change: Change<'_>,
         known: &KnownConversation,
         _: Option<FileId>,
     ) -> Translation {
-        let words = self.of(change);
+        let parts = self.of(change);
         let by = match known.opened_by {
             OpenedBy::User => "user",
             OpenedBy::Agent => "agent",
         };
-        let said = format!(
+        let body = format!(
             "{} {} {by}: {}",
             known.user_id,
             known.conversation_id,
-            words.join(" ")
+            parts.join(" ")
         );
         Translation {
-            events: vec![event(known, said)],
-            conversation: (words[0] == "state").then(|| ConversationChange {
-                updated_at: Some(at(words[1].parse().unwrap())),
+            events: vec![event(known, body)],
+            conversation: (parts[0] == "state").then(|| ConversationChange {
+                updated_at: Some(at(parts[1].parse().unwrap())),
                 announced: Announced::Opened,
                 closed: None,
                 dialogs: Vec::new(),
@@ -90,7 +88,7 @@ impl Translate for Words {
         }
     }
 
-    fn stranger(&self, change: Change<'_>) -> UnknownConversation {
+    fn unknown_conversation(&self, change: Change<'_>) -> UnknownConversation {
         match self.of(change)[..] {
             ["state", second, "open"] => UnknownConversation::Open {
                 began_at: Some(at(second.parse().unwrap())),
@@ -104,8 +102,8 @@ impl Translate for Words {
     }
 
     fn replaced(&self, known: &KnownConversation) -> Option<NewEvent> {
-        let said = format!("{} {} replaced", known.user_id, known.conversation_id);
-        Some(event(known, said))
+        let body = format!("{} {} replaced", known.user_id, known.conversation_id);
+        Some(event(known, body))
     }
 }
 
@@ -116,8 +114,8 @@ fn opened(subject: &str, consumer: &str, second: i64) -> Arrival {
         key: None,
         subject: subject.to_owned(),
         consumer_id: Some(consumer.to_owned()),
-        side: None,
-        turn: None,
+        named_dialog: None,
+        position: None,
         open: Some(true),
         kind: "conversation",
         body: format!("state {second} open"),
@@ -127,20 +125,20 @@ fn opened(subject: &str, consumer: &str, second: i64) -> Arrival {
 }
 
 async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
-    let words = Words(arrivals.iter().map(|it| it.body.clone()).collect());
+    let bodies = BodyTranslation(arrivals.iter().map(|it| it.body.clone()).collect());
     let changes = store
         .begin_changes(arrivals, &[], at(second))
         .await
         .unwrap();
-    let admission = translated(changes, &words).await;
+    let admission = translated(changes, &bodies).await;
     admission.unwrap()
 }
 
 async fn admit_postponed_changes(store: &Store, second: i64) -> Admission {
-    let places = store.postponed_subjects(9).await.unwrap();
-    let words = Words(Vec::new());
-    let changes = store.begin_postponed(&places, at(second)).await.unwrap();
-    let admission = translated(changes, &words).await;
+    let subjects = store.postponed_subjects(9).await.unwrap();
+    let bodies = BodyTranslation(Vec::new());
+    let changes = store.begin_postponed(&subjects, at(second)).await.unwrap();
+    let admission = translated(changes, &bodies).await;
     admission.unwrap()
 }
 
@@ -166,7 +164,7 @@ fn opening(second: i64) -> PendingOpening {
     }
 }
 
-async fn told(store: &Store, log: &str) -> Vec<String> {
+async fn event_bodies(store: &Store, log: &str) -> Vec<String> {
     let page = store
         .events_after(&channel(log), 0, PageSize::events(1000))
         .await
@@ -183,36 +181,36 @@ async fn close(store: &Store, id: &str, second: i64) {
 /// Returns the open conversation in the user's row, which must equal the latest one.
 async fn open_of(store: &Store, user_id: &str) -> Option<String> {
     let user_state = store.user_state(&key(user_id)).await.unwrap();
-    let noted = user_state.and_then(|user_state| user_state.open);
-    let noted = noted.map(|open| open.id.to_string());
+    let in_user_row = user_state.and_then(|user_state| user_state.open);
+    let in_user_row = in_user_row.map(|open| open.id.to_string());
     let latest = store.latest_conversation(&key(user_id)).await.unwrap();
     let latest = latest.filter(|latest| latest.state == State::Open);
-    assert_eq!(noted, latest.map(|latest| latest.id.to_string()));
-    noted
+    assert_eq!(in_user_row, latest.map(|latest| latest.id.to_string()));
+    in_user_row
 }
 
 async fn a_pending_opening_is_stored_until_its_outcome_is_known(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_of(&store, &key("ada"), "c-ada").await;
-    let noted = async || store.profile_and_opening(user).await.unwrap().1;
+    let stored = async || store.profile_and_opening(user).await.unwrap().1;
     let (first, second) = (opening(1), opening(2));
 
-    assert_eq!(noted().await, None);
+    assert_eq!(stored().await, None);
     let none = store.begin_opening(user, &first, at(31)).await.unwrap();
     assert_eq!(none, None);
-    assert_eq!(noted().await, Some(first.clone()));
+    assert_eq!(stored().await, Some(first.clone()));
     store.begin_opening(user, &second, at(32)).await.unwrap();
     // Ending another opening deletes no record.
     store.end_opening(user, &first, None).await.unwrap();
-    assert_eq!(noted().await, Some(second.clone()));
+    assert_eq!(stored().await, Some(second.clone()));
     store
         .end_opening(user, &second, Some(&first))
         .await
         .unwrap();
-    assert_eq!(noted().await, Some(first));
+    assert_eq!(stored().await, Some(first));
     assert!(open(&store, user, "c1", 3).await);
-    assert_eq!(noted().await, None);
+    assert_eq!(stored().await, None);
 
     erase(&store, user, 5).await;
     assert!(store.profile_and_opening(user).await.is_err());
@@ -226,15 +224,15 @@ async fn beginning_an_opening_returns_an_already_open_conversation(engine: Engin
 
     let admission = admit(&store, &[opened("agents", "c-ada", 5)], 10).await;
 
-    assert_eq!(admission.fates, [Fate::Adopted(1)]);
-    assert_eq!(admission.look_again, ["agents"]);
+    assert_eq!(admission.outcomes, [ArrivalOutcome::Adopted(1)]);
+    assert_eq!(admission.recheck, ["agents"]);
     let found = store
         .begin_opening(user, &opening(11), at(41))
         .await
         .unwrap();
     assert_eq!(found.unwrap().id.as_str(), "agents");
     assert_eq!(
-        told(&store, "app").await,
+        event_bodies(&store, "app").await,
         ["ada agents agent: state 5 open"]
     );
 }
@@ -247,7 +245,7 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
     store.begin_opening(user, &opening, at(40)).await.unwrap();
 
     let admission = admit(&store, &[opened("c1", "c-ada", 10)], 11).await;
-    assert_eq!(admission.fates, [Fate::Early]);
+    assert_eq!(admission.outcomes, [ArrivalOutcome::Unmatched]);
     assert_eq!(store.postponed_subjects(9).await.unwrap(), ["c1"]);
     assert_eq!(
         admit_postponed_changes(&store, 39).await,
@@ -259,7 +257,10 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
     assert!(open(&store, user, "c1", 12).await);
     let admission = admit_postponed_changes(&store, 13).await;
     assert_eq!(admission.matched, 1);
-    assert_eq!(told(&store, "sms").await, ["ada c1 user: state 10 open"]);
+    assert_eq!(
+        event_bodies(&store, "sms").await,
+        ["ada c1 user: state 10 open"]
+    );
     assert!(store.postponed_subjects(9).await.unwrap().is_empty());
 
     // The same applies while a lease on the lane is held: its holder may run an older version that
@@ -267,14 +268,14 @@ async fn changes_during_an_opening_are_postponed(engine: Engine) {
     let lease = lease("l", 40);
     assert!(store.claim_lane(user, &lease, at(20)).await.unwrap());
     let admission = admit(&store, &[opened("c2", "c-ada", 21)], 21).await;
-    assert_eq!(admission.fates, [Fate::Early]);
+    assert_eq!(admission.outcomes, [ArrivalOutcome::Unmatched]);
     store.release_lane(user, &lease).await.unwrap();
     let admission = admit_postponed_changes(&store, 22).await;
     assert_eq!(admission.matched, 1);
     assert_eq!(open_of(&store, "ada").await.as_deref(), Some("c2"));
-    let told = told(&store, "sms").await;
+    let bodies = event_bodies(&store, "sms").await;
     assert_eq!(
-        told[1..],
+        bodies[1..],
         ["ada c1 replaced", "ada c2 agent: state 21 open"]
     );
 }
@@ -296,10 +297,10 @@ async fn an_unanswered_opening_is_matched_by_its_stored_record(engine: Engine) {
 
         assert_eq!(admission.matched, 1, "{user_id}");
         let log = if by == "user" { "whatsapp" } else { "app" };
-        let said = format!("{user_id} {subject} {by}: state {began} open");
-        assert_eq!(told(&store, log).await, [said]);
-        let (profile, noted) = store.profile_and_opening(user).await.unwrap();
-        assert_eq!(noted, None);
+        let expected = format!("{user_id} {subject} {by}: state {began} open");
+        assert_eq!(event_bodies(&store, log).await, [expected]);
+        let (profile, pending) = store.profile_and_opening(user).await.unwrap();
+        assert_eq!(pending, None);
         let is_own = by == "user";
         assert_eq!(profile == opening(10).profile.unwrap(), is_own);
         let latest = store.latest_conversation(&key(user_id)).await.unwrap();
@@ -316,10 +317,10 @@ async fn replicas_notified_at_once_open_a_conversation_once(engine: Engine) {
         let former = format!("former-{round}");
         let second = 100 * i64::try_from(round).unwrap();
         open(&store, user, &former, second).await;
-        let mut hearing = JoinSet::new();
+        let mut admissions = JoinSet::new();
         for number in 0..6 {
             let (store, subject) = (store.clone(), format!("agents-{round}"));
-            hearing.spawn(async move {
+            admissions.spawn(async move {
                 let text = Arrival {
                     consumer_id: None,
                     open: None,
@@ -329,26 +330,29 @@ async fn replicas_notified_at_once_open_a_conversation_once(engine: Engine) {
                 let state = opened(&subject, "c-ada", second + 60 + number);
                 let admission = admit(&store, &[text, state], second + 70).await;
                 // A replica that stored unmatched changes looks them up again.
-                let words = Words(Vec::new());
-                let places = &admission.look_again;
-                let again = store.begin_changes(&[], places, at(second + 70)).await;
-                translated(again.unwrap(), &words).await.unwrap();
-                admission.fates
+                let bodies = BodyTranslation(Vec::new());
+                let subjects = &admission.recheck;
+                let again = store.begin_changes(&[], subjects, at(second + 70)).await;
+                translated(again.unwrap(), &bodies).await.unwrap();
+                admission.outcomes
             });
         }
 
-        let fates = hearing.join_all().await;
+        let outcomes = admissions.join_all().await;
 
-        let adopted = fates.iter().flatten();
-        let adopted = adopted.filter(|fate| matches!(fate, Fate::Adopted(_)));
-        assert_eq!(adopted.count(), 1, "{fates:?}");
+        let adopted = outcomes.iter().flatten();
+        let adopted = adopted.filter(|outcome| matches!(outcome, ArrivalOutcome::Adopted(_)));
+        assert_eq!(adopted.count(), 1, "{outcomes:?}");
         let subject = format!("agents-{round}");
         assert_eq!(open_of(&store, "ada").await, Some(subject.clone()));
-        let told = told(&store, "sms").await;
-        let of_it: Vec<_> = told.iter().filter(|said| said.contains(&subject)).collect();
-        assert_eq!(of_it.len(), 12, "{told:?}");
+        let events = event_bodies(&store, "sms").await;
+        let of_it: Vec<_> = events
+            .iter()
+            .filter(|body| body.contains(&subject))
+            .collect();
+        assert_eq!(of_it.len(), 12, "{events:?}");
         assert!(of_it[0].contains("state"), "{of_it:?}");
-        let replaced = told.iter().filter(|said| said.contains("replaced"));
+        let replaced = events.iter().filter(|body| body.contains("replaced"));
         assert_eq!(replaced.count(), round + 1);
         close(&store, &subject, second + 71).await;
     }
@@ -381,7 +385,7 @@ async fn concurrent_openings_of_agent_and_bridge_leave_one_conversation(engine: 
         let found = opener.await.unwrap();
 
         let open = open_of(&store, "ada").await.unwrap();
-        if admission.fates == [Fate::Adopted(1)] {
+        if admission.outcomes == [ArrivalOutcome::Adopted(1)] {
             assert!(open == agents, "{open} instead of {agents}");
         } else {
             assert_eq!(open, found);
@@ -404,17 +408,17 @@ async fn concurrent_agent_openings_do_not_deadlock(engine: Engine) {
         open(&store, user, &format!("{name}-own"), 0).await;
     }
     let mut tasks = JoinSet::new();
-    for teller in 0..4_usize {
+    for number in 0..4_usize {
         let store = store.clone();
         tasks.spawn(async move {
             for round in 1..=ROUNDS {
                 let mut names = USERS;
-                names.rotate_left(teller);
+                names.rotate_left(number);
                 let states: Vec<_> = names
                     .iter()
                     .flat_map(|name| {
-                        let subject = format!("{name}-{round}-{}", teller % 2);
-                        let second = 100 * round + i64::try_from(teller % 2).unwrap();
+                        let subject = format!("{name}-{round}-{}", number % 2);
+                        let second = 100 * round + i64::try_from(number % 2).unwrap();
                         let own = opened(&format!("{name}-own"), &format!("c-{name}"), second);
                         [opened(&subject, &format!("c-{name}"), second), own]
                     })
@@ -452,7 +456,7 @@ async fn an_agent_opening_goes_to_the_consumers_latest_user(engine: Engine) {
 
     let admission = admit(&store, &[opened("agents", "shared", 30)], 30).await;
 
-    assert_eq!(admission.fates, [Fate::Adopted(1)]);
+    assert_eq!(admission.outcomes, [ArrivalOutcome::Adopted(1)]);
     let mut open = Vec::new();
     for key in [
         in_namespace("sms"),
@@ -468,7 +472,10 @@ async fn an_agent_opening_goes_to_the_consumers_latest_user(engine: Engine) {
     // A conversation of another account matches no user here.
     let mut foreign = opened("another", "shared", 40);
     foreign.account_id = "11111111".parse().unwrap();
-    assert_eq!(admit(&store, &[foreign], 40).await.fates, [Fate::Early]);
+    assert_eq!(
+        admit(&store, &[foreign], 40).await.outcomes,
+        [ArrivalOutcome::Unmatched]
+    );
 }
 
 async fn a_late_state_does_not_resurrect_an_erased_user(engine: Engine) {
@@ -478,15 +485,15 @@ async fn a_late_state_does_not_resurrect_an_erased_user(engine: Engine) {
     assert!(open(&store, user, "past", 1).await);
     erase(&store, user, 5).await;
 
-    let gone = admit(&store, &[opened("past", "c-ada", 6)], 6).await;
-    assert_eq!(gone.fates, [Fate::Erased]);
+    let after_erasure = admit(&store, &[opened("past", "c-ada", 6)], 6).await;
+    assert_eq!(after_erasure.outcomes, [ArrivalOutcome::Erased]);
     // The same person has written again.
     user_of(&store, &key("ada"), "c-ada").await;
     let late = admit(&store, &[opened("past", "c-ada", 7)], 7).await;
-    assert_eq!(late.fates, [Fate::Erased]);
+    assert_eq!(late.outcomes, [ArrivalOutcome::Erased]);
     assert_eq!(open_of(&store, "ada").await, None);
     let next = admit(&store, &[opened("next", "c-ada", 8)], 8).await;
-    assert_eq!(next.fates, [Fate::Adopted(1)]);
+    assert_eq!(next.outcomes, [ArrivalOutcome::Adopted(1)]);
 }
 
 /// A change for a consumer that no user has runs one query, which uses an index.
@@ -504,7 +511,7 @@ async fn users_are_found_by_consumer_id_without_a_scan() {
     for number in 0..20 {
         let subject = format!("another {number}");
         let admission = admit(&store, &[opened(&subject, "somebody", 1)], 1).await;
-        assert_eq!(admission.fates, [Fate::Early]);
+        assert_eq!(admission.outcomes, [ArrivalOutcome::Unmatched]);
     }
 
     let read = super::entries_read(&database, store, "users", 20).await;

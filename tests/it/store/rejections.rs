@@ -55,15 +55,15 @@ async fn rejections_are_summed_by_account_and_reason(engine: Engine) {
 async fn a_day_without_rejections_resets_their_count(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let note = async |count, at| {
-        let noted = [rejected("a", Rejection::ClientId, count, at, at)];
-        store.add_rejections(&noted).await.unwrap();
+    let add = async |count, at| {
+        let added = [rejected("a", Rejection::ClientId, count, at, at)];
+        store.add_rejections(&added).await.unwrap();
         store.rejections().await.unwrap().remove(0)
     };
 
-    note(3, 0).await;
-    let before = note(1, DAY - 1).await;
-    let after = note(2, 2 * DAY).await;
+    add(3, 0).await;
+    let before = add(1, DAY - 1).await;
+    let after = add(2, 2 * DAY).await;
 
     assert_eq!(before, rejected("a", Rejection::ClientId, 4, 0, DAY - 1));
     assert_eq!(
@@ -75,13 +75,13 @@ async fn a_day_without_rejections_resets_their_count(engine: Engine) {
 async fn old_rejection_counts_are_removed(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
-    let noted = [
+    let added = [
         rejected("a", Rejection::ClientId, 1, 1, 5),
         rejected("a", Rejection::TooOld, 1, 1, 6),
     ];
-    store.add_rejections(&noted).await.unwrap();
+    store.add_rejections(&added).await.unwrap();
 
     assert_eq!(store.remove_rejections(at(6), 500).await.unwrap(), 1);
 
-    assert_eq!(store.rejections().await.unwrap(), noted[1..]);
+    assert_eq!(store.rejections().await.unwrap(), added[1..]);
 }

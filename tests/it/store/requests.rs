@@ -121,8 +121,8 @@ async fn user_with(store: &Store, bodies: &[&str]) -> UserRef {
     for (number, body) in (1..).zip(bodies) {
         let channel = channel("sms");
         let new = request(number, &channel, body);
-        let kept = store.insert_request(user, &new, at(1)).await.unwrap();
-        assert_eq!(kept, EnqueueOutcome::Queued);
+        let outcome = store.insert_request(user, &new, at(1)).await.unwrap();
+        assert_eq!(outcome, EnqueueOutcome::Queued);
     }
     user
 }
@@ -254,9 +254,9 @@ async fn lanes_postponed_for_given_reasons_become_due_at_once(engine: Engine) {
         new.why = why;
         new.due_at = at(due_at);
         new.in_flight = (name == "unknown").then_some(&in_flight);
-        let kept = store.insert_request(user, &new, at(1)).await.unwrap();
-        assert_eq!(kept, EnqueueOutcome::Queued);
-        // Of two requests of a user, the first one counts.
+        let outcome = store.insert_request(user, &new, at(1)).await.unwrap();
+        assert_eq!(outcome, EnqueueOutcome::Queued);
+        // Only a user's first request counts.
         let behind = request(100 + number, &sms, "behind");
         store.insert_request(user, &behind, at(1)).await.unwrap();
         users.push(user);
@@ -273,7 +273,7 @@ async fn lanes_postponed_for_given_reasons_become_due_at_once(engine: Engine) {
     let (account, other) = ("12345678".parse().unwrap(), "another".parse().unwrap());
     let hurry = async |account, limit| {
         let reasons = ["cloud-unavailable", "conversation-pending"];
-        store.hurry_lanes(account, &reasons, at(10), limit).await
+        store.make_lanes_due(account, &reasons, at(10), limit).await
     };
 
     assert_eq!(hurry(&other, 9).await.unwrap(), 0);
@@ -403,17 +403,17 @@ async fn queued_files_are_bounded_by_channel_and_user(engine: Engine) {
     assert_eq!(first.await.unwrap(), EnqueueOutcome::Queued);
     let second = file(2, &sms, &small);
     for (user, of_user) in [(user, true), (other, false)] {
-        let kept = store.insert_request(user, &second, at(1)).await.unwrap();
-        assert_eq!(kept, EnqueueOutcome::FileStorageFull { of_user });
+        let outcome = store.insert_request(user, &second, at(1)).await.unwrap();
+        assert_eq!(outcome, EnqueueOutcome::FileStorageFull { of_user });
     }
-    let others = file(3, &app, &small);
-    let others = store.insert_request(other, &others, at(1));
-    assert_eq!(others.await.unwrap(), EnqueueOutcome::Queued);
+    let of_other_channel = file(3, &app, &small);
+    let of_other_channel = store.insert_request(other, &of_other_channel, at(1));
+    assert_eq!(of_other_channel.await.unwrap(), EnqueueOutcome::Queued);
 
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     assert_eq!(user_state.waiting, 1);
-    let kept = store.first_request(user).await.unwrap().unwrap();
-    assert_eq!(kept.content.as_deref(), Some(&b"123456"[..]));
+    let stored = store.first_request(user).await.unwrap().unwrap();
+    assert_eq!(stored.content.as_deref(), Some(&b"123456"[..]));
 }
 
 async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
@@ -431,7 +431,7 @@ async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
         let claim = store.claim_key(&keyed, message(1), &lease, None, at(second));
         assert!(matches!(claim.await.unwrap(), Claim::Ours(_)));
     };
-    let keep = async |lease_id: &str| {
+    let enqueue = async |lease_id: &str| {
         let lease = lease(lease_id, 60);
         let new = NewRequest {
             key: Some((&keyed, &lease)),
@@ -442,13 +442,13 @@ async fn a_request_with_a_lost_key_is_not_queued(engine: Engine) {
     claim("l1", 0).await;
     claim("l2", 15).await;
 
-    assert_eq!(keep("l1").await, EnqueueOutcome::KeyLost);
+    assert_eq!(enqueue("l1").await, EnqueueOutcome::ClaimLost);
     assert_eq!(store.first_request(user).await.unwrap(), None);
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     assert_eq!(user_state.waiting, 0);
 
-    // The second caller holds the key. Queuing the request extends its lease.
-    assert_eq!(keep("l2").await, EnqueueOutcome::Queued);
+    // The second caller has the claim. Queuing the request extends its lease.
+    assert_eq!(enqueue("l2").await, EnqueueOutcome::Queued);
     assert!(store.first_request(user).await.unwrap().is_some());
     let lease = lease("l3", 74);
     let claim = store
@@ -472,8 +472,8 @@ async fn queued_requests_are_bounded_by_user_and_counted_by_channel(engine: Engi
     let refused = store.insert_request(user, &third, at(1)).await;
     assert_eq!(refused.unwrap(), EnqueueOutcome::QueueFull);
     let of_other = bounded(4);
-    let kept = store.insert_request(other, &of_other, at(1)).await;
-    assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
+    let outcome = store.insert_request(other, &of_other, at(1)).await;
+    assert_eq!(outcome.unwrap(), EnqueueOutcome::Queued);
 
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
     assert_eq!(user_state.waiting, 2);
@@ -490,8 +490,8 @@ async fn queued_requests_are_bounded_by_user_and_counted_by_channel(engine: Engi
         LaneHolder::Kept
     );
     assert_eq!(store.waiting_requests(&sms, 9).await.unwrap(), 2);
-    let kept = store.insert_request(user, &third, at(4)).await;
-    assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
+    let outcome = store.insert_request(user, &third, at(4)).await;
+    assert_eq!(outcome.unwrap(), EnqueueOutcome::Queued);
 }
 
 async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
@@ -554,8 +554,8 @@ async fn an_echo_matches_only_a_fitting_attempt_and_only_once(engine: Engine) {
         store.settle_request(&mine, &sent, at(23)).await.unwrap(),
         LaneHolder::Released
     );
-    let left = store.find_echoes(user, &in_flight).await.unwrap();
-    assert_eq!(left.len(), 1);
+    let remaining = store.find_echoes(user, &in_flight).await.unwrap();
+    assert_eq!(remaining.len(), 1);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
     assert_eq!(store.remove_echoes(at(22), 2).await.unwrap(), 2);
 }
@@ -616,13 +616,13 @@ async fn backlogs_are_counted_by_channel(engine: Engine) {
     let database = Database::create(engine).await;
     let store = database.store().await;
     let user = user_with(&store, &["one", "two"]).await;
-    let told = |second| NewEvent {
+    let new_event = |second| NewEvent {
         deliver_until: Some(at(9000)),
         id: EventId::new(Uuid::from_u128(second)),
         ..event("sms", user, "{}")
     };
-    append(&store, &[told(7)], at(7)).await;
-    append(&store, &[told(8)], at(8)).await;
+    append(&store, &[new_event(7)], at(7)).await;
+    append(&store, &[new_event(8)], at(8)).await;
     store.pause_callback(&channel("sms"), at(9)).await.unwrap();
 
     let channels = [channel("app"), channel("sms")];
@@ -632,7 +632,7 @@ async fn backlogs_are_counted_by_channel(engine: Engine) {
     let [app, sms] = &backlogs[..] else {
         panic!("{backlogs:?}")
     };
-    let nothing = Backlog {
+    let empty = Backlog {
         channel_id: channel("app"),
         requests: 0,
         oldest_request: None,
@@ -641,7 +641,7 @@ async fn backlogs_are_counted_by_channel(engine: Engine) {
         callback_failures: 0,
         callback_pause: None,
     };
-    assert_eq!(*app, nothing);
+    assert_eq!(*app, empty);
     let waiting = Backlog {
         channel_id: channel("sms"),
         requests: 2,
@@ -668,13 +668,13 @@ async fn backlogs_are_counted_by_channel(engine: Engine) {
 async fn users_with(store: &Store, users: u128, bodies: &[&str]) -> Vec<UserRef> {
     let mut refs = Vec::new();
     let sms = channel("sms");
-    for place in 0..users {
-        let key = key(&format!("user {place}"));
+    for index in 0..users {
+        let key = key(&format!("user {index}"));
         let user = store.ensure_user(&key, at(0)).await.unwrap();
-        for (number, body) in (100 * place..).zip(bodies) {
+        for (number, body) in (100 * index..).zip(bodies) {
             let new = request(number, &sms, body);
-            let kept = store.insert_request(user, &new, at(1)).await;
-            assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
+            let outcome = store.insert_request(user, &new, at(1)).await;
+            assert_eq!(outcome.unwrap(), EnqueueOutcome::Queued);
         }
         refs.push(user);
     }
@@ -692,8 +692,8 @@ async fn drain(store: &Store, user: UserRef) -> Vec<String> {
             id: request.id,
             ..settled(user, 0, AttemptOutcome::Sent)
         };
-        let hold = store.settle_request(&mine, &sent, at(8001)).await.unwrap();
-        assert_ne!(hold, LaneHolder::Lost);
+        let holder = store.settle_request(&mine, &sent, at(8001)).await.unwrap();
+        assert_ne!(holder, LaneHolder::Lost);
     }
     bodies
 }
@@ -705,7 +705,7 @@ async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engin
     let (sms, app) = (channel("sms"), channel("app"));
     let bodies: Vec<_> = (0..40).map(|number| number.to_string()).collect();
     let file = Bytes::from_static(b"123456");
-    let news: Vec<_> = (0..40_u128)
+    let requests: Vec<_> = (0..40_u128)
         .zip(&bodies)
         .map(|(number, body)| NewRequest {
             max_waiting: 15,
@@ -716,9 +716,9 @@ async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engin
         })
         .collect();
 
-    let keepings = news.iter().zip(users.iter().cycle());
-    let keepings = keepings.map(|(new, user)| store.insert_request(*user, new, at(1)));
-    let keepings: Vec<_> = futures_util::future::join_all(keepings).await;
+    let outcomes = requests.iter().zip(users.iter().cycle());
+    let outcomes = outcomes.map(|(new, user)| store.insert_request(*user, new, at(1)));
+    let outcomes: Vec<_> = futures_util::future::join_all(outcomes).await;
 
     // Of the first user's requests, every fourth has a file.
     let expected = (0..40).map(|number| match number {
@@ -728,17 +728,17 @@ async fn concurrent_requests_are_queued_in_order_and_within_bounds(engine: Engin
         36.. => EnqueueOutcome::QueueFull,
         _ => EnqueueOutcome::Queued,
     });
-    let keepings: Vec<_> = keepings.into_iter().map(Result::unwrap).collect();
-    assert_eq!(keepings, expected.collect::<Vec<_>>());
+    let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes, expected.collect::<Vec<_>>());
     for (user, of_user) in users.iter().zip([0, 1]) {
-        let kept = bodies.iter().zip(&keepings).skip(of_user).step_by(2);
-        let kept: Vec<_> = kept
-            .filter(|(_, keeping)| **keeping == EnqueueOutcome::Queued)
+        let queued = bodies.iter().zip(&outcomes).skip(of_user).step_by(2);
+        let queued: Vec<_> = queued
+            .filter(|(_, outcome)| **outcome == EnqueueOutcome::Queued)
             .map(|(body, _)| body.clone())
             .collect();
         let first = store.first_request(*user).await.unwrap().unwrap();
         assert_eq!(first.content.is_some(), of_user == 0);
-        assert_eq!(drain(&store, *user).await, kept);
+        assert_eq!(drain(&store, *user).await, queued);
     }
     let report = store.request(&sms, message(1)).await.unwrap().unwrap();
     let steps: Vec<_> = report.timeline.iter().map(|step| &step.what[..]).collect();
@@ -762,28 +762,28 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
         upstream: None,
     };
     let why = "cloud-unavailable";
-    let outcome = |place| match place % 3 {
+    let outcome = |index| match index % 3 {
         0 => AttemptOutcome::Sent,
         1 => AttemptOutcome::Failed(&failure),
         _ => AttemptOutcome::Postponed { why },
     };
-    let sequences: Vec<_> = (0..12).map(|place| [place]).collect();
+    let sequences: Vec<_> = (0..12).map(|index| [index]).collect();
     let all: Vec<_> = (0..12_usize)
-        .map(|place| SettledAttempt {
-            sequences: &sequences[place],
+        .map(|index| SettledAttempt {
+            sequences: &sequences[index],
             in_flight: Some(&in_flight),
-            event: Some(&events[place]).filter(|_| place % 3 < 2),
-            ..settled(users[place], 100 * place as u128, outcome(place))
+            event: Some(&events[index]).filter(|_| index % 3 < 2),
+            ..settled(users[index], 100 * index as u128, outcome(index))
         })
         .collect();
 
-    let holds = all
+    let holders = all
         .iter()
         .map(|settled| store.settle_request(&theirs, settled, at(4)));
-    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+    let holders: Vec<_> = futures_util::future::join_all(holders).await;
 
-    let mut told = 0;
-    for (place, (outcome, user)) in holds.into_iter().zip(&users).enumerate() {
+    let mut event_count = 0;
+    for (index, (outcome, user)) in holders.into_iter().zip(&users).enumerate() {
         let is_ours = held.contains(user);
         let expected = if is_ours {
             LaneHolder::Kept
@@ -791,9 +791,9 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
             LaneHolder::Lost
         };
         assert_eq!(outcome.unwrap(), expected);
-        let id = message(100 * place as u128);
+        let id = message(100 * index as u128);
         let report = store.request(&sms, id).await.unwrap().unwrap();
-        let expected = match place % 3 {
+        let expected = match index % 3 {
             _ if !is_ours => RequestState::Waiting,
             0 => RequestState::Sent,
             1 => RequestState::Failed,
@@ -802,18 +802,21 @@ async fn concurrent_request_settlements_keep_their_own_outcomes(engine: Engine) 
         assert_eq!(report.state, expected);
         assert_eq!(report.timeline.len(), if is_ours { 2 } else { 1 });
         assert_eq!(report.sequences.len(), usize::from(is_ours));
-        assert_eq!(report.failure.is_some(), is_ours && place % 3 == 1);
-        told += usize::from(is_ours && place % 3 < 2);
-        let key = key(&format!("user {place}"));
+        assert_eq!(report.failure.is_some(), is_ours && index % 3 == 1);
+        event_count += usize::from(is_ours && index % 3 < 2);
+        let key = key(&format!("user {index}"));
         let user_state = store.user_state(&key).await.unwrap().unwrap();
-        let waiting = if is_ours && place % 3 < 2 { 1 } else { 2 };
+        let waiting = if is_ours && index % 3 < 2 { 1 } else { 2 };
         assert_eq!(user_state.waiting, waiting);
     }
     let page = store
         .events_after(&sms, 0, PageSize::events(99))
         .await
         .unwrap();
-    assert_eq!((page.events.len(), page.head), (told, told as u64));
+    assert_eq!(
+        (page.events.len(), page.head),
+        (event_count, event_count as u64)
+    );
 }
 
 async fn one_failing_request_settlement_does_not_fail_batched_ones(engine: Engine) {
@@ -822,28 +825,28 @@ async fn one_failing_request_settlement_does_not_fail_batched_ones(engine: Engin
     let users = users_with(&store, 9, &["one", "two"]).await;
     let mine = lease("mine", 20);
     store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
-    let told = event("sms", users[0], "{}");
-    append(&store, std::slice::from_ref(&told), at(2)).await;
+    let logged = event("sms", users[0], "{}");
+    append(&store, std::slice::from_ref(&logged), at(2)).await;
     let mut events: Vec<_> = users.iter().map(|user| event("sms", *user, "{}")).collect();
     // An event id can be in the log only once.
-    events[4].id = told.id;
+    events[4].id = logged.id;
     let all: Vec<_> = (0..9_usize)
-        .map(|place| SettledAttempt {
-            event: Some(&events[place]),
-            ..settled(users[place], 100 * place as u128, AttemptOutcome::Sent)
+        .map(|index| SettledAttempt {
+            event: Some(&events[index]),
+            ..settled(users[index], 100 * index as u128, AttemptOutcome::Sent)
         })
         .collect();
 
-    let holds = all
+    let holders = all
         .iter()
         .map(|settled| store.settle_request(&mine, settled, at(4)));
-    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+    let holders: Vec<_> = futures_util::future::join_all(holders).await;
 
-    for (place, hold) in holds.into_iter().enumerate() {
+    for (index, holder) in holders.into_iter().enumerate() {
         assert_eq!(
-            hold.ok(),
-            (place != 4).then_some(LaneHolder::Kept),
-            "{place}"
+            holder.ok(),
+            (index != 4).then_some(LaneHolder::Kept),
+            "{index}"
         );
     }
     let faulty = store.first_request(users[4]).await.unwrap().unwrap();
@@ -861,15 +864,15 @@ async fn one_failing_queued_request_does_not_fail_batched_ones(engine: Engine) {
     let users = users_with(&store, 2, &["one"]).await;
     let sms = channel("sms");
     // The second request exists already.
-    let news = [1, 100, 2].map(|number| request(number, &sms, "more"));
+    let requests = [1, 100, 2].map(|number| request(number, &sms, "more"));
 
-    let keepings = news
+    let outcomes = requests
         .iter()
         .map(|new| store.insert_request(users[0], new, at(1)));
-    let keepings: Vec<_> = futures_util::future::join_all(keepings).await;
+    let outcomes: Vec<_> = futures_util::future::join_all(outcomes).await;
 
-    let [first, second, third] = &keepings[..] else {
-        panic!("{keepings:?}")
+    let [first, second, third] = &outcomes[..] else {
+        panic!("{outcomes:?}")
     };
     assert_eq!(first.as_ref().unwrap(), &EnqueueOutcome::Queued);
     assert!(second.is_err());
@@ -889,17 +892,17 @@ async fn concurrent_attempts_begin_only_on_held_lanes(engine: Engine) {
     let flights: Vec<_> = (3..11).map(in_flight).collect();
     let later = lease("theirs", 50);
 
-    let begun = (0..8_usize).map(|place| {
-        let id = message(100 * place as u128);
-        store.begin_attempt(users[place], &later, id, "begun", &flights[place])
+    let begun = (0..8_usize).map(|index| {
+        let id = message(100 * index as u128);
+        store.begin_attempt(users[index], &later, id, "begun", &flights[index])
     });
     let begun: Vec<_> = futures_util::future::join_all(begun).await;
 
-    for (place, begun) in begun.into_iter().enumerate() {
-        let is_ours = held.contains(&users[place]);
+    for (index, begun) in begun.into_iter().enumerate() {
+        let is_ours = held.contains(&users[index]);
         assert_eq!(begun.unwrap(), is_ours);
-        let found = store.first_request(users[place]).await.unwrap().unwrap();
-        let in_flight = is_ours.then(|| flights[place].clone());
+        let found = store.first_request(users[index]).await.unwrap().unwrap();
+        let in_flight = is_ours.then(|| flights[index].clone());
         let body = if is_ours { "begun" } else { "one" };
         assert_eq!((found.in_flight, &found.body[..]), (in_flight, body));
         assert_eq!(found.attempts, u32::from(is_ours));
@@ -918,15 +921,15 @@ async fn a_lane_is_released_with_its_last_batched_settlement(engine: Engine) {
     let all = [(0, 0), (0, 1), (0, 0), (1, 100), (1, 100)]
         .map(|(user, number)| settled(users[user], number, AttemptOutcome::Sent));
 
-    let holds = all
+    let holders = all
         .iter()
         .map(|settled| store.settle_request(&mine, settled, at(4)));
-    let holds: Vec<_> = futures_util::future::join_all(holds).await;
+    let holders: Vec<_> = futures_util::future::join_all(holders).await;
 
-    let holds: Vec<_> = holds.into_iter().map(Result::unwrap).collect();
+    let holders: Vec<_> = holders.into_iter().map(Result::unwrap).collect();
     // A settled request cannot be settled again, and a released lane's lease is lost.
     assert_eq!(
-        holds,
+        holders,
         [
             LaneHolder::Kept,
             LaneHolder::Released,
@@ -962,7 +965,7 @@ async fn a_request_of_an_erased_user_is_not_queued(engine: Engine) {
         store.insert_request(users[1], &other, at(3)),
     );
 
-    assert_eq!(late.unwrap(), EnqueueOutcome::UserGone);
+    assert_eq!(late.unwrap(), EnqueueOutcome::UserErased);
     assert_eq!(other.unwrap(), EnqueueOutcome::Queued);
     assert!(store.request(&sms, message(7)).await.unwrap().is_none());
 }
@@ -987,9 +990,9 @@ async fn concurrent_callers_create_one_row_per_user(engine: Engine) {
     let rows: Vec<_> = futures_util::future::join_all(rows).await;
 
     let rows: Vec<_> = rows.into_iter().map(Result::unwrap).collect();
-    for (place, row) in rows.iter().enumerate() {
-        assert_eq!(*row, rows[place % 7]);
-        let user_state = store.user_state(&keys[place]).await.unwrap().unwrap();
+    for (index, row) in rows.iter().enumerate() {
+        assert_eq!(*row, rows[index % 7]);
+        let user_state = store.user_state(&keys[index]).await.unwrap().unwrap();
         assert_eq!(user_state.user, *row);
     }
 }
@@ -1004,22 +1007,22 @@ async fn concurrent_inserts_settlements_and_claims_do_not_deadlock(engine: Engin
     let users = users_with(&first, 10, &[]).await;
     let sms = channel("sms");
 
-    // Each queues a request for each user, in an order of its own, and processes due requests until
-    // none is left.
+    // Each store queues a request for each user, in an order of its own, and processes due requests
+    // until none remains.
     let work = async |store: &Store, name: &str, numbers: u128| {
         for round in 0..4 {
-            let news: Vec<_> = (0..10_u128)
-                .map(|place| request(numbers + 10 * round + place, &sms, "one"))
+            let requests: Vec<_> = (0..10_u128)
+                .map(|index| request(numbers + 10 * round + index, &sms, "one"))
                 .collect();
-            let mut keeps: Vec<_> = news.iter().zip(&users).collect();
+            let mut inserts: Vec<_> = requests.iter().zip(&users).collect();
             if numbers > 0 {
-                keeps.reverse();
+                inserts.reverse();
             }
-            let keeps = keeps
+            let inserts = inserts
                 .into_iter()
                 .map(|(new, user)| store.insert_request(*user, new, at(1)));
-            for kept in futures_util::future::join_all(keeps).await {
-                assert_eq!(kept.unwrap(), EnqueueOutcome::Queued);
+            for outcome in futures_util::future::join_all(inserts).await {
+                assert_eq!(outcome.unwrap(), EnqueueOutcome::Queued);
             }
             let mine = lease(&format!("{name} {round}"), 20);
             let due = store.claim_due_lanes(&mine, at(2), 99).await.unwrap();
@@ -1036,8 +1039,8 @@ async fn concurrent_inserts_settlements_and_claims_do_not_deadlock(engine: Engin
                         event: Some(&event),
                         ..settled(lane.user, 0, AttemptOutcome::Sent)
                     };
-                    let hold = store.settle_request(&mine, &sent, at(4)).await.unwrap();
-                    if !begun || hold != LaneHolder::Kept {
+                    let holder = store.settle_request(&mine, &sent, at(4)).await.unwrap();
+                    if !begun || holder != LaneHolder::Kept {
                         break;
                     }
                 }
@@ -1054,8 +1057,8 @@ async fn concurrent_inserts_settlements_and_claims_do_not_deadlock(engine: Engin
         .events_after(&sms, 0, PageSize::events(99))
         .await
         .unwrap();
-    let told = u64::try_from(page.events.len()).unwrap();
-    assert_eq!(page.head, told);
+    let event_count = u64::try_from(page.events.len()).unwrap();
+    assert_eq!(page.head, event_count);
     for number in (0..40).chain(1000..1040) {
         let report = first.request(&sms, message(number)).await.unwrap().unwrap();
         assert_eq!(report.state, RequestState::Sent);

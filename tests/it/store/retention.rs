@@ -1,6 +1,6 @@
 //! The removal of old data.
 
-use liveperson_bridge::store::{Admission, Arrival, Fate, PageSize, Store};
+use liveperson_bridge::store::{Admission, Arrival, ArrivalOutcome, PageSize, Store};
 
 use super::log::{channel, event};
 use super::{at, erase, key, open};
@@ -15,9 +15,9 @@ on_both_engines!(
     old_records_of_seen_and_erased_changes_are_removed,
 );
 
-struct Nothing;
+struct NoEffects;
 
-impl Translate for Nothing {}
+impl Translate for NoEffects {}
 
 /// Admits changes that have no effect.
 async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
@@ -25,7 +25,7 @@ async fn admit(store: &Store, arrivals: &[Arrival], second: i64) -> Admission {
         .begin_changes(arrivals, &[], at(second))
         .await
         .unwrap();
-    translated(changes, &Nothing).await.unwrap()
+    translated(changes, &NoEffects).await.unwrap()
 }
 
 fn arrival(subject: &str, key: Option<&str>) -> Arrival {
@@ -34,8 +34,8 @@ fn arrival(subject: &str, key: Option<&str>) -> Arrival {
         key: key.map(str::to_owned),
         subject: subject.to_owned(),
         consumer_id: None,
-        side: None,
-        turn: None,
+        named_dialog: None,
+        position: None,
         open: None,
         kind: "ms.MessagingEventNotification",
         body: "{}".to_owned(),
@@ -72,8 +72,8 @@ async fn old_events_are_removed_in_log_order(engine: Engine) {
         .events_after(&channel("sms"), 0, PageSize::events(9))
         .await
         .unwrap();
-    let left: Vec<_> = page.events.iter().map(|event| event.position).collect();
-    assert_eq!(left, [4, 5]);
+    let remaining: Vec<_> = page.events.iter().map(|event| event.position).collect();
+    assert_eq!(remaining, [4, 5]);
     assert_eq!((page.floor, page.head), (3, 5));
     let other = store
         .events_after(&channel("app"), 0, PageSize::events(9))
@@ -133,8 +133,8 @@ async fn old_unmatched_changes_are_removed_unless_matchable(engine: Engine) {
     assert_eq!(remove(9, 0, 9).await, 1);
     assert_eq!(remove(9, 0, 9).await, 0);
 
-    let places = store.matchable_places(at(0), at(9), 9).await.unwrap();
-    assert_eq!(places, ["c1"]);
+    let subjects = store.matchable_subjects(at(0), at(9), 9).await.unwrap();
+    assert_eq!(subjects, ["c1"]);
     assert_eq!(remove(9, 9, 9).await, 1);
     assert_eq!(remove(10, 0, 9).await, 1);
 }
@@ -144,12 +144,18 @@ async fn old_records_of_seen_and_erased_changes_are_removed(engine: Engine) {
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     open(&store, user, "c1", 1).await;
-    let told = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
-    admit(&store, &told, 2).await;
+    let arrivals = [arrival("c1", Some("one")), arrival("c1", Some("two"))];
+    admit(&store, &arrivals, 2).await;
     erase(&store, user, 3).await;
-    let fate = async |arrival: Arrival| admit(&store, &[arrival], 4).await.fates[0];
-    assert_eq!(fate(arrival("c1", Some("one"))).await, Fate::Duplicate);
-    assert_eq!(fate(arrival("c1", Some("three"))).await, Fate::Erased);
+    let outcome_of = async |arrival: Arrival| admit(&store, &[arrival], 4).await.outcomes[0];
+    assert_eq!(
+        outcome_of(arrival("c1", Some("one"))).await,
+        ArrivalOutcome::Duplicate
+    );
+    assert_eq!(
+        outcome_of(arrival("c1", Some("three"))).await,
+        ArrivalOutcome::Erased
+    );
 
     let seen = async |before| store.remove_seen_changes(at(before), 1).await.unwrap();
     assert_eq!([seen(2).await, seen(3).await, seen(3).await], [0, 1, 1]);
@@ -157,5 +163,8 @@ async fn old_records_of_seen_and_erased_changes_are_removed(engine: Engine) {
     assert_eq!(erased(3).await.unwrap(), 0);
     assert_eq!(erased(4).await.unwrap(), 1);
 
-    assert_eq!(fate(arrival("c1", Some("one"))).await, Fate::Early);
+    assert_eq!(
+        outcome_of(arrival("c1", Some("one"))).await,
+        ArrivalOutcome::Unmatched
+    );
 }

@@ -50,11 +50,11 @@ impl TestApp {
         change: impl FnOnce(String) -> String,
     ) -> Self {
         let clock = Arc::clone(&cloud.clock) as SharedClock;
-        Self::start_by(clock, cloud, database, change).await
+        Self::start_with_clock(clock, cloud, database, change).await
     }
 
-    /// Starts a service with another clock than the Cloud's.
-    pub(crate) async fn start_by(
+    /// Starts a service with a clock other than the Cloud's.
+    pub(crate) async fn start_with_clock(
         clock: SharedClock,
         cloud: Cloud,
         database: Database,
@@ -63,7 +63,7 @@ impl TestApp {
         let toml = change(bridge_toml(&database.location, &cloud.url));
         let config = config::parse("test.toml", &toml, &Environment::new()).unwrap();
         let life = Lifecycle::default();
-        let app = App::build_by(&config, clock, Proxy::None, life.clone())
+        let app = App::build_with_clock(&config, clock, Proxy::None, life.clone())
             .await
             .unwrap();
         let store = app.store().clone();
@@ -86,18 +86,18 @@ impl TestApp {
         }
     }
 
-    /// Returns the store of the service, as another replica would use it.
+    /// Returns the service's store, which tests use like another replica.
     pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Makes the simulated Cloud notify the service.
     pub(crate) fn subscribe_to_the_cloud(&self) {
-        self.cloud.hear(&self.sms);
+        self.cloud.subscribe(&self.sms);
     }
 
     /// Returns a channel's event log from its beginning.
-    pub(crate) async fn logged(&self, channel: &str) -> Vec<Value> {
+    pub(crate) async fn event_log(&self, channel: &str) -> Vec<Value> {
         let channel = channel.parse().unwrap();
         let page = self
             .store
@@ -111,14 +111,14 @@ impl TestApp {
 
     /// Checks that a request was queued. Then advances the clock in small steps until the request
     /// has this status.
-    pub(crate) async fn until(&self, queued: Reply, status: &str) -> Value {
+    pub(crate) async fn wait_until(&self, queued: Reply, status: &str) -> Value {
         let location = queued.headers["location"].to_str().unwrap().to_owned();
         queued.expect(202);
-        self.until_shown(&location, status).await
+        self.wait_for_status(&location, status).await
     }
 
     /// Advances the clock until the request at this location has this status.
-    pub(crate) async fn until_shown(&self, location: &str, status: &str) -> Value {
+    pub(crate) async fn wait_for_status(&self, location: &str, status: &str) -> Value {
         eventually(status, async || {
             let shown = self.sms.get(location).await.expect(200);
             if shown["status"] == status {

@@ -15,7 +15,7 @@ use url::{ParseError, Url};
 
 use super::patience::eventually;
 
-/// The driver's output when it listens, before the port.
+/// The text before the port in the driver's output.
 const LISTENING: &str = "started successfully on port ";
 
 /// Control (in `WebDriver` notation) and "a": the text that is typed next replaces the whole field.
@@ -42,7 +42,7 @@ impl Browser {
     /// Starts a browser with additional arguments, such as `--force-dark-mode`.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let (driver, port) = start_driver().await;
-        let usual = [
+        let default_arguments = [
             "--headless=new",
             // A container may neither create a sandbox of its own nor use much shared memory.
             "--no-sandbox",
@@ -52,14 +52,14 @@ impl Browser {
             "--window-size=1440,1000",
             "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost",
         ];
-        let arguments: Vec<_> = usual.iter().chain(arguments).collect();
-        let wanted = [
+        let arguments: Vec<_> = default_arguments.iter().chain(arguments).collect();
+        let capabilities = [
             ("goog:chromeOptions", json!({"args": arguments})),
             ("goog:loggingPrefs", json!({"browser": "SEVERE"})),
         ];
-        let wanted = wanted.map(|(name, value)| (name.to_owned(), value));
+        let capabilities = capabilities.map(|(name, value)| (name.to_owned(), value));
         let page = ClientBuilder::new(HttpConnector::new())
-            .capabilities(wanted.into_iter().collect())
+            .capabilities(capabilities.into_iter().collect())
             .connect(&format!("http://127.0.0.1:{port}"))
             .await
             .expect("Chromium does not start; is it installed?");
@@ -88,7 +88,7 @@ impl Browser {
         .await
     }
 
-    /// Returns the present number of such elements, visible or not.
+    /// Returns the current number of such elements, visible or not.
     pub(crate) async fn count(&self, css: &str) -> usize {
         self.page.find_all(Locator::Css(css)).await.unwrap().len()
     }
@@ -108,7 +108,7 @@ impl Browser {
 
     /// Waits until no such element is visible.
     pub(crate) async fn hides(&self, css: &str) {
-        eventually(&format!("{css} goes"), async || {
+        eventually(&format!("{css} disappears"), async || {
             for element in self.page.find_all(Locator::Css(css)).await.ok()? {
                 if element.is_displayed().await.unwrap_or_default() {
                     return None;
@@ -136,16 +136,16 @@ impl Browser {
 
     /// Presses keys in an element, such as [`ENTER`], as soon as it accepts them.
     pub(crate) async fn press(&self, css: &str, keys: &str) {
-        eventually(&format!("{css} takes keys"), async || {
+        eventually(&format!("{css} accepts keys"), async || {
             let element = self.page.find(Locator::Css(css)).await.ok()?;
             element.send_keys(keys).await.ok()
         })
         .await;
     }
 
-    /// Returns the browser's complaints since the last call: failed loads, violations of a page's
+    /// Returns the browser's errors since the last call: failed loads, violations of a page's
     /// policy, and script errors.
-    pub(crate) async fn complaints(&self) -> Vec<String> {
+    pub(crate) async fn errors(&self) -> Vec<String> {
         let lines = self.page.issue_cmd(ReadLog).await.unwrap();
         let lines = lines.as_array().unwrap().iter();
         lines
@@ -158,8 +158,8 @@ impl Browser {
         self.page.close().await.unwrap();
     }
 
-    /// Returns an element's text. `None` if there is no such element, or if it is replaced
-    /// meanwhile.
+    /// Returns an element's text. `None` if there is no such element, or if the page replaces it
+    /// at that moment.
     async fn shown_text(&self, css: &str) -> Option<String> {
         self.page
             .find(Locator::Css(css))
@@ -201,7 +201,7 @@ async fn start_driver() -> (Child, u16) {
     while let Some(line) = lines.next_line().await.unwrap() {
         if let Some((_, port)) = line.split_once(LISTENING) {
             let port = port.trim_end_matches('.').parse().unwrap();
-            // The driver's output has to be read, or the driver would block.
+            // Unread output would block the driver.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
             return (driver, port);
         }

@@ -2,9 +2,9 @@
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    Admission, Arrival, Change, ChangesTx, Echo, Error, Fate, HostedFile, KnownConversation,
-    NewEvent, OpenConversation, Opened, Store, ToTranslate, Translated, Translation,
-    UnknownConversation,
+    Admission, Arrival, ArrivalOutcome, Change, ChangesTx, Echo, Error, HostedFile,
+    KnownConversation, NewEvent, OpenConversation, Opened, Store, ToTranslate, Translated,
+    Translation, UnknownConversation,
 };
 use liveperson_bridge::types::conversation::{
     Announced, ConversationChange, CurrentDialog, Dialog, Features, OpenedBy,
@@ -39,24 +39,24 @@ pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc
         profile: None,
         at: now,
     };
-    // All calls but the first find the conversation open.
+    // Only the first call opens the conversation.
     store.insert_opened(&opened, None).await.unwrap();
-    let told = Translation {
+    let translation = Translation {
         events: events.to_vec(),
         conversation: None,
     };
-    let fate = admit(store, CARRIER, CARRIER, None, told, now).await;
-    assert_eq!(fate, Fate::Taken(events.len()));
+    let outcome = admit(store, CARRIER, CARRIER, None, translation, now).await;
+    assert_eq!(outcome, ArrivalOutcome::Matched(events.len()));
 }
 
-/// Reports a dialog of a conversation of an account. Returns true if the conversation is known.
+/// Stores a dialog of an account's conversation. Returns true if the conversation is known.
 pub(crate) async fn store_reported_dialog(
     store: &Store,
     account: &str,
     conversation: &str,
     dialog: &Dialog,
 ) -> bool {
-    let told = Translation {
+    let translation = Translation {
         events: Vec::new(),
         conversation: Some(ConversationChange {
             updated_at: None,
@@ -64,18 +64,18 @@ pub(crate) async fn store_reported_dialog(
             closed: None,
             dialogs: vec![dialog.clone()],
             side_dialogs: Vec::new(),
-            fingerprint: "told".to_owned(),
+            fingerprint: "test".to_owned(),
         }),
     };
-    let fate = admit(
+    let outcome = admit(
         store,
         account,
         conversation,
         Some(true),
-        told,
+        translation,
         dialog.opened_at,
     );
-    fate.await == Fate::Taken(0)
+    outcome.await == ArrivalOutcome::Matched(0)
 }
 
 async fn admit(
@@ -83,26 +83,26 @@ async fn admit(
     account: &str,
     subject: &str,
     open: Option<bool>,
-    told: Translation,
+    translation: Translation,
     now: DateTime<Utc>,
-) -> Fate {
+) -> ArrivalOutcome {
     let arrival = Arrival {
         account_id: account.parse().unwrap(),
         key: None,
         subject: subject.to_owned(),
         consumer_id: None,
-        side: None,
-        turn: None,
+        named_dialog: None,
+        position: None,
         open,
-        kind: "told",
-        body: "told".to_owned(),
+        kind: "test",
+        body: "test".to_owned(),
         parent: None,
         signed: None,
     };
     let arrivals = [arrival];
     let changes = store.begin_changes(&arrivals, &[], now).await.unwrap();
-    let admission = translated(changes, &Told(told)).await;
-    admission.unwrap().fates[0]
+    let admission = translated(changes, &SameTranslation(translation)).await;
+    admission.unwrap().outcomes[0]
 }
 
 /// The translation of changes.
@@ -122,8 +122,8 @@ pub(crate) trait Translate: Sync {
         Translation::default()
     }
 
-    /// Returns what a change says about an unknown conversation.
-    fn stranger(&self, _change: Change<'_>) -> UnknownConversation {
+    /// Returns the state of an unknown conversation according to a change.
+    fn unknown_conversation(&self, _change: Change<'_>) -> UnknownConversation {
         UnknownConversation::Ended
     }
 
@@ -150,10 +150,10 @@ pub(crate) async fn translated(
 ) -> Result<Admission, Error> {
     while let Some(found) = changes.look_up().await? {
         let translated = match found {
-            ToTranslate::Strangers(changes) => {
+            ToTranslate::UnknownConversations(changes) => {
                 let changes = changes.into_iter();
-                let strangers = changes.map(|(_, change)| translate.stranger(change));
-                Translated::Strangers(strangers.collect())
+                let states = changes.map(|(_, change)| translate.unknown_conversation(change));
+                Translated::UnknownConversations(states.collect())
             }
             ToTranslate::File(change) => Translated::File(translate.file(change)),
             ToTranslate::Change {
@@ -177,9 +177,9 @@ pub(crate) async fn translated(
 }
 
 /// The same translation for every change.
-struct Told(Translation);
+struct SameTranslation(Translation);
 
-impl Translate for Told {
+impl Translate for SameTranslation {
     fn translate(&self, _: Change<'_>, _: &KnownConversation, _: Option<FileId>) -> Translation {
         self.0.clone()
     }

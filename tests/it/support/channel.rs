@@ -1,4 +1,4 @@
-//! A channel adapter: calls the API with its key.
+//! A channel adapter, which calls the API with its key.
 
 use reqwest::{Client, Method, RequestBuilder};
 use serde_json::Value;
@@ -11,7 +11,7 @@ pub(crate) struct Channel {
     key: String,
 }
 
-/// A complete answer.
+/// A complete response.
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) status: u16,

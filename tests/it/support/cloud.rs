@@ -61,7 +61,7 @@ impl Cloud {
     }
 
     /// Subscribes a service to the Cloud's notifications.
-    pub(crate) fn hear(&self, service: &Channel) {
+    pub(crate) fn subscribe(&self, service: &Channel) {
         let url = format!("http://{}/webhooks/{ACCOUNT}", service.address());
         self.sandbox.subscribe(Webhook {
             account_id: ACCOUNT.to_owned(),
@@ -133,7 +133,7 @@ pub(crate) fn sign(body: &[u8], secret: &str) -> String {
 }
 
 /// Sends a notification to a service, signed like the Cloud's.
-pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
+pub(crate) async fn send_notification(service: &Channel, notification: &Value) -> Reply {
     let body = notification.to_string();
     let signature = sign(body.as_bytes(), CLIENT_SECRET);
     let request = service
@@ -145,8 +145,8 @@ pub(crate) async fn tell(service: &Channel, notification: &Value) -> Reply {
     send(request.body(body)).await
 }
 
-/// 2096-10-02T07:06:40Z: the time of notifications in tests. They are never too old.
-pub(crate) const TOLD_AT: i64 = 4_000_000_000_000;
+/// 2096-10-02T07:06:40Z: the time of the changes in tests, which are therefore never too old.
+pub(crate) const NOTIFIED_AT: i64 = 4_000_000_000_000;
 
 /// Returns the notification of an agent's text.
 pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value {
@@ -155,15 +155,15 @@ pub(crate) fn agent_text(conversation: &str, sequence: u32, text: &str) -> Value
         "body": {"changes": [{
             "sequence": sequence, "originatorId": "agent-1",
             "originatorMetadata": {"id": "agent-1", "role": "ASSIGNED_AGENT"},
-            "serverTimestamp": TOLD_AT,
+            "serverTimestamp": NOTIFIED_AT,
             "event": {"type": "ContentEvent", "contentType": "text/plain", "message": text},
             "conversationId": conversation, "dialogId": conversation, "messageAudience": "ALL",
         }]},
     })
 }
 
-/// Returns the notification of a conversation's state. Its time is `after` milliseconds after
-/// `TOLD_AT`.
+/// Returns the notification of a conversation's state. The state was updated `after` milliseconds
+/// after `NOTIFIED_AT`.
 pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, after: i64) -> Value {
     json!({
         "kind": "notification", "type": "cqm.ExConversationChangeNotification",
@@ -173,7 +173,7 @@ pub(crate) fn state(conversation: &str, consumer: &str, stage: &str, after: i64)
                 "skillId": "-1", "participants": [{"id": consumer, "role": "CONSUMER"}],
                 "dialogs": [{"dialogId": conversation, "dialogType": "MAIN", "state": stage}],
                 "state": stage, "stage": stage, "closeReason": "AGENT",
-                "startTs": TOLD_AT, "metaDataLastUpdateTs": TOLD_AT + after,
+                "startTs": NOTIFIED_AT, "metaDataLastUpdateTs": NOTIFIED_AT + after,
             },
         }}]},
     })

@@ -1,5 +1,5 @@
-//! Requests written byte for byte, which a client library would correct, refuse to send or send in
-//! one piece.
+//! Requests written byte for byte. A client library would correct them, refuse to send them, or
+//! send them in one piece.
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
@@ -39,12 +39,12 @@ impl Connection {
         self.0.write_all(text.as_bytes()).await
     }
 
-    /// Waits for the next byte. True if the connection has ended instead.
-    pub(crate) async fn is_at_its_end(&mut self) -> bool {
+    /// Waits for the next byte. Returns true if the connection ends instead.
+    pub(crate) async fn reads_end(&mut self) -> bool {
         let mut next = [0];
         let read = tokio::time::timeout(PATIENCE, self.0.read(&mut next)).await;
         // A connection with unread data is reset.
-        read.expect("nothing comes")
+        read.expect("neither a byte nor the end of the connection arrived")
             .map_or(true, |count| count == 0)
     }
 

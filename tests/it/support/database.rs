@@ -17,8 +17,8 @@ pub(crate) enum Engine {
     Sqlite,
 }
 
-/// An empty database. A PostgreSQL database ends with its throw-away server, an SQLite database
-/// with this value.
+/// An empty database. A PostgreSQL database exists as long as its throw-away server, an SQLite
+/// database as long as a clone of this value.
 #[derive(Debug, Clone)]
 pub(crate) struct Database {
     pub(crate) location: Location,
@@ -59,7 +59,7 @@ impl Database {
     /// Opens a connection to a PostgreSQL database, for statements that the service does not run.
     pub(crate) async fn connection(&self) -> PgConnection {
         let Location::Postgres { url, .. } = &self.location else {
-            panic!("an SQLite database belongs to one process");
+            panic!("not a PostgreSQL database");
         };
         PgConnection::connect(url.expose_secret()).await.unwrap()
     }
@@ -79,7 +79,7 @@ impl Database {
         }
     }
 
-    /// Returns the rows of a query for two texts.
+    /// Returns the rows of a query with two text columns.
     pub(crate) async fn pairs(&self, sql: &'static str) -> Vec<(String, String)> {
         match &self.location {
             Location::Postgres { .. } => {

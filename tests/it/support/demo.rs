@@ -20,7 +20,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts a demo and waits until it is ready.
     pub(crate) async fn start() -> Self {
-        Self::start_by(command(&["demo"])).await
+        Self::start_command(command(&["demo"])).await
     }
 
     /// Starts a demo on one of the machine's cores.
@@ -32,10 +32,10 @@ impl Demo {
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let first = allowed.unwrap().trim().split([',', '-']).next().unwrap();
         let arguments = ["-c", first, PROGRAM, "demo"];
-        Self::start_by(command_of(Path::new("taskset"), &arguments)).await
+        Self::start_command(command_of(Path::new("taskset"), &arguments)).await
     }
 
-    async fn start_by(mut command: Command) -> Self {
+    async fn start_command(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         command.env("TMPDIR", folder.path());
         let process = Process::start(command);

@@ -1,4 +1,4 @@
-//! A disk of a test's own that can be full, if the machine allows the mount.
+//! A disk of a test's own that can be filled, if the machine allows the mount.
 
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -7,15 +7,15 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The script of the guard process. It waits until the test ends, no matter how, and then unmounts
-/// the disk. Programs that still use the disk can do so until they end.
+/// The script of the guard process. It unmounts the disk when the test ends, no matter how.
+/// Programs that still use the disk can do so until they end.
 const GUARD: &str = r#"
     read -r _
     umount --lazy "$1"
     rmdir "$1"
 "#;
 
-/// A disk in memory, mounted on a folder of its own; unmounted with this value.
+/// A disk in memory, mounted on a folder of its own until this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Disk {
     folder: PathBuf,
@@ -24,8 +24,8 @@ pub(crate) struct Disk {
 }
 
 impl Disk {
-    /// Returns the reason why this machine cannot have one, if there is one.
-    pub(crate) fn lacks() -> Option<String> {
+    /// Returns the reason if this machine cannot mount one.
+    pub(crate) fn missing_requirement() -> Option<String> {
         Self::try_mount(1)
             .err()
             .map(|error| format!("no tmpfs can be mounted: {error}"))
@@ -64,7 +64,7 @@ impl Disk {
         &self.folder
     }
 
-    /// Leaves no free space from now on.
+    /// Leaves no free space.
     pub(crate) fn fill(&self) {
         let mut used = Command::new("df");
         used.args(["--block-size=1024", "--output=used"])
@@ -73,7 +73,10 @@ impl Disk {
         let used: u64 = used.lines().nth(1).unwrap().trim().parse().unwrap();
         // The system refuses a size below the space in use at that moment.
         let filled = (0..64).any(|more| self.resize(&format!("{}k", used + 4 * more)));
-        assert!(filled, "{used} KiB are used, and cannot be all there is");
+        assert!(
+            filled,
+            "{used} KiB are used, but the disk cannot be shrunk to that size"
+        );
     }
 
     /// Restores the free space.

@@ -69,9 +69,9 @@ pub(crate) fn message(channel: &str, user: UserRef, user_id: &str, text: &str) -
     }
 }
 
-/// Appends the events of these texts of an agent to `ada`. The channel has a namespace of its own.
-/// Returns the events.
-pub(crate) async fn tell(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<NewEvent> {
+/// Appends the events of an agent's texts to `ada`, and returns them. The channel has a namespace
+/// of its own.
+pub(crate) async fn append_texts(app: &TestApp, channel: &str, texts: &[&str]) -> Vec<NewEvent> {
     let user = user(app.store(), channel, "ada").await;
     let events: Vec<_> = texts
         .iter()
@@ -119,13 +119,13 @@ pub(crate) struct Fields {
 }
 
 impl Stream {
-    /// Opens a stream of a channel's events; `seen` is the `Last-Event-ID`.
-    pub(crate) async fn open(channel: &Channel, query: &str, seen: Option<&str>) -> Self {
+    /// Opens a stream of a channel's events.
+    pub(crate) async fn open(channel: &Channel, query: &str, last_event_id: Option<&str>) -> Self {
         let path = format!("/v1/events{query}");
         let request = channel.request(Method::GET, &path);
         let mut request = request.header("accept", "text/event-stream");
-        if let Some(seen) = seen {
-            request = request.header("last-event-id", seen);
+        if let Some(last_event_id) = last_event_id {
+            request = request.header("last-event-id", last_event_id);
         }
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 200);
@@ -181,17 +181,17 @@ impl Fields {
     /// Reads a line of a stream, and returns the unit that it completes, if any.
     pub(crate) fn read(&mut self, line: &str) -> Option<Block> {
         if line.is_empty() {
-            // Some readers take any empty line for an event.
+            // Some readers treat any empty line as the end of an event.
             let (kind, data) = (self.kind.take(), self.data.take());
             return Some(Block::Event {
-                kind: kind.expect("an empty line that ends nothing"),
+                kind: kind.expect("an empty line that ends no event"),
                 data: data.expect("an event without data"),
                 id: self.id.take().expect("an event without an id"),
             });
         }
         let (field, value) = line.split_once(':').unwrap();
         let value = value.strip_prefix(' ').unwrap_or(value).to_owned();
-        // Some readers take an event for seen as soon as they have its id.
+        // Some readers consider an event received as soon as they have its id.
         assert_eq!(self.id, None, "the id comes last, not before {line}");
         match field {
             "" => return Some(Block::Comment),

@@ -1,4 +1,4 @@
-//! A clock of a process that can be set, by libfaketime of the distribution.
+//! A process's clock that can be set, by the distribution's libfaketime.
 
 use std::fs::Permissions;
 use std::os::unix::fs::PermissionsExt as _;
@@ -21,10 +21,10 @@ pub(crate) struct FakeClock {
 }
 
 impl FakeClock {
-    /// Returns the reason why this machine cannot have one, if there is one.
-    pub(crate) fn lacks() -> Option<String> {
-        let lacks = "libfaketime is not installed: scripts/install faketime";
-        find_library().is_none().then(|| lacks.to_owned())
+    /// Returns the reason if this machine cannot have one.
+    pub(crate) fn missing_requirement() -> Option<String> {
+        let reason = "libfaketime is not installed: scripts/install faketime";
+        find_library().is_none().then(|| reason.to_owned())
     }
 
     /// Creates a clock with this offset in seconds, such as `+86400`.
@@ -41,7 +41,7 @@ impl FakeClock {
 
     /// Sets the offset in seconds at once.
     pub(crate) fn set(&self, offset: &str) {
-        // Written to a new file and renamed, so that no process reads half of it.
+        // A process must not read half of the file, so a complete new file replaces it.
         let fresh = self.folder.path().join("fresh");
         std::fs::write(&fresh, format!("{offset}\n")).unwrap();
         std::fs::rename(fresh, self.file()).unwrap();

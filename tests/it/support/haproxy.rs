@@ -1,5 +1,5 @@
-//! The real `HAProxy` in front of two databases, one of which serves. It fails over without notice
-//! to its callers.
+//! The real `HAProxy` in front of two databases, one of which is in use. It fails over without
+//! notice to its clients.
 
 use std::path::Path;
 use std::process::Stdio;
@@ -21,15 +21,15 @@ pub(crate) struct Haproxy {
 }
 
 impl Haproxy {
-    /// Returns the reason why this machine cannot have one, if there is one.
-    pub(crate) fn lacks() -> Option<String> {
-        let lacks = "HAProxy is not installed: scripts/install haproxy";
-        program().is_none().then(|| lacks.to_owned())
+    /// Returns the reason if `HAProxy` cannot run on this machine.
+    pub(crate) fn missing_requirement() -> Option<String> {
+        let reason = "HAProxy is not installed: scripts/install haproxy";
+        program().is_none().then(|| reason.to_owned())
     }
 
     /// Starts it in front of these ports of this machine; only the first server is in use.
     pub(crate) async fn start(ports: &[u16]) -> Self {
-        // To find a free port and then bind it would be a race, so it tries to bind random ports.
+        // Finding a free port before the bind would be a race, so random ports are tried.
         for _ in 0..5 {
             let port = rand::random_range(20_000..32_000);
             if let Some(haproxy) = Self::try_start(ports, port).await {
@@ -74,48 +74,48 @@ impl Haproxy {
         &self.address
     }
 
-    /// Takes the server with this index out of use, and breaks its connections.
-    pub(crate) async fn take_away(&self, place: usize) {
-        self.order(&format!("set server databases/{place} state maint"))
+    /// Takes the server with this index out of use, and closes its connections.
+    pub(crate) async fn disable(&self, index: usize) {
+        self.execute(&format!("set server databases/{index} state maint"))
             .await;
-        self.order(&format!("shutdown sessions server databases/{place}"))
+        self.execute(&format!("shutdown sessions server databases/{index}"))
             .await;
     }
 
     /// Puts the server with this index into use.
-    pub(crate) async fn lead_to(&self, place: usize) {
-        self.order(&format!("set server databases/{place} state ready"))
+    pub(crate) async fn enable(&self, index: usize) {
+        self.execute(&format!("set server databases/{index} state ready"))
             .await;
     }
 
-    /// Sends a command; an answer is an error.
-    async fn order(&self, order: &str) {
+    /// Sends a command to the control socket; any answer is an error.
+    async fn execute(&self, command: &str) {
         let control = self.folder.path().join("control");
         let mut control = UnixStream::connect(control).await.unwrap();
-        let line = format!("{order}\n");
+        let line = format!("{command}\n");
         control.write_all(line.as_bytes()).await.unwrap();
         let mut answer = String::new();
         control.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer.trim(), "", "{order}");
+        assert_eq!(answer.trim(), "", "{command}");
     }
 }
 
-/// Debian's path is not in an ordinary user's `PATH`.
+/// Returns the path of the program, which Debian installs outside an ordinary user's `PATH`.
 fn program() -> Option<&'static str> {
-    const PLACES: [&str; 3] = [
+    const PATHS: [&str; 3] = [
         "/usr/sbin/haproxy",
         "/usr/local/sbin/haproxy",
         "/opt/homebrew/bin/haproxy",
     ];
-    let mut places = PLACES.into_iter();
-    places.find(|place| Path::new(place).exists())
+    let mut paths = PATHS.into_iter();
+    paths.find(|path| Path::new(path).exists())
 }
 
 fn configuration(ports: &[u16], port: u16, folder: &Path) -> String {
     let folder = folder.display();
-    let servers = ports.iter().enumerate().map(|(place, port)| {
-        let disabled = if place == 0 { "" } else { " disabled" };
-        format!("    server {place} 127.0.0.1:{port}{disabled}\n")
+    let servers = ports.iter().enumerate().map(|(index, port)| {
+        let disabled = if index == 0 { "" } else { " disabled" };
+        format!("    server {index} 127.0.0.1:{port}{disabled}\n")
     });
     let servers: String = servers.collect();
     format!(

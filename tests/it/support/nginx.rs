@@ -27,7 +27,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it in front of these addresses.
     pub(crate) async fn start(bridges: &[&str]) -> Self {
-        // To find a free port and then bind it would be a race, so it tries to bind random ports.
+        // Finding a free port before the bind would be a race, so random ports are tried.
         for _ in 0..5 {
             let port = rand::random_range(20_000..32_000);
             if let Some(nginx) = Self::try_start(bridges, port).await {
@@ -61,7 +61,7 @@ impl Nginx {
             TcpStream::connect(&address).await.ok().map(|_| true)
         })
         .await;
-        // Another program may listen there, and nginx may be about to give up.
+        // Another program may listen there; nginx then ends only after some attempts.
         (listens && !process.log().contains("Address already in use")).then(|| Self {
             process,
             sms: Channel::new(&format!("http://{address}"), SMS_KEY),
@@ -77,16 +77,16 @@ impl Nginx {
     }
 }
 
-/// Debian's path is not in an ordinary user's `PATH`.
+/// Returns the path of the program, which Debian installs outside an ordinary user's `PATH`.
 fn program() -> &'static str {
-    const PLACES: [&str; 4] = [
+    const PATHS: [&str; 4] = [
         "/usr/sbin/nginx",
         "/usr/local/sbin/nginx",
         "/usr/local/bin/nginx",
         "/opt/homebrew/bin/nginx",
     ];
-    let found = PLACES.into_iter().find(|place| Path::new(place).exists());
-    found.expect("there is no nginx here; scripts/install installs it")
+    let found = PATHS.into_iter().find(|path| Path::new(path).exists());
+    found.expect("nginx is not installed; scripts/install installs it")
 }
 
 /// Returns the deployed configuration, with the addresses and folders of this machine.

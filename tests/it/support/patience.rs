@@ -1,4 +1,4 @@
-//! Waiting for a condition instead of for a time.
+//! Waiting for a condition instead of a fixed time.
 
 use std::time::Duration;
 
@@ -6,18 +6,18 @@ use std::time::Duration;
 /// this long.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Calls `look` repeatedly until it returns a value.
-pub(crate) async fn eventually<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+/// Calls `poll` repeatedly until it returns a value.
+pub(crate) async fn eventually<T>(condition: &str, mut poll: impl AsyncFnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(10));
-    let looking = async {
+    let polling = async {
         loop {
             ticks.tick().await;
-            if let Some(found) = look().await {
+            if let Some(found) = poll().await {
                 return found;
             }
         }
     };
-    tokio::time::timeout(PATIENCE, looking)
+    tokio::time::timeout(PATIENCE, polling)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not within {PATIENCE:?}"))
+        .unwrap_or_else(|_| panic!("{condition}: not within {PATIENCE:?}"))
 }

@@ -7,12 +7,11 @@ use std::process::{Child, Command, Stdio};
 
 use tempfile::TempDir;
 
-/// The script of the guard process. It waits until the test ends, no matter how, and then cleans
-/// up.
+/// The script of the guard process. It cleans up when the test ends, no matter how.
 const GUARD: &str = r#"
     read -r _
     cd "$1" && [ ! -e data/postmaster.pid ] || {
-        # One that was frozen hears nothing.
+        # A frozen server cannot be stopped.
         server=$(head -n 1 data/postmaster.pid)
         kill -CONT "$server"
         pkill -CONT -P "$server"
@@ -21,13 +20,13 @@ const GUARD: &str = r#"
     cd / && rm -rf "$1"
 "#;
 
-/// A running server with full durability; it ends with this value.
+/// A running server with full durability. It stops when this value is dropped.
 #[derive(Debug)]
 pub(crate) struct Server {
     folder: String,
     programs: String,
-    /// The words before each of its programs that switch to a user other than root.
-    disguise: Vec<String>,
+    /// The command prefix that runs its programs as a user other than root; empty if not needed.
+    run_as: Vec<String>,
     port: u16,
     /// Additional settings, as arguments of the server program.
     settings: &'static str,
@@ -53,13 +52,13 @@ impl Server {
         // limited to about 100 bytes.
         let folder = TempDir::with_prefix_in("liveperson-bridge-crash.", "/tmp").unwrap();
         let server = Self::prepare(&folder.keep(), settings, environment);
-        server.made().started()
+        server.create_cluster().start_on_free_port()
     }
 
     /// Starts a server in an existing folder, such as a disk of its own.
     pub(crate) fn start_on(folder: &Path, settings: &'static str) -> Self {
         let server = Self::prepare(folder, settings, Vec::new());
-        server.made().started()
+        server.create_cluster().start_on_free_port()
     }
 
     /// Starts a standby that follows another server.
@@ -68,7 +67,7 @@ impl Server {
         let environment = primary.environment.clone();
         let standby = Self::prepare(&folder.keep(), primary.settings, environment);
         standby.copy(primary);
-        standby.started()
+        standby.start_on_free_port()
     }
 
     /// Prepares everything but the data.
@@ -78,16 +77,9 @@ impl Server {
                 .arg("--programs"),
         );
         let folder = folder.to_str().unwrap().to_owned();
-        let disguise = disguise(&folder);
+        let run_as = give_to_server_user(&folder);
         let guard = Command::new("sh")
-            .args([
-                "-c",
-                GUARD,
-                "guard",
-                &folder,
-                &disguise.join(" "),
-                &programs,
-            ])
+            .args(["-c", GUARD, "guard", &folder, &run_as.join(" "), &programs])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -98,7 +90,7 @@ impl Server {
         Self {
             folder,
             programs,
-            disguise,
+            run_as,
             port: 0,
             settings,
             environment,
@@ -107,7 +99,7 @@ impl Server {
     }
 
     /// Creates a new cluster.
-    fn made(self) -> Self {
+    fn create_cluster(self) -> Self {
         let initdb = self.run(
             "initdb",
             "-U postgres --auth=trust --encoding=UTF8 --locale=C --no-sync",
@@ -117,8 +109,8 @@ impl Server {
     }
 
     /// Starts the server on a free port.
-    fn started(mut self) -> Self {
-        // To find a free port and then bind it would be a race, so it tries to bind random ports.
+    fn start_on_free_port(mut self) -> Self {
+        // Finding a free port before the bind would be a race, so random ports are tried.
         let started = (0..5).any(|_| {
             self.port = rand::random_range(20_000..32_000);
             self.try_start()
@@ -158,7 +150,7 @@ impl Server {
         self.signal("CONT");
     }
 
-    /// True unless it has ended, which can happen on a full disk.
+    /// Returns false if it has ended, which can happen on a full disk.
     pub(crate) fn is_running(&self) -> bool {
         self.run("pg_ctl", "status")
     }
@@ -178,7 +170,7 @@ impl Server {
         format!("{}/{name}", self.programs)
     }
 
-    /// Stops it in the middle of its work; it has to recover at the next start.
+    /// Stops it without a checkpoint, so that it has to recover at the next start.
     pub(crate) fn crash(&self) {
         assert!(self.run("pg_ctl", "-m immediate stop"), "{}", self.log());
     }
@@ -243,10 +235,10 @@ impl Server {
         let environment: Vec<_> = std::iter::once("env".to_owned())
             .chain(environment)
             .collect();
-        let mut words = self.disguise.iter().chain(&environment).chain([&program]);
-        let mut command = Command::new(words.next().unwrap());
+        let mut arguments = self.run_as.iter().chain(&environment).chain([&program]);
+        let mut command = Command::new(arguments.next().unwrap());
         command
-            .args(words)
+            .args(arguments)
             .args(["-D", "data"])
             .current_dir(&self.folder)
             .env("LC_ALL", "C")
@@ -276,8 +268,8 @@ impl Drop for Server {
 }
 
 /// Gives the folder to another user, because the server refuses to run as root. Returns the command
-/// words that switch to that user.
-fn disguise(folder: &str) -> Vec<String> {
+/// prefix that switches to that user.
+fn give_to_server_user(folder: &str) -> Vec<String> {
     let id = |arguments: &[&str]| {
         let id = Command::new("id").args(arguments).output().unwrap();
         let text = String::from_utf8(id.stdout).unwrap().trim().to_owned();
@@ -292,13 +284,13 @@ fn disguise(folder: &str) -> Vec<String> {
         .unwrap();
     let group = id(&["-g", user]).unwrap();
     output(Command::new("chown").args([user, folder]));
-    let words = [
+    let prefix = [
         "setpriv",
         &format!("--reuid={user}"),
         &format!("--regid={group}"),
         "--clear-groups",
     ];
-    words.map(str::to_owned).into()
+    prefix.map(str::to_owned).into()
 }
 
 /// Runs a command that must succeed, and returns its output.

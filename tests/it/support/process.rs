@@ -66,7 +66,7 @@ pub(crate) struct Process {
     folder: Option<TempDir>,
 }
 
-/// The word in the log line that says that the service listens.
+/// The message of the log line with the addresses at which the service listens.
 const SERVING: &str = "serving";
 
 /// Lines that another task collects.
@@ -173,12 +173,12 @@ impl Process {
 
     async fn line(&self, lines: &Lines, text: &str) -> String {
         eventually(text, async || {
-            // Read before the search: once the tasks have ended, all lines are collected.
+            // Checked before the search: once the tasks have ended, all lines are collected.
             let ended = self.collecting.iter().all(JoinHandle::is_finished);
             let found = find(lines, text);
             assert!(
                 found.is_some() || !ended,
-                "the process ended without a line that holds {text:?}:\n{}",
+                "the process ended without a line that contains {text:?}:\n{}",
                 self.log()
             );
             found
@@ -201,7 +201,7 @@ impl Process {
         self.child.try_wait().unwrap().is_some()
     }
 
-    /// Kills the process like `kill -9`, and waits until it is gone.
+    /// Kills the process like `kill -9`, and waits until it has ended.
     pub(crate) async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
@@ -232,13 +232,13 @@ impl Process {
         };
         tokio::time::timeout(PATIENCE, ended)
             .await
-            .expect("the process goes on")
+            .expect("the process does not end")
     }
 }
 
 impl Drop for Process {
-    /// Waits until the killed process is gone, because the next one may use the same files and
-    /// addresses.
+    /// Kills the process and waits until it has ended, because the next one may use the same files
+    /// and addresses.
     fn drop(&mut self) {
         let _killed = self.child.start_kill();
         while matches!(self.child.try_wait(), Ok(None)) {
@@ -259,7 +259,7 @@ pub(crate) struct Ended {
 pub(crate) async fn run(mut command: Command) -> Ended {
     let output = tokio::time::timeout(PATIENCE, command.output())
         .await
-        .expect("the command goes on")
+        .expect("the command does not end")
         .unwrap();
     Ended {
         code: output.status.code().expect("the command was killed"),

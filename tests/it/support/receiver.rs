@@ -1,4 +1,4 @@
-//! A channel's callback that records requests and answers as the test says.
+//! A channel's callback that records requests and gives the answers that the test chooses.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +16,7 @@ use super::patience::eventually;
 /// A secret that signs callback requests.
 pub(crate) const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
-/// A request that the receiver got.
+/// A request that the receiver has got.
 #[derive(Debug, Clone)]
 pub(crate) struct Received {
     pub(crate) path: String,
@@ -35,14 +35,14 @@ pub(crate) enum Answer {
     Stall,
 }
 
-type Answering = Box<dyn FnMut(&Received) -> Answer + Send>;
+type AnswerFn = Box<dyn FnMut(&Received) -> Answer + Send>;
 
 /// A running receiver; clones share it.
 #[derive(Clone)]
 pub(crate) struct Receiver {
     pub(crate) url: String,
     received: Arc<Mutex<Vec<Received>>>,
-    answering: Arc<Mutex<Answering>>,
+    answer_fn: Arc<Mutex<AnswerFn>>,
 }
 
 impl Received {
@@ -75,16 +75,16 @@ impl Receiver {
         let receiver = Self {
             url: format!("http://{}/callback", listener.local_addr().unwrap()),
             received: Arc::default(),
-            answering: Arc::new(Mutex::new(Box::new(|_| Answer::status(200)))),
+            answer_fn: Arc::new(Mutex::new(Box::new(|_| Answer::status(200)))),
         };
         let router = Router::new().fallback(receive).with_state(receiver.clone());
         tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
         receiver
     }
 
-    /// Answers like this from now on.
-    pub(crate) fn answer(&self, answering: impl FnMut(&Received) -> Answer + Send + 'static) {
-        *self.answering.lock().unwrap() = Box::new(answering);
+    /// Answers with this function from now on.
+    pub(crate) fn answer(&self, answer_fn: impl FnMut(&Received) -> Answer + Send + 'static) {
+        *self.answer_fn.lock().unwrap() = Box::new(answer_fn);
     }
 
     /// Answers with this status from now on.
@@ -128,7 +128,7 @@ async fn receive(
         headers,
         body,
     };
-    let answer = (receiver.answering.lock().unwrap())(&request);
+    let answer = (receiver.answer_fn.lock().unwrap())(&request);
     receiver.received.lock().unwrap().push(request);
     match answer {
         Answer::Status(status, headers) => {
@@ -138,8 +138,8 @@ async fn receive(
             }
             response
         }
-        Answer::Later(now) => {
-            now.notified().await;
+        Answer::Later(signal) => {
+            signal.notified().await;
             StatusCode::OK.into_response()
         }
         Answer::Stall => std::future::pending().await,

@@ -1,4 +1,4 @@
-//! A network between the service and a server such as its database. It can go silent or be cut.
+//! A network between the service and a server such as its database. It can be silenced or cut.
 
 use std::net::SocketAddr;
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use super::database::Database;
 
-/// A relay of bytes that can stop.
+/// A relay of bytes that can be silenced or cut.
 #[derive(Debug, Clone)]
 pub(crate) struct Relay {
     address: SocketAddr,
@@ -28,7 +28,7 @@ struct Network {
     cut_before: u64,
     /// The number of accepted connections.
     accepted: u64,
-    /// The next connection that sends these bytes is cut when it is answered.
+    /// Bytes of a request. The connection that sends them next is cut when its answer arrives.
     lost: Option<&'static [u8]>,
 }
 
@@ -59,8 +59,8 @@ impl Relay {
         relay
     }
 
-    /// Starts a relay in front of the server of a PostgreSQL database. Returns the database behind
-    /// it too, for a pool of this number of connections.
+    /// Starts a relay in front of the server of a PostgreSQL database. Also returns the database as
+    /// reached through the relay, for a pool of this number of connections.
     pub(crate) async fn before(database: &Database, max_connections: u32) -> (Self, Database) {
         let Location::Postgres { url, .. } = &database.location else {
             panic!("SQLite has no network");
@@ -88,25 +88,25 @@ impl Relay {
         self.network.send_modify(|network| network.is_silent = true);
     }
 
-    /// Passes data again, including the held data.
+    /// Passes data again, including the data that was held back.
     pub(crate) fn pass(&self) {
         self.network
             .send_modify(|network| network.is_silent = false);
     }
 
-    /// Silences the present connections for ever, without closing them. New connections work.
-    pub(crate) fn swallow(&self) {
+    /// Silences the open connections for ever, without closing them. New connections work.
+    pub(crate) fn silence_open_connections(&self) {
         self.network
             .send_modify(|network| network.silent_before = network.accepted);
     }
 
-    /// Loses the answer to the next message with these bytes, together with its connection.
+    /// Cuts the connection that sends these bytes next, before their answer passes.
     pub(crate) fn lose_response_to(&self, message: &'static [u8]) {
         self.network
             .send_modify(|network| network.lost = Some(message));
     }
 
-    /// Cuts the present connections. New connections work.
+    /// Cuts the open connections. New connections work.
     pub(crate) fn cut(&self) {
         self.network
             .send_modify(|network| network.cut_before = network.accepted);
@@ -124,7 +124,7 @@ async fn pass(mut client: TcpStream, server: String, network: watch::Sender<Netw
     for end in [&client, &server] {
         let _may_be_gone = end.set_nodelay(true);
     }
-    let (mut asked, mut answered) = (vec![0; 16384], vec![0; 16384]);
+    let (mut request, mut response) = (vec![0; 16384], vec![0; 16384]);
     loop {
         let now = *changes.borrow_and_update();
         if number < now.cut_before {
@@ -132,12 +132,12 @@ async fn pass(mut client: TcpStream, server: String, network: watch::Sender<Netw
         }
         let passes = !now.is_silent && number >= now.silent_before;
         tokio::select! {
-            news = changes.changed() => if news.is_err() {
+            outcome = changes.changed() => if outcome.is_err() {
                 return;
             },
-            read = client.read(&mut asked), if passes => match read {
-                Ok(count) if count > 0 && server.write_all(&asked[..count]).await.is_ok() => {
-                    let sent = &asked[..count];
+            read = client.read(&mut request), if passes => match read {
+                Ok(count) if count > 0 && server.write_all(&request[..count]).await.is_ok() => {
+                    let sent = &request[..count];
                     is_lost |= network.send_if_modified(|network| {
                         let is_it = |lost: &[u8]| sent.windows(lost.len()).any(|part| part == lost);
                         network.lost.take_if(|lost| is_it(lost)).is_some()
@@ -145,9 +145,9 @@ async fn pass(mut client: TcpStream, server: String, network: watch::Sender<Netw
                 }
                 _ => return,
             },
-            read = server.read(&mut answered), if passes => match read {
+            read = server.read(&mut response), if passes => match read {
                 Ok(_) if is_lost => return,
-                Ok(count) if count > 0 && client.write_all(&answered[..count]).await.is_ok() => {}
+                Ok(count) if count > 0 && client.write_all(&response[..count]).await.is_ok() => {}
                 _ => return,
             },
         }

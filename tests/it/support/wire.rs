@@ -1,5 +1,4 @@
-//! A load balancer in front of servers that spreads connections over the reachable ones and can cut
-//! them.
+//! A load balancer that spreads connections over the reachable servers and can cut them.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,7 +14,7 @@ pub(crate) struct Wire {
     address: SocketAddr,
     /// The addresses of the servers; `None` for a server that is down.
     targets: Arc<Mutex<Vec<Option<String>>>>,
-    turn: Arc<AtomicUsize>,
+    next: Arc<AtomicUsize>,
     /// The number of cuts.
     cuts: Arc<watch::Sender<u64>>,
 }
@@ -28,10 +27,10 @@ impl Wire {
         let wire = Self {
             address: listener.local_addr().unwrap(),
             targets: Arc::new(Mutex::new(targets.collect())),
-            turn: Arc::default(),
+            next: Arc::default(),
             cuts: Arc::new(watch::Sender::new(0)),
         };
-        tokio::task::spawn(wire.clone().carry(listener));
+        tokio::task::spawn(wire.clone().serve(listener));
         wire
     }
 
@@ -40,31 +39,31 @@ impl Wire {
         self.address.to_string()
     }
 
-    /// Sets the address of one server.
-    pub(crate) fn lead(&self, place: usize, target: Option<&str>) {
-        self.targets.lock().unwrap()[place] = target.map(str::to_owned);
+    /// Sets the address of the server with this index.
+    pub(crate) fn set_target(&self, index: usize, target: Option<&str>) {
+        self.targets.lock().unwrap()[index] = target.map(str::to_owned);
     }
 
-    /// Breaks every connection.
+    /// Closes every connection.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    async fn carry(self, listener: TcpListener) {
+    async fn serve(self, listener: TcpListener) {
         loop {
             // A client that disconnected before it was accepted does not matter.
             let Ok((client, _)) = listener.accept().await else {
                 continue;
             };
             let wire = self.clone();
-            tokio::task::spawn(async move { wire.join(client).await });
+            tokio::task::spawn(async move { wire.relay(client).await });
         }
     }
 
     /// Connects a client to a server. Without a server, the client's connection is closed.
-    async fn join(&self, mut client: TcpStream) {
+    async fn relay(&self, mut client: TcpStream) {
         let mut cuts = self.cuts.subscribe();
-        let Some(mut server) = self.reach().await else {
+        let Some(mut server) = self.connect_to_next().await else {
             return;
         };
         // With Nagle's algorithm, small writes of both sides would wait for each other.
@@ -78,11 +77,11 @@ impl Wire {
     }
 
     /// Connects to the next server, or to another one if that is down.
-    async fn reach(&self) -> Option<TcpStream> {
+    async fn connect_to_next(&self) -> Option<TcpStream> {
         let targets = self.targets.lock().unwrap().clone();
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
+        let next = self.next.fetch_add(1, Ordering::Relaxed);
         for step in 0..targets.len() {
-            let target = &targets[(turn + step) % targets.len()];
+            let target = &targets[(next + step) % targets.len()];
             if let Some(target) = target
                 && let Ok(server) = TcpStream::connect(target).await
             {

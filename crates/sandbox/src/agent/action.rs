@@ -74,7 +74,7 @@ pub struct Text {
     /// True if only agents and managers may read it.
     #[serde(default)]
     pub private: bool,
-    /// The role of the speaker.
+    /// The role of the sender.
     #[serde(default)]
     pub role: SenderRole,
 }
@@ -124,7 +124,7 @@ pub struct Choice {
     pub metadata: Vec<Map<String, Value>>,
 }
 
-/// The role in which the brand's side speaks.
+/// The role of a sender of the brand's side.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SenderRole {
@@ -164,7 +164,7 @@ pub enum AcceptStatus {
 impl Action {
     /// Creates a text of the agent.
     #[must_use]
-    pub fn say(text: impl Into<String>) -> Self {
+    pub fn text(text: impl Into<String>) -> Self {
         Self::Text(Text::new(text))
     }
 

@@ -29,9 +29,9 @@ async fn show(State(sandbox): State<Sandbox>) -> Json<Value> {
 
 async fn choose(
     State(sandbox): State<Sandbox>,
-    JsonBody(casting): JsonBody<ScriptChoice>,
+    JsonBody(choice): JsonBody<ScriptChoice>,
 ) -> Result<StatusCode, Refusal> {
-    let script = casting.read().map_err(Refusal::unprocessable)?;
+    let script = choice.read().map_err(Refusal::unprocessable)?;
     sandbox.set_script(script);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -57,12 +57,12 @@ async fn open(
 }
 
 impl From<ActionError> for Refusal {
-    fn from(refused: ActionError) -> Self {
-        let status = match refused {
+    fn from(error: ActionError) -> Self {
+        let status = match error {
             ActionError::Unknown(_) => StatusCode::NOT_FOUND,
             ActionError::Closed(_) | ActionError::AlreadyOpen(_) => StatusCode::CONFLICT,
             ActionError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
         };
-        Self::plain(status, refused.to_string())
+        Self::plain(status, error.to_string())
     }
 }

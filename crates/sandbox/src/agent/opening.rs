@@ -45,14 +45,14 @@ impl Sandbox {
         &self,
         opening: AgentOpening,
     ) -> Result<(String, Option<usize>), ActionError> {
-        let given = [
+        let members = [
             ("account_id", Some(&opening.account_id)),
             ("ext_consumer_id", Some(&opening.ext_consumer_id)),
             ("text", opening.text.as_ref()),
             ("skill", opening.skill.as_ref()),
             ("app_install_id", opening.app_install_id.as_ref()),
         ];
-        for (member, text) in given {
+        for (member, text) in members {
             if text.is_some_and(String::is_empty) {
                 return Err(ActionError::Invalid(format!(
                     "{member}: empty, expected a text"

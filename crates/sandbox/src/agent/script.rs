@@ -28,14 +28,14 @@ pub struct Script {
     /// The pause between steps; zero in tests.
     pub pace: Duration,
     /// The test's own script; `None` for the built-in one.
-    own: Option<CustomScript>,
+    custom: Option<CustomScript>,
 }
 
 /// A script that a test wrote.
 #[derive(Debug, Clone)]
 struct CustomScript {
-    lines: Vec<Rule>,
-    /// The lines as the test wrote them.
+    rules: Vec<Rule>,
+    /// The rules as the test wrote them.
     text: Value,
 }
 
@@ -62,31 +62,31 @@ impl Script {
     /// Returns the built-in script at this pace.
     #[must_use]
     pub fn at_pace(pace: Duration) -> Self {
-        Self { pace, own: None }
+        Self { pace, custom: None }
     }
 
     /// Reads a script that a test wrote. The error describes the mistake.
     pub(super) fn read(text: Value, pace: Duration) -> Result<Self, String> {
-        let lines: Vec<Rule> = serde_path_to_error::deserialize(&text)
+        let rules: Vec<Rule> = serde_path_to_error::deserialize(&text)
             .map_err(|error| format!("script{}: {}", error.path(), error.inner()))?;
-        for (place, line) in lines.iter().enumerate() {
-            if line.when.is_empty() {
-                return Err(format!("script[{place}].when: empty, expected a text or *"));
+        for (index, rule) in rules.iter().enumerate() {
+            if rule.when.is_empty() {
+                return Err(format!("script[{index}].when: empty, expected a text or *"));
             }
-            for (step, action) in line.then.iter().enumerate() {
-                let complain = |complaint| format!("script[{place}].then[{step}]: {complaint}");
+            for (step, action) in rule.then.iter().enumerate() {
+                let complain = |complaint| format!("script[{index}].then[{step}]: {complaint}");
                 action.check_form().map_err(complain)?;
             }
         }
-        let own = Some(CustomScript { lines, text });
-        Ok(Self { pace, own })
+        let custom = Some(CustomScript { rules, text });
+        Ok(Self { pace, custom })
     }
 
     /// Returns the script as it was written, and its pace in milliseconds.
     pub(super) fn describe(&self) -> Value {
         let pace_ms = u64::try_from(self.pace.as_millis()).unwrap_or(u64::MAX);
-        match &self.own {
-            Some(own) => json!({"script": own.text, "pace_ms": pace_ms}),
+        match &self.custom {
+            Some(custom) => json!({"script": custom.text, "pace_ms": pace_ms}),
             None => json!({"script": BUILT_IN, "pace_ms": pace_ms}),
         }
     }
@@ -108,10 +108,10 @@ struct UserMessage {
 pub(crate) struct AnswerQueues(HashMap<String, VecDeque<UserMessage>>);
 
 /// Queues an event for an answer if it is a message of the consumer.
-pub(crate) fn listen(
+pub(crate) fn queue_for_answer(
     sandbox: &Sandbox,
     script: &Arc<Script>,
-    hearing: &mut AnswerQueues,
+    queues: &mut AnswerQueues,
     conversation: &Conversation,
     (dialog, event): (&Dialog, &Event),
 ) {
@@ -122,21 +122,21 @@ pub(crate) fn listen(
     if dialog.id != conversation.id || event.originator.role != Role::Consumer {
         return;
     }
-    let content = event.event.get("type").and_then(Value::as_str) == Some("ContentEvent");
-    let Some(sequence) = event.sequence.filter(|_| content) else {
+    let is_content = event.event.get("type").and_then(Value::as_str) == Some("ContentEvent");
+    let Some(sequence) = event.sequence.filter(|_| is_content) else {
         return;
     };
     let text = event.event.get("message").and_then(Value::as_str);
-    let heard = UserMessage {
+    let message = UserMessage {
         script: Arc::clone(script),
         sequence,
         text: text.map(ToOwned::to_owned),
     };
     let id = conversation.id.clone();
-    if let Some(waiting) = hearing.0.get_mut(&id) {
-        waiting.push_back(heard);
+    if let Some(waiting) = queues.0.get_mut(&id) {
+        waiting.push_back(message);
     } else {
-        hearing.0.insert(id.clone(), VecDeque::from([heard]));
+        queues.0.insert(id.clone(), VecDeque::from([message]));
         runtime.spawn(answer(sandbox.clone(), id));
     }
 }
@@ -167,17 +167,17 @@ enum AnswerAborted {
 /// Answers the messages of a conversation until its queue is empty.
 async fn answer(sandbox: Sandbox, conversation: String) {
     loop {
-        let next = sandbox.state().hearing.next(&conversation);
-        let Some(heard) = next else {
+        let next = sandbox.state().answer_queues.next(&conversation);
+        let Some(message) = next else {
             return;
         };
-        let playing = ScriptRun {
+        let run = ScriptRun {
             sandbox: &sandbox,
             conversation: &conversation,
-            heard: &heard,
+            message: &message,
         };
-        if let Err(stopped) = playing.play().await {
-            tracing::debug!(conversation, reason = %stopped, "the scripted agent stops answering");
+        if let Err(aborted) = run.play().await {
+            tracing::debug!(conversation, reason = %aborted, "the scripted agent stops answering");
         }
     }
 }
@@ -186,28 +186,28 @@ async fn answer(sandbox: Sandbox, conversation: String) {
 struct ScriptRun<'a> {
     sandbox: &'a Sandbox,
     conversation: &'a str,
-    heard: &'a UserMessage,
+    message: &'a UserMessage,
 }
 
 impl ScriptRun<'_> {
     async fn play(&self) -> Result<(), AnswerAborted> {
-        match &self.heard.script.own {
-            Some(own) => self.play_own(own).await,
+        match &self.message.script.custom {
+            Some(custom) => self.play_custom(custom).await,
             None => self.play_built_in().await,
         }
     }
 
-    async fn play_own(&self, own: &CustomScript) -> Result<(), AnswerAborted> {
-        let fits = |line: &&Rule| line.when == "*" || self.heard.mentions(&line.when);
-        let Some(line) = own.lines.iter().find(fits) else {
+    async fn play_custom(&self, custom: &CustomScript) -> Result<(), AnswerAborted> {
+        let matches_message = |rule: &&Rule| rule.when == "*" || self.message.mentions(&rule.when);
+        let Some(rule) = custom.rules.iter().find(matches_message) else {
             return Ok(());
         };
-        for action in &line.then {
+        for action in &rule.then {
             let mut action = action.clone();
             if let Action::Receipt { sequences, .. } = &mut action
                 && sequences.is_empty()
             {
-                sequences.push(self.heard.sequence);
+                sequences.push(self.message.sequence);
             }
             self.pause().await;
             self.act(action)?;
@@ -219,7 +219,7 @@ impl ScriptRun<'_> {
         for status in [AcceptStatus::Accept, AcceptStatus::Read] {
             self.act(Action::Receipt {
                 status,
-                sequences: vec![self.heard.sequence],
+                sequences: vec![self.message.sequence],
             })?;
             self.pause().await;
         }
@@ -227,14 +227,14 @@ impl ScriptRun<'_> {
             state: ChatState::Composing,
         })?;
         self.pause().await;
-        let ends = self.heard.mentions("bye");
-        let said = self.act(self.heard.reply());
+        let ends = self.message.mentions("bye");
+        let replied = self.act(self.message.reply());
         // Sent also after the script was replaced, since the agent no longer types.
         let typing = Action::Typing {
             state: ChatState::Active,
         };
         self.sandbox.act(self.conversation, typing)?;
-        said?;
+        replied?;
         if ends {
             self.pause().await;
             self.act(Action::Close {})?;
@@ -243,8 +243,8 @@ impl ScriptRun<'_> {
     }
 
     fn act(&self, action: Action) -> Result<(), AnswerAborted> {
-        let present = self.sandbox.state().script.clone();
-        if !present.is_some_and(|present| Arc::ptr_eq(&present, &self.heard.script)) {
+        let current = self.sandbox.state().script.clone();
+        if !current.is_some_and(|current| Arc::ptr_eq(&current, &self.message.script)) {
             return Err(AnswerAborted::Replaced);
         }
         self.sandbox.act(self.conversation, action)?;
@@ -252,7 +252,7 @@ impl ScriptRun<'_> {
     }
 
     async fn pause(&self) {
-        let pace = self.heard.script.pace;
+        let pace = self.message.script.pace;
         if pace > Duration::ZERO {
             sleep(pace).await;
         }
@@ -260,17 +260,17 @@ impl ScriptRun<'_> {
 }
 
 impl UserMessage {
-    fn mentions(&self, word: &str) -> bool {
+    fn mentions(&self, keyword: &str) -> bool {
         let text = self.text.as_deref().unwrap_or_default();
-        text.to_lowercase().contains(&word.to_lowercase())
+        text.to_lowercase().contains(&keyword.to_lowercase())
     }
 
     fn reply(&self) -> Action {
         let Some(text) = &self.text else {
-            return Action::say("Thank you for the file.");
+            return Action::text("Thank you for the file.");
         };
         if self.mentions("bye") {
-            Action::say("Goodbye!")
+            Action::text("Goodbye!")
         } else if self.mentions("menu") {
             Action::Text(Text {
                 quick_replies: ["Coffee", "Tea", "Water"].map(Choice::new).into(),
@@ -286,7 +286,7 @@ impl UserMessage {
                 preview: None,
             })
         } else {
-            Action::say(format!("You said: {text}"))
+            Action::text(format!("You said: {text}"))
         }
     }
 }

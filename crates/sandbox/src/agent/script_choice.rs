@@ -39,7 +39,7 @@ impl ScriptChoice {
             Value::String(name) if name == BUILT_IN => {
                 Ok(Some(pace.map_or_else(Script::default, Script::at_pace)))
             }
-            lines @ Value::Array(_) => Script::read(lines, pace.unwrap_or_default()).map(Some),
+            rules @ Value::Array(_) => Script::read(rules, pace.unwrap_or_default()).map(Some),
             _ => Err(format!(
                 "script: expected \"{BUILT_IN}\", \"{NO_SCRIPT}\" or a list of {{\"when\", \"then\"}}"
             )),

@@ -94,7 +94,7 @@ impl Sending<'_> {
             Publication::Sequenced | Publication::ChatState => Ok(()),
         };
         let conversation =
-            self.address("body.dialogId", &body.dialog_id, Conversations::of_dialog)?;
+            self.find_conversation("body.dialogId", &body.dialog_id, Conversations::of_dialog)?;
         if let Some(id) = body.conversation_id.filter(|id| *id != conversation.id) {
             return Err(Failure::bad_request(&format!(
                 "body.conversationId: `{id}`, expected `{}`, to which the dialog belongs",
@@ -113,7 +113,7 @@ impl Sending<'_> {
             ));
         }
         uploaded?;
-        let publishing = NewEvent {
+        let new_event = NewEvent {
             originator,
             audience: Audience::All,
             event: body.event,
@@ -121,9 +121,9 @@ impl Sending<'_> {
             request_id: Some(envelope.id),
         };
         let sequence = match publication {
-            Publication::Sequenced | Publication::File(_) => dialog.publish(publishing, now),
+            Publication::Sequenced | Publication::File(_) => dialog.publish(new_event, now),
             Publication::ChatState => {
-                dialog.show(publishing, now);
+                dialog.publish_unsequenced(new_event, now);
                 0
             }
         };
@@ -136,7 +136,7 @@ impl Sending<'_> {
         let change = field::classify(field)?;
         let closed = self.closed();
         let id = &body.conversation_id;
-        let conversation = self.address("body.conversationId", id, Conversations::get)?;
+        let conversation = self.find_conversation("body.conversationId", id, Conversations::get)?;
         match (change, conversation.stage) {
             // During a survey the main dialog is closed already. Only the field `Stage` closes the
             // survey.
@@ -187,13 +187,13 @@ impl Sending<'_> {
 
     /// Returns the conversation that a request names. Checks its consumer and its features, and
     /// records the SEND.
-    fn address(
+    fn find_conversation(
         &mut self,
         member: &str,
         id: &str,
-        find: for<'a> fn(&'a mut Conversations, &str) -> Option<&'a mut Conversation>,
+        look_up: for<'a> fn(&'a mut Conversations, &str) -> Option<&'a mut Conversation>,
     ) -> Result<&mut Conversation, Failure> {
-        let Some(conversation) = find(&mut self.state.conversations, id) else {
+        let Some(conversation) = look_up(&mut self.state.conversations, id) else {
             // The Cloud's own answer is not documented.
             return Err(Failure {
                 status: StatusCode::NOT_FOUND,

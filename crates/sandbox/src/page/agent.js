@@ -3,7 +3,7 @@
 
 import { consumerOf, isMessage, isOfConsumer } from "./cloud.js";
 import { Desk } from "./desk.js";
-import { byId, make, say, timeOfDay } from "./dom.js";
+import { byId, make, showText, timeOfDay } from "./dom.js";
 
 /** The agent's workspace. */
 export class Agent {
@@ -17,7 +17,7 @@ export class Agent {
     this.#cloud = cloud;
     this.#desk = new Desk(cloud);
     cloud.addEventListener("change", () => this.#show());
-    cloud.addEventListener("state", ({ detail }) => say(byId("agent-error"), detail));
+    cloud.addEventListener("state", ({ detail }) => showText(byId("agent-error"), detail));
     document.addEventListener("visibilitychange", () => this.#show());
     byId("script").addEventListener("change", ({ target }) => this.#switch(target.checked));
     byId("agent-start").addEventListener("submit", (event) => {
@@ -29,20 +29,20 @@ export class Agent {
 
   async #readSwitch() {
     try {
-      const { script } = await this.#cloud.ask("GET", "/_sandbox/agent");
+      const { script } = await this.#cloud.request("GET", "/_sandbox/agent");
       byId("script").checked = script !== "none";
       this.#desk.scripted = script !== "none";
     } catch (error) {
-      say(byId("script-error"), error.message);
+      showText(byId("script-error"), error.message);
     }
   }
 
   async #switch(on) {
     try {
-      await this.#cloud.ask("PUT", "/_sandbox/agent", { script: on ? "built-in" : "none" });
-      say(byId("script-error"), null);
+      await this.#cloud.request("PUT", "/_sandbox/agent", { script: on ? "built-in" : "none" });
+      showText(byId("script-error"), null);
     } catch (error) {
-      say(byId("script-error"), error.message);
+      showText(byId("script-error"), error.message);
     }
     await this.#readSwitch();
     this.#show();
@@ -58,24 +58,24 @@ export class Agent {
       const { id } = await this.#cloud.open({ account_id, ext_consumer_id, text: field.value });
       field.value = "";
       this.#selected = id;
-      say(byId("desk-error"), null);
+      showText(byId("desk-error"), null);
     } catch (error) {
-      say(byId("desk-error"), error.message);
+      showText(byId("desk-error"), error.message);
     }
     this.#show();
   }
 
   #show() {
     const conversations = [...this.#cloud.conversations].sort(inOrder);
-    const isThere = conversations.some(({ id }) => id === this.#selected);
+    const isListed = conversations.some(({ id }) => id === this.#selected);
     // The first conversation is selected by default, so that a new agent need not look for it.
-    if (!isThere) this.#selected = conversations[0]?.id ?? null;
+    if (!isListed) this.#selected = conversations[0]?.id ?? null;
     const selected = conversations.find(({ id }) => id === this.#selected) ?? null;
-    if (selected && document.visibilityState === "visible") this.#seen.set(selected.id, written(selected));
+    if (selected && document.visibilityState === "visible") this.#seen.set(selected.id, countFromConsumer(selected));
     byId("conversations-none").hidden = conversations.length > 0;
     this.#list(conversations);
     this.#desk.show(selected);
-    const isFree = selected && !conversations.some((other) => other.stage === "OPEN" && isOfSame(other, selected));
+    const isFree = selected && !conversations.some((other) => other.stage === "OPEN" && haveSameConsumer(other, selected));
     byId("agent-start").hidden = !isFree;
   }
 
@@ -88,7 +88,7 @@ export class Agent {
 
   #entry(conversation) {
     const { id, stage, opened_at: openedAt } = conversation;
-    const unread = written(conversation) - (this.#seen.get(id) ?? 0);
+    const unread = countFromConsumer(conversation) - (this.#seen.get(id) ?? 0);
     const isOpen = stage === "OPEN";
     const choose = () => {
       this.#selected = id;
@@ -103,7 +103,7 @@ export class Agent {
     },
       make("span", { class: "conversation-name", text: consumerOf(conversation).name }),
       unread > 0 ? make("span", { class: "unread", text: `${unread} new` }) : null,
-      make("span", { class: "conversation-last", text: lastWords(conversation) }),
+      make("span", { class: "conversation-last", text: lastText(conversation) }),
       make("span", { class: "conversation-state", text: `${isOpen ? "open" : "closed"}, ${timeOfDay(openedAt)}` })));
   }
 }
@@ -114,13 +114,13 @@ function inOrder(one, other) {
 }
 
 /** True if two conversations belong to one consumer. */
-const isOfSame = (one, other) => one.account === other.account && one.ext_consumer_id === other.ext_consumer_id;
+const haveSameConsumer = (one, other) => one.account === other.account && one.ext_consumer_id === other.ext_consumer_id;
 
 const messages = ({ dialogs }) => dialogs.flatMap(({ events }) => events).filter(isMessage);
 
-const written = (conversation) => messages(conversation).filter(isOfConsumer).length;
+const countFromConsumer = (conversation) => messages(conversation).filter(isOfConsumer).length;
 
-function lastWords(conversation) {
+function lastText(conversation) {
   const event = messages(conversation).at(-1)?.event;
   if (!event) return "No message yet";
   if (typeof event.message === "string") return event.message;

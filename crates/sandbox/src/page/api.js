@@ -5,17 +5,17 @@
 import { pause } from "./dom.js";
 
 /** The number of attempts before the failure of a request is shown. */
-const TRIES = 5;
+const MAX_ATTEMPTS = 5;
 
 /** The remaining lifetime at which a token is renewed, in milliseconds. */
 const RENEW_BEFORE = 60_000;
 
 /** The reason that a request failed: a problem of the API (RFC 9457), or no answer at all. */
 export class Problem extends Error {
-  constructor({ status = 0, title, detail, code = "", retryable = false, after = null }) {
+  constructor({ status = 0, title, detail, code = "", retryable = false, retryAfter = null }) {
     super(title);
     this.name = "Problem";
-    Object.assign(this, { status, title, detail, code, retryable, after });
+    Object.assign(this, { status, title, detail, code, retryable, retryAfter });
   }
 
   /** Returns the problem in one line. */
@@ -33,7 +33,7 @@ export class Problem extends Error {
       detail: body.detail,
       code: body.code,
       retryable: body.retryable ?? false,
-      after: Number.isFinite(seconds) ? seconds * 1000 : null,
+      retryAfter: Number.isFinite(seconds) ? seconds * 1000 : null,
     });
   }
 }
@@ -41,36 +41,38 @@ export class Problem extends Error {
 /** Tokens that the demo issues, as a channel's own server does for its signed-in users. */
 export class DemoTokens {
   #token = null;
-  #ends = 0;
+  #expiresAt = 0;
 
   constructor(user) {
     this.user = user;
   }
 
-  async token(anew = false) {
-    if (anew || this.#ends - Date.now() < RENEW_BEFORE) {
+  async token(renew = false) {
+    if (renew || this.#expiresAt - Date.now() < RENEW_BEFORE) {
       const response = await fetch("/_demo/tokens", {
         method: "POST",
         headers: { "content-type": "application/json" },
         body: JSON.stringify({ user: this.user }),
       });
       if (!response.ok) throw await Problem.of(response);
-      const { token, expires_at: ends } = await response.json();
+      const { token, expires_at: expiresAt } = await response.json();
       this.#token = token;
-      this.#ends = Date.parse(ends);
+      this.#expiresAt = Date.parse(expiresAt);
     }
     return this.#token;
   }
 }
 
 /** The one token that the user entered by hand. */
-export class GivenToken {
+export class EnteredToken {
+  #token;
+
   constructor(token) {
-    this.given = token;
+    this.#token = token;
   }
 
   async token() {
-    return this.given;
+    return this.#token;
   }
 }
 
@@ -85,16 +87,16 @@ export class Api {
   }
 
   /** Returns the path of one of the user's resources. */
-  of(...parts) {
+  path(...parts) {
     return ["/v1/users", encodeURIComponent(this.user), ...parts].join("/");
   }
 
   /**
-   * Sends a request until it succeeds, is refused for good, or has failed `tries` times. `body` is
-   * JSON or a form. `key` makes retries of a POST safe; retries of other methods are safe without
+   * Sends a request until it succeeds, is refused for good, or has failed `attempts` times. `body`
+   * is JSON or a form. `key` makes retries of a POST safe; retries of other methods are safe without
    * it.
    */
-  async call(method, path, { body, key, tries = TRIES } = {}) {
+  async call(method, path, { body, key, attempts = MAX_ATTEMPTS } = {}) {
     // Written once: a retry under the same key must be the same, byte for byte.
     const content = body === undefined || body instanceof FormData ? body : JSON.stringify(body);
     for (let attempt = 1; ; attempt++) {
@@ -102,21 +104,21 @@ export class Api {
         return await this.#once(method, path, content, key);
       } catch (problem) {
         const safe = method !== "POST" || key !== undefined;
-        if (!(problem.retryable && safe && attempt < tries)) throw problem;
-        await pause(problem.after ?? 400 * 2 ** (attempt - 1));
+        if (!(problem.retryable && safe && attempt < attempts)) throw problem;
+        await pause(problem.retryAfter ?? 400 * 2 ** (attempt - 1));
       }
     }
   }
 
   /** Sends a request with a valid token and returns the response, for a stream or for bytes. */
   async fetch(path, options = {}) {
-    for (const anew of [false, true]) {
-      const token = await this.#token(anew);
+    for (const renew of [false, true]) {
+      const token = await this.#token(renew);
       const headers = { ...options.headers, authorization: `Bearer ${token}` };
       const response = await reach(this.url + path, { ...options, headers });
       if (response.ok) return response;
       const problem = await Problem.of(response);
-      if (problem.status !== 401 || anew) throw problem;
+      if (problem.status !== 401 || renew) throw problem;
     }
   }
 
@@ -129,9 +131,9 @@ export class Api {
     return { status: response.status, body: isJson ? await response.json() : null };
   }
 
-  async #token(anew) {
+  async #token(renew) {
     try {
-      return await this.#tokens.token(anew);
+      return await this.#tokens.token(renew);
     } catch (error) {
       throw error instanceof Problem ? error : unreachable(error);
     }

@@ -27,8 +27,8 @@ export class Log {
     });
     // An element that appears below the list makes the list smaller. A picture has its height only
     // once it has loaded; its load event does not bubble, but can be caught in the capture phase.
-    new ResizeObserver(() => this.#stay()).observe(element);
-    element.addEventListener("load", () => this.#stay(), true);
+    new ResizeObserver(() => this.#keepAtEnd()).observe(element);
+    element.addEventListener("load", () => this.#keepAtEnd(), true);
   }
 
   clear() {
@@ -38,7 +38,7 @@ export class Log {
 
   add(item) {
     this.#element.append(item);
-    this.#stay();
+    this.#keepAtEnd();
     return item;
   }
 
@@ -46,7 +46,7 @@ export class Log {
     this.#element.scrollTop = this.#element.scrollHeight;
   }
 
-  #stay() {
+  #keepAtEnd() {
     if (this.#atEnd) this.end();
   }
 }
@@ -62,7 +62,7 @@ export function bubble({ side, who, at, contents, data = {} }) {
 }
 
 /** Builds a text for a bubble. */
-export const words = (text) => make("p", { class: "words", text });
+export const paragraph = (text) => make("p", { class: "words", text });
 
 /** Builds a note on an event between messages. */
 export const note = (text, kind) => make("li", { class: "note", data: { note: kind }, text });

@@ -5,7 +5,7 @@
 import { button, make } from "./dom.js";
 
 /** The greatest depth of nested elements; deeper ones are left out. */
-const DEEPEST = 12;
+const MAX_DEPTH = 12;
 
 /**
  * Builds an element with all its contents. A click on a button calls `choose` with the message that
@@ -18,21 +18,21 @@ export function card(content, choose) {
 
 /** Builds the quick replies of an element, as buttons. */
 export function quickReplies(replies, choose) {
-  const buttons = (replies?.replies ?? []).map((reply) => touch(reply, choose, "choice"));
+  const buttons = (replies?.replies ?? []).map((reply) => actionButton(reply, choose, "choice"));
   return buttons.length > 0 ? make("div", { class: "choices" }, ...buttons) : null;
 }
 
 function element(content, choose, depth) {
-  if (content === null || typeof content !== "object" || depth > DEEPEST) return null;
-  const inside = (content.elements ?? []).map((child) => element(child, choose, depth + 1));
+  if (content === null || typeof content !== "object" || depth > MAX_DEPTH) return null;
+  const children = (content.elements ?? []).map((child) => element(child, choose, depth + 1));
   switch (content.type) {
     case "vertical":
     case "horizontal":
     case "carousel":
     case "list":
-      return make("div", { class: `card-${content.type}` }, ...inside);
+      return make("div", { class: `card-${content.type}` }, ...children);
     case "text":
-      return make("p", { class: content.tag ? `card-text card-${word(content.tag)}` : "card-text", text: content.text });
+      return make("p", { class: content.tag ? `card-text card-${className(content.tag)}` : "card-text", text: content.text });
     case "image":
       return make("p", {
         class: "card-image",
@@ -41,12 +41,12 @@ function element(content, choose, depth) {
       });
     case "button":
     case "submitButton":
-      return touch(content, choose, "card-button");
+      return actionButton(content, choose, "card-button");
     case "link":
       return link(content.title ?? content.uri, content.uri);
     default: {
-      const words = content.title ?? content.text ?? content.tooltip ?? `[${content.type ?? "content"}]`;
-      return make("div", {}, make("p", { class: "card-text", text: words }), ...inside);
+      const text = content.title ?? content.text ?? content.tooltip ?? `[${content.type ?? "content"}]`;
+      return make("div", {}, make("p", { class: "card-text", text }), ...children);
     }
   }
 }
@@ -55,29 +55,29 @@ function element(content, choose, depth) {
  * Builds a button of structured content. It sends a text or opens a link; it is disabled if only
  * the brand's own apps know its action.
  */
-function touch(content, choose, kind) {
+function actionButton(content, choose, kind) {
   const actions = content.click?.actions ?? [];
-  const says = actions.find((action) => action.type === "publishText");
-  const leads = actions.find((action) => action.type === "link");
-  if (!says && leads) return link(content.title, leads.uri);
-  const choice = { text: says?.text ?? content.title, metadata: content.click?.metadata };
+  const publishAction = actions.find((action) => action.type === "publishText");
+  const linkAction = actions.find((action) => action.type === "link");
+  if (!publishAction && linkAction) return link(content.title, linkAction.uri);
+  const choice = { text: publishAction?.text ?? content.title, metadata: content.click?.metadata };
   return button(content.title, () => choose?.(choice), {
     class: kind,
     title: content.tooltip ?? null,
     data: { choice: content.title },
-    disabled: !choose || !says,
+    disabled: !choose || !publishAction,
   });
 }
 
 function link(text, uri) {
-  const leads = /^https?:/i.test(uri ?? "");
+  const isWeb = /^https?:/i.test(uri ?? "");
   return make("a", {
     class: "card-link",
     text: text ?? uri,
-    href: leads ? uri : null,
+    href: isWeb ? uri : null,
     target: "_blank",
     rel: "noopener noreferrer",
   });
 }
 
-const word = (tag) => String(tag).replace(/[^a-z]/gi, "").toLowerCase();
+const className = (tag) => String(tag).replace(/[^a-z]/gi, "").toLowerCase();

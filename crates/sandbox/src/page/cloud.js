@@ -13,7 +13,7 @@ const GATHER = 120;
 const LATEST = 100;
 
 /** The interval between refreshes without a sign of a change, in milliseconds. */
-const NOW_AND_THEN = 10_000;
+const REFRESH_INTERVAL = 10_000;
 
 /**
  * The Cloud. Dispatches `change` when its conversations were read again, and `state` with the error
@@ -24,20 +24,20 @@ export class Cloud extends EventTarget {
   conversations = [];
 
   /** Reads the conversations again soon. Returns a promise that resolves afterwards. */
-  soon = gathered(() => this.#refresh(), GATHER);
+  refreshSoon = gathered(() => this.#refresh(), GATHER);
 
   constructor() {
     super();
     setInterval(() => {
-      if (document.visibilityState === "visible") this.soon();
-    }, NOW_AND_THEN);
+      if (document.visibilityState === "visible") this.refreshSoon();
+    }, REFRESH_INTERVAL);
   }
 
   /**
    * Calls the control API. Returns the JSON of the answer, or null if it is empty. Throws an error
    * with the message of a refusal.
    */
-  async ask(method, path, body) {
+  async request(method, path, body) {
     const headers = { accept: "application/json" };
     if (body !== undefined) headers["content-type"] = "application/json";
     const response = await fetch(path, { method, headers, body: JSON.stringify(body) });
@@ -48,26 +48,26 @@ export class Cloud extends EventTarget {
 
   /** Performs an action of the brand's side in a conversation. */
   async act(conversation, action) {
-    await this.ask("POST", `/_sandbox/conversations/${conversation}/agent`, action);
-    await this.soon();
+    await this.request("POST", `/_sandbox/conversations/${conversation}/agent`, action);
+    await this.refreshSoon();
   }
 
   /** Has an agent open a conversation with a consumer. Returns the answer, with the id in it. */
   async open(opening) {
-    const opened = await this.ask("POST", "/_sandbox/agent/conversations", opening);
-    await this.soon();
+    const opened = await this.request("POST", "/_sandbox/agent/conversations", opening);
+    await this.refreshSoon();
     return opened;
   }
 
   /** Makes a change that is not an agent's action, such as the end of the survey. */
-  async change(conversation, what, body) {
-    await this.ask("POST", `/_sandbox/conversations/${conversation}/${what}`, body);
-    await this.soon();
+  async change(conversation, path, body) {
+    await this.request("POST", `/_sandbox/conversations/${conversation}/${path}`, body);
+    await this.refreshSoon();
   }
 
   async #refresh() {
     try {
-      this.conversations = await this.ask("GET", `/_sandbox/conversations?latest=${LATEST}`);
+      this.conversations = await this.request("GET", `/_sandbox/conversations?latest=${LATEST}`);
       this.dispatchEvent(new CustomEvent("state", { detail: null }));
       this.dispatchEvent(new Event("change"));
     } catch (error) {
@@ -96,7 +96,7 @@ export function isMessage({ event, audience }) {
 
 export const isOfConsumer = ({ originator }) => originator.role === "CONSUMER";
 
-/** Returns the consumer's profile in the Cloud: `{name, facts: [[word, value]]}`. */
+/** Returns the consumer's profile in the Cloud: `{name, facts: [[label, value]]}`. */
 export function consumerOf({ profile, ext_consumer_id: id }) {
   const attributes = profile?.authenticatedData?.lp_sdes ?? [];
   const personal = attributes.find(({ type }) => type === "personal")?.personal ?? {};
@@ -106,9 +106,9 @@ export function consumerOf({ profile, ext_consumer_id: id }) {
   const name = [first, last].filter(Boolean).join(" ");
   const { firstname, lastname, ...others } = personal;
   const facts = Object.entries({ ...customer, ...others })
-    .map(([word, value]) => [WORDS[word] ?? word, typeof value === "object" ? JSON.stringify(value) : String(value)]);
+    .map(([label, value]) => [LABELS[label] ?? label, typeof value === "object" ? JSON.stringify(value) : String(value)]);
   return { name: name || id, facts };
 }
 
 /** Labels for the engagement attributes whose names in the Cloud are abbreviations. */
-const WORDS = { ctype: "Customer type", cstatus: "Customer status" };
+const LABELS = { ctype: "Customer type", cstatus: "Customer status" };

@@ -1,7 +1,7 @@
 // The agent's actions: sending messages of all kinds, transferring and ending the conversation, and
 // the survey bot's part.
 
-import { byId, say } from "./dom.js";
+import { byId, showText } from "./dom.js";
 import { Typing, sendByEnter } from "./typing.js";
 
 /** The largest file that this page sends for an agent, in bytes. */
@@ -35,7 +35,7 @@ const CARD = {
 export class Composer {
   #cloud;
   #conversation = null;
-  #typing = new Typing(byId("agent-text"), (types) => this.#tellTyping(types));
+  #typing = new Typing(byId("agent-text"), (isTyping) => this.#sendTyping(isTyping));
 
   constructor(cloud) {
     this.#cloud = cloud;
@@ -45,8 +45,8 @@ export class Composer {
   /** Serves a conversation from now on. Offers only the actions that are possible in it now. */
   serve(conversation) {
     if (conversation?.id !== this.#conversation?.id) {
-      this.#typing.forget();
-      say(byId("desk-error"), null);
+      this.#typing.reset();
+      showText(byId("desk-error"), null);
     }
     this.#conversation = conversation;
     const isOpen = conversation?.stage === "OPEN";
@@ -74,7 +74,7 @@ export class Composer {
     });
     byId("survey-form").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.#ask();
+      this.#publishQuestion();
     });
     const onClick = {
       "agent-card": () => this.#act({ type: "rich", content: CARD }),
@@ -92,19 +92,19 @@ export class Composer {
     if (text.trim() === "") return;
     const isPrivate = byId("agent-private").checked;
     const choices = titles(byId("agent-choices").value).map((title) => ({ title }));
-    this.#typing.forget();
+    this.#typing.reset();
     const action = { type: "text", text, private: isPrivate, quick_replies: choices };
     if (await this.#act(action)) {
       field.value = "";
       byId("agent-choices").value = "";
       byId("agent-private").checked = false;
-      if (!isPrivate) this.#tellTyping(false);
+      if (!isPrivate) this.#sendTyping(false);
     }
   }
 
   async #attach(picture) {
     if (picture.size > FILE_LIMIT) {
-      say(byId("desk-error"), `${picture.name} has ${picture.size} bytes; the limit is ${FILE_LIMIT}`);
+      showText(byId("desk-error"), `${picture.name} has ${picture.size} bytes; the limit is ${FILE_LIMIT}`);
       return;
     }
     await this.#act({
@@ -116,7 +116,7 @@ export class Composer {
     byId("agent-text").value = "";
   }
 
-  async #ask() {
+  async #publishQuestion() {
     const message = byId("survey-question").value.trim();
     if (message === "") return;
     const event = { type: "ContentEvent", contentType: "text/plain", message };
@@ -130,29 +130,29 @@ export class Composer {
     await this.#change("survey", { event });
   }
 
-  #tellTyping(types) {
+  #sendTyping(isTyping) {
     if (this.#conversation?.stage !== "OPEN") return;
     // A chat state matters only for the moment. If it fails, sending the message will show the
     // reason.
-    this.#cloud.act(this.#conversation.id, { type: "typing", state: types ? "COMPOSING" : "ACTIVE" }).catch(() => {});
+    this.#cloud.act(this.#conversation.id, { type: "typing", state: isTyping ? "COMPOSING" : "ACTIVE" }).catch(() => {});
   }
 
   #act(action) {
     return this.#try(this.#cloud.act(this.#conversation.id, action));
   }
 
-  #change(what, body) {
-    return this.#try(this.#cloud.change(this.#conversation.id, what, body));
+  #change(path, body) {
+    return this.#try(this.#cloud.change(this.#conversation.id, path, body));
   }
 
   /** Waits for an action and shows its error, if any. Returns true if it succeeded. */
-  async #try(doing) {
+  async #try(action) {
     try {
-      await doing;
-      say(byId("desk-error"), null);
+      await action;
+      showText(byId("desk-error"), null);
       return true;
     } catch (error) {
-      say(byId("desk-error"), error.message);
+      showText(byId("desk-error"), error.message);
       return false;
     }
   }

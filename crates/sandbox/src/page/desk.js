@@ -1,10 +1,10 @@
 // The conversation at the agent's desk: its consumer, its messages, and the agent's actions.
 
-import { Log, advance, bubble, file, note, words } from "./bubble.js";
+import { Log, advance, bubble, file, note, paragraph } from "./bubble.js";
 import { card, quickReplies } from "./card.js";
 import { consumerOf, fileAddress, isMessage, isOfConsumer } from "./cloud.js";
 import { Composer } from "./composer.js";
-import { byId, make, say } from "./dom.js";
+import { byId, make, showText } from "./dom.js";
 import { brandName, nameOf } from "./names.js";
 
 /** The time after which a silent consumer no longer counts as typing, in milliseconds. */
@@ -75,8 +75,8 @@ export class Desk {
       ["Urgency", (conversation.ttr?.ttrType ?? conversation.request?.ttrDefName)?.toLowerCase()],
       ["Features", conversation.features.join(", ")],
       ["Rating", rating(conversation.csat)],
-    ].filter(([, value]) => value).flatMap(([word, value]) => [
-      make("div", { data: { fact: word.toLowerCase() } }, make("dt", { text: word }), make("dd", { text: String(value) })),
+    ].filter(([, value]) => value).flatMap(([label, value]) => [
+      make("div", { data: { fact: label.toLowerCase() } }, make("dt", { text: label }), make("dd", { text: String(value) })),
     ]));
     const agent = conversation.participants.find(({ role }) => role === "ASSIGNED_AGENT")?.id ?? null;
     if (!isOther && agent && agent !== this.#agent) this.#log.add(note(`${nameOf(agent)} joined`, "joined"));
@@ -91,18 +91,18 @@ export class Desk {
   #showDialog(conversation, dialog) {
     const shown = this.#shown.get(dialog.id);
     if (shown === undefined && dialog.kind === "POST_SURVEY") this.#log.add(note("Survey", "survey"));
-    for (const event of dialog.events.slice(shown ?? 0)) this.#take(conversation, dialog, event);
+    for (const event of dialog.events.slice(shown ?? 0)) this.#addEvent(conversation, dialog, event);
     this.#shown.set(dialog.id, dialog.events.length);
   }
 
-  #take(conversation, dialog, published) {
+  #addEvent(conversation, dialog, published) {
     const { event, sequence, originator, audience, at } = published;
-    const place = (number) => `${dialog.id} ${number}`;
+    const key = (number) => `${dialog.id} ${number}`;
     const ofConsumer = isOfConsumer(published);
     if (event.type === "AcceptStatusEvent" && ofConsumer) {
       const state = RECEIPTS[event.status];
       for (const number of state ? event.sequenceList : []) {
-        const item = this.#items.get(place(number));
+        const item = this.#items.get(key(number));
         if (item?.dataset.side === "mine") advance(item, state);
       }
     }
@@ -116,16 +116,16 @@ export class Desk {
       contents: contents(event),
       data: { sequence },
     }));
-    this.#items.set(place(sequence), item);
+    this.#items.set(key(sequence), item);
     if (!ofConsumer && !isPrivate) advance(item, "sent");
   }
 
   #showTyping(conversation) {
     const events = conversation.dialogs.flatMap((dialog) => dialog.events).filter(isOfConsumer);
     const last = events.findLast(({ event }) => event.type === "ChatStateEvent" || event.type === "ContentEvent");
-    const types = last?.event.chatState === "COMPOSING" && Date.now() - Date.parse(last.at) < TYPING_LIFE
+    const isTyping = last?.event.chatState === "COMPOSING" && Date.now() - Date.parse(last.at) < TYPING_LIFE
       && conversation.stage === "OPEN";
-    say(byId("agent-typing"), types ? `${consumerOf(conversation).name} is typing…` : null);
+    showText(byId("agent-typing"), isTyping ? `${consumerOf(conversation).name} is typing…` : null);
   }
 
   /**
@@ -158,9 +158,9 @@ function contents({ contentType, message, content, type, quickReplies: replies }
     const { relativePath, fileType, caption } = message;
     shown.push(file({ type: fileType, caption, source: fileAddress(relativePath) }));
   } else if (typeof message === "string") {
-    shown.push(words(message));
+    shown.push(paragraph(message));
   } else {
-    shown.push(words(`[${contentType}] ${message?.title ?? ""}`));
+    shown.push(paragraph(`[${contentType}] ${message?.title ?? ""}`));
   }
   shown.push(quickReplies(replies));
   return shown.filter(Boolean);

@@ -30,7 +30,7 @@ export function button(text, act, properties = {}) {
 }
 
 /** Shows a text in an element, which is hidden while there is no text. */
-export function say(element, text) {
+export function showText(element, text) {
   element.textContent = text ?? "";
   element.hidden = !text;
 }

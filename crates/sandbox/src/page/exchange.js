@@ -8,10 +8,10 @@ const MASK = "•••";
 /**
  * The text that the simulated Cloud writes for a body that is not text, or at the end of a cut one.
  */
-const NOT_WHOLE = /^\(.*, \d+ bytes\)$|\n… \(cut: \d+ of \d+ bytes\)$/;
+const INCOMPLETE_BODY = /^\(.*, \d+ bytes\)$|\n… \(cut: \d+ of \d+ bytes\)$/;
 
 /** Headers that curl adds by itself, or that only a browser needs. */
-const NOT_FOR_CURL = /^(host|content-length|connection|accept-encoding|transfer-encoding|user-agent|accept-language|origin|sec-.*)$/i;
+const OMITTED_HEADERS = /^(host|content-length|connection|accept-encoding|transfer-encoding|user-agent|accept-language|origin|sec-.*)$/i;
 
 /** Builds both sides of an entry of the traffic view. */
 export function details(entry) {
@@ -51,19 +51,19 @@ function pretty(body) {
  */
 function copying(entry) {
   const line = make("textarea", { class: "curl", readonly: true, rows: "3", hidden: true, "aria-label": "The request as a shell command" });
-  const said = make("span", { class: "hint", role: "status" });
+  const notice = make("span", { class: "hint", role: "status" });
   const copy = button("Copy as curl", async () => {
     line.value = curl(entry);
     line.hidden = false;
     try {
       await navigator.clipboard.writeText(line.value);
-      said.textContent = "Copied.";
+      notice.textContent = "Copied.";
     } catch {
       line.select();
-      said.textContent = "Copy it from here:";
+      notice.textContent = "Copy it from here:";
     }
   }, { class: "quiet", data: { action: "curl" } });
-  return make("div", { class: "copying" }, copy, said, line);
+  return make("div", { class: "copying" }, copy, notice, line);
 }
 
 /**
@@ -73,14 +73,14 @@ function copying(entry) {
 export function curl({ method, url, request }) {
   const { headers = {}, body } = request;
   const isForm = /^multipart\//i.test(headers["content-type"] ?? "");
-  const words = ["curl -sS", `-X ${method}`, quoted(url)];
+  const parts = ["curl -sS", `-X ${method}`, quoted(url)];
   for (const [name, value] of Object.entries(headers)) {
-    if (!NOT_FOR_CURL.test(name) && !(isForm && name === "content-type")) words.push(`-H ${quoted(`${name}: ${value}`)}`);
+    if (!OMITTED_HEADERS.test(name) && !(isForm && name === "content-type")) parts.push(`-H ${quoted(`${name}: ${value}`)}`);
   }
-  if (isForm) words.push("-F file=@FILE");
-  else if (NOT_WHOLE.test(body ?? "")) words.push("--data-binary @FILE");
-  else if (body) words.push(`--data-raw ${quoted(body)}`);
-  return words.join(" ");
+  if (isForm) parts.push("-F file=@FILE");
+  else if (INCOMPLETE_BODY.test(body ?? "")) parts.push("--data-binary @FILE");
+  else if (body) parts.push(`--data-raw ${quoted(body)}`);
+  return parts.join(" ");
 }
 
 /**

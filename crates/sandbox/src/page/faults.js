@@ -1,7 +1,7 @@
 // Faults by a click: in the Cloud's answers, in its notifications, and in the demo's callback.
 // Pending faults are stored on the server, so each tab shows the same.
 
-import { byId, button, gathered, make, say } from "./dom.js";
+import { byId, button, gathered, make, showText } from "./dom.js";
 
 /** A count so high that the fault stays until it is withdrawn. */
 const ALWAYS = 1_000_000;
@@ -17,16 +17,15 @@ const DISTURBANCES = "/_sandbox/webhooks/disturbances";
 const CALLBACK = "/_demo/callback";
 
 /**
- * The faults on offer. `order` is the body that injects one; `is` recognizes it among the pending
- * ones.
+ * The faults on offer. `body` injects one; `is` recognizes it among the pending ones.
  */
-const TROUBLES = [
+const OFFERED_FAULTS = [
   {
     id: "away",
     title: "Cloud unavailable",
     text: "Every request is answered 503. Messages are queued and sent in order afterwards.",
     list: FAULTS,
-    order: { operation: "any", times: ALWAYS, answer: { reply: { status: 503 } } },
+    body: { operation: "any", times: ALWAYS, answer: { reply: { status: 503 } } },
     is: ({ operation, answer }) => operation === "any" && answer.reply?.status === 503,
   },
   {
@@ -34,7 +33,7 @@ const TROUBLES = [
     title: "429",
     text: "The next 3 messages get 429 with Retry-After: 2.",
     list: FAULTS,
-    order: { operation: "send", times: 3, answer: { reply: { status: 429, retry_after: "2" } } },
+    body: { operation: "send", times: 3, answer: { reply: { status: 429, retry_after: "2" } } },
     is: ({ answer }) => answer.reply?.status === 429,
   },
   {
@@ -42,7 +41,7 @@ const TROUBLES = [
     title: "Slow",
     text: "The next answer takes 8 s, which is longer than the bridge lets a channel wait.",
     list: FAULTS,
-    order: { operation: "send", times: 1, answer: { delay: { seconds: 8 } } },
+    body: { operation: "send", times: 1, answer: { delay: { seconds: 8 } } },
     is: ({ answer }) => answer.delay !== undefined,
   },
   {
@@ -50,14 +49,14 @@ const TROUBLES = [
     title: "Answer lost",
     text: "The next message reaches the Cloud, but the answer is lost. The message must not arrive twice.",
     list: FAULTS,
-    order: { operation: "send", times: 1, after_applying: true, answer: "cut" },
+    body: { operation: "send", times: 1, after_applying: true, answer: "cut" },
     is: ({ answer, after_applying: after }) => answer === "cut" && after === true,
   },
   {
     id: "token",
     title: "AppJWT refused",
     text: "All AppJWTs become invalid at once. The bridge obtains a new one, and users notice nothing.",
-    act: (cloud) => cloud.ask("POST", "/_sandbox/tokens/revoke", { app: true, consumer: false }),
+    act: (cloud) => cloud.request("POST", "/_sandbox/tokens/revoke", { app: true, consumer: false }),
     done: "Revoked. The next request shows how the bridge recovers.",
   },
   {
@@ -65,7 +64,7 @@ const TROUBLES = [
     title: "Duplicate notifications",
     text: "The next 3 notifications arrive twice. The user sees each message once.",
     list: DISTURBANCES,
-    order: { trouble: "duplicate", times: 3 },
+    body: { trouble: "duplicate", times: 3 },
     is: ({ trouble }) => trouble === "duplicate",
   },
   {
@@ -73,7 +72,7 @@ const TROUBLES = [
     title: "Out of order",
     text: "The next two messages arrive in the wrong order.",
     list: DISTURBANCES,
-    order: { trouble: "reorder", times: 1, only: "content" },
+    body: { trouble: "reorder", times: 1, only: "content" },
     is: ({ trouble }) => trouble === "reorder",
   },
   {
@@ -91,24 +90,24 @@ export class Faults {
   #cards = new Map();
 
   /** Reads the pending faults again soon. */
-  soon = gathered(() => this.#refresh(), GATHER);
+  refreshSoon = gathered(() => this.#refresh(), GATHER);
 
   constructor(cloud, isDemo) {
     this.#cloud = cloud;
-    const troubles = TROUBLES.filter(({ demo }) => isDemo || !demo);
-    for (const trouble of troubles) this.#offer(trouble);
-    this.soon();
+    const offered = OFFERED_FAULTS.filter(({ demo }) => isDemo || !demo);
+    for (const fault of offered) this.#offer(fault);
+    this.refreshSoon();
   }
 
-  #offer(trouble) {
-    const { id, title, text } = trouble;
+  #offer(fault) {
+    const { id, title, text } = fault;
     const state = make("p", { class: "fault-state", role: "status" });
-    const start = button(title, () => this.#try(() => this.#start(trouble, state)), {
+    const start = button(title, () => this.#try(() => this.#start(fault, state)), {
       class: "fault-start",
       id: `fault-${id}`,
       "aria-describedby": `fault-${id}-text`,
     });
-    const stop = button("Turn off", () => this.#try(() => this.#stop(trouble)), {
+    const stop = button("Turn off", () => this.#try(() => this.#stop(fault)), {
       class: "quiet",
       id: `fault-${id}-stop`,
       hidden: true,
@@ -117,19 +116,19 @@ export class Faults {
     const item = make("li", { class: "fault", data: { fault: id, active: "false" } },
       start, make("p", { id: `fault-${id}-text`, class: "hint", text }), state, stop);
     byId("fault-list").append(item);
-    this.#cards.set(id, { trouble, item, state, stop });
+    this.#cards.set(id, { fault, item, state, stop });
   }
 
-  async #start(trouble, state) {
-    if (trouble.act) {
-      await trouble.act(this.#cloud);
-      state.textContent = trouble.done;
-    } else if (trouble.list === CALLBACK) {
-      await this.#cloud.ask("PUT", CALLBACK, { failing: true });
+  async #start(fault, state) {
+    if (fault.act) {
+      await fault.act(this.#cloud);
+      state.textContent = fault.done;
+    } else if (fault.list === CALLBACK) {
+      await this.#cloud.request("PUT", CALLBACK, { failing: true });
     } else {
       // A second click starts the fault again instead of adding to it.
-      await this.#stop(trouble);
-      await this.#cloud.ask("POST", trouble.list, trouble.order);
+      await this.#stop(fault);
+      await this.#cloud.request("POST", fault.list, fault.body);
     }
   }
 
@@ -138,49 +137,49 @@ export class Faults {
    */
   async #stop({ list, is }) {
     if (list === CALLBACK) {
-      await this.#cloud.ask("PUT", CALLBACK, { failing: false });
+      await this.#cloud.request("PUT", CALLBACK, { failing: false });
       return;
     }
-    const others = (await this.#orders(list)).filter((order) => !is(order));
-    await this.#cloud.ask("DELETE", list);
-    for (const order of others) await this.#cloud.ask("POST", list, order);
+    const others = (await this.#pending(list)).filter((fault) => !is(fault));
+    await this.#cloud.request("DELETE", list);
+    for (const fault of others) await this.#cloud.request("POST", list, fault);
   }
 
-  async #try(doing) {
+  async #try(action) {
     try {
-      await doing();
-      say(byId("faults-error"), null);
+      await action();
+      showText(byId("faults-error"), null);
     } catch (error) {
-      say(byId("faults-error"), error.message);
+      showText(byId("faults-error"), error.message);
     }
-    await this.soon();
+    await this.refreshSoon();
   }
 
-  async #orders(list) {
-    const answer = await this.#cloud.ask("GET", list);
+  async #pending(list) {
+    const answer = await this.#cloud.request("GET", list);
     return Array.isArray(answer) ? answer : Object.values(answer).find(Array.isArray) ?? [];
   }
 
   async #refresh() {
     try {
-      const lists = { [FAULTS]: await this.#orders(FAULTS), [DISTURBANCES]: await this.#orders(DISTURBANCES) };
-      for (const { trouble, item, state, stop } of this.#cards.values()) {
-        if (trouble.act) continue;
-        const left = trouble.list === CALLBACK
-          ? ((await this.#cloud.ask("GET", CALLBACK)).failing ? ALWAYS : 0)
-          : lists[trouble.list].filter(trouble.is).reduce((sum, { times }) => sum + times, 0);
-        item.dataset.active = left > 0;
-        stop.hidden = left === 0;
-        state.textContent = describe(left);
+      const lists = { [FAULTS]: await this.#pending(FAULTS), [DISTURBANCES]: await this.#pending(DISTURBANCES) };
+      for (const { fault, item, state, stop } of this.#cards.values()) {
+        if (fault.act) continue;
+        const remaining = fault.list === CALLBACK
+          ? ((await this.#cloud.request("GET", CALLBACK)).failing ? ALWAYS : 0)
+          : lists[fault.list].filter(fault.is).reduce((sum, { times }) => sum + times, 0);
+        item.dataset.active = remaining > 0;
+        stop.hidden = remaining === 0;
+        state.textContent = describe(remaining);
       }
     } catch (error) {
-      say(byId("faults-error"), error.message);
+      showText(byId("faults-error"), error.message);
     }
   }
 }
 
-function describe(left) {
-  if (left === 0) return "";
-  if (left > ALWAYS / 2) return "Active until turned off";
-  return `Active: ${left} more ${left === 1 ? "time" : "times"}`;
+function describe(remaining) {
+  if (remaining === 0) return "";
+  if (remaining > ALWAYS / 2) return "Active until turned off";
+  return `Active: ${remaining} more ${remaining === 1 ? "time" : "times"}`;
 }

@@ -1,6 +1,6 @@
 // The form that opens a conversation: the user's profile, the skill and the urgency.
 
-import { byId, say } from "./dom.js";
+import { byId, showText } from "./dom.js";
 
 /** The dialog with the form. */
 export class Opening {
@@ -21,7 +21,7 @@ export class Opening {
   }
 
   show() {
-    say(byId("opening-error"), null);
+    showText(byId("opening-error"), null);
     this.#dialog.showModal();
   }
 
@@ -32,7 +32,7 @@ export class Opening {
       await this.#open(this.#read());
       this.#dialog.close();
     } catch (problem) {
-      say(byId("opening-error"), String(problem));
+      showText(byId("opening-error"), String(problem));
     } finally {
       submit.disabled = false;
     }

@@ -3,7 +3,7 @@
 
 import { Agent } from "./agent.js";
 import { Cloud } from "./cloud.js";
-import { byId, gathered, make, say } from "./dom.js";
+import { byId, gathered, make, showText } from "./dom.js";
 import { Faults } from "./faults.js";
 import { Tally } from "./tally.js";
 import { User } from "./user.js";
@@ -14,7 +14,7 @@ const GATHER = 100;
 
 async function start() {
   const cloud = new Cloud();
-  const { mode, bridge } = await cloud.ask("GET", "/_sandbox/page/settings");
+  const { mode, bridge } = await cloud.request("GET", "/_sandbox/page/settings");
   byId("mode").textContent = mode;
   if (bridge) {
     byId("links").append(make("a", { href: `${bridge.url}/docs/`, text: "API documentation" }));
@@ -31,12 +31,12 @@ async function start() {
   cloud.addEventListener("change", count);
   // Every change shows up in the traffic first.
   wire.addEventListener("entry", ({ detail }) => {
-    tally.note(detail);
-    cloud.soon();
-    faults.soon();
+    tally.record(detail);
+    cloud.refreshSoon();
+    faults.refreshSoon();
     count();
   });
-  await cloud.soon();
+  await cloud.refreshSoon();
 }
 
-start().catch((error) => say(byId("page-error"), `The page cannot start: ${error.message}`));
+start().catch((error) => showText(byId("page-error"), `The page cannot start: ${error.message}`));

@@ -1,6 +1,6 @@
 // The form that rates a conversation once it has ended.
 
-import { byId, say } from "./dom.js";
+import { byId, showText } from "./dom.js";
 
 /** The form, which is shown for one conversation at a time. */
 export class Rating {
@@ -19,7 +19,7 @@ export class Rating {
 
   show() {
     this.#form.reset();
-    say(byId("rating-error"), null);
+    showText(byId("rating-error"), null);
     this.#form.hidden = false;
   }
 
@@ -32,14 +32,14 @@ export class Rating {
     const csat = fields.get("csat");
     const fcr = fields.get("fcr");
     if (!csat && !fcr) {
-      say(byId("rating-error"), "Choose at least one of the two.");
+      showText(byId("rating-error"), "Choose at least one of the two.");
       return;
     }
     try {
       await this.#rate({ csat: csat ? Number(csat) : undefined, fcr: fcr ?? undefined });
       this.hide();
     } catch (problem) {
-      say(byId("rating-error"), String(problem));
+      showText(byId("rating-error"), String(problem));
     }
   }
 }

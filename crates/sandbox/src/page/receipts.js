@@ -10,43 +10,43 @@ const GATHER = 300;
 export class Receipts {
   #api;
   #thread;
-  #waiting = { accept: [], read: [] };
-  #watching;
+  #queued = { accept: [], read: [] };
+  #observer;
   #messages = new WeakMap();
   #send = gathered(() => this.#flush(), GATHER);
 
   constructor(api, thread, root) {
     this.#api = api;
     this.#thread = thread;
-    this.#watching = new IntersectionObserver((entries) => this.#look(entries), { root, threshold: 0.6 });
+    this.#observer = new IntersectionObserver((entries) => this.#handleIntersections(entries), { root, threshold: 0.6 });
     thread.addEventListener("arrived", ({ detail }) => this.#arrived(detail));
   }
 
   stop() {
-    this.#watching.disconnect();
+    this.#observer.disconnect();
   }
 
   #arrived(message) {
     if (message.sequence == null) return;
-    this.#note("accept", message);
+    this.#enqueue("accept", message);
     this.#messages.set(message.item, message);
-    this.#watching.observe(message.item);
+    this.#observer.observe(message.item);
   }
 
   /**
    * Queues read receipts for messages in view. The page must be visible, so that a message has been
    * on a screen.
    */
-  #look(entries) {
+  #handleIntersections(entries) {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting || document.visibilityState !== "visible") continue;
-      this.#watching.unobserve(target);
-      this.#note("read", this.#messages.get(target));
+      this.#observer.unobserve(target);
+      this.#enqueue("read", this.#messages.get(target));
     }
   }
 
-  #note(status, message) {
-    this.#waiting[status].push(message);
+  #enqueue(status, message) {
+    this.#queued[status].push(message);
     this.#send();
   }
 
@@ -57,10 +57,10 @@ export class Receipts {
       // messages.
       const isCurrent = (message) => conversation?.state === "open"
         && message.conversation === conversation.id && message.dialog === conversation.dialog;
-      const sequences = this.#waiting[status].filter(isCurrent).map(({ sequence }) => sequence);
-      this.#waiting[status] = [];
+      const sequences = this.#queued[status].filter(isCurrent).map(({ sequence }) => sequence);
+      this.#queued[status] = [];
       if (sequences.length === 0) continue;
-      const path = this.#api.of("receipts");
+      const path = this.#api.path("receipts");
       const body = { status, sequences: sequences.slice(-1000) };
       // If the conversation has ended meanwhile, the receipt no longer matters.
       await this.#api.call("POST", path, { body, key: crypto.randomUUID() }).catch(() => {});

@@ -33,14 +33,14 @@ export class Stream extends EventTarget {
     for (let failures = 0; !signal.aborted; failures++) {
       try {
         await this.#follow(() => { failures = 0; });
-        this.#tell("state", { connected: false, reason: null });
+        this.#emit("state", { connected: false, reason: null });
       } catch (problem) {
         if (signal.aborted) return;
         // The cursor of another database is not valid here: reading starts at the oldest stored
         // event.
         if (problem.status === 422) this.#cursor = null;
         // A broken connection is not reported as an error, as long as the next one succeeds.
-        this.#tell("state", { connected: false, reason: problem instanceof Problem ? String(problem) : null });
+        this.#emit("state", { connected: false, reason: problem instanceof Problem ? String(problem) : null });
       }
       await pause(Math.min(LONGEST_PAUSE, 500 * 2 ** failures), signal);
     }
@@ -48,67 +48,67 @@ export class Stream extends EventTarget {
 
   /** Follows one stream until it ends. */
   async #follow(connected) {
-    const dead = new AbortController();
-    const signal = AbortSignal.any([this.#stopping.signal, dead.signal]);
+    const silence = new AbortController();
+    const signal = AbortSignal.any([this.#stopping.signal, silence.signal]);
     const headers = { accept: "text/event-stream" };
     if (this.#cursor !== null) headers["last-event-id"] = this.#cursor;
     const response = await this.#api.fetch("/v1/events", { headers, signal });
     connected();
-    this.#tell("state", { connected: true, reason: null });
+    this.#emit("state", { connected: true, reason: null });
     let timer;
-    const listen = () => {
+    const restartTimer = () => {
       clearTimeout(timer);
-      timer = setTimeout(() => dead.abort(), SILENCE);
+      timer = setTimeout(() => silence.abort(), SILENCE);
     };
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
-    const lines = new Lines((event) => this.#take(event));
+    const lines = new Lines((event) => this.#handle(event));
     try {
-      listen();
+      restartTimer();
       for (;;) {
         const { done, value } = await reader.read();
         if (done) return;
-        listen();
-        lines.take(value);
+        restartTimer();
+        lines.push(value);
       }
     } finally {
       clearTimeout(timer);
     }
   }
 
-  #take({ id, type, data }) {
+  #handle({ id, type, data }) {
     if (type === "gap") {
-      this.#tell("gap", JSON.parse(data));
+      this.#emit("gap", JSON.parse(data));
     } else {
-      this.#tell("event", JSON.parse(data));
+      this.#emit("event", JSON.parse(data));
     }
     if (id !== null) this.#cursor = id;
   }
 
-  #tell(type, detail) {
+  #emit(type, detail) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
 /** An assembler of events from the pieces of a stream. */
 class Lines {
-  #rest = "";
+  #buffer = "";
   #event = { id: null, type: "message", data: [] };
-  #whole;
+  #onEvent;
 
-  constructor(whole) {
-    this.#whole = whole;
+  constructor(onEvent) {
+    this.#onEvent = onEvent;
   }
 
-  take(text) {
-    const lines = (this.#rest + text).split("\n");
-    this.#rest = lines.pop();
+  push(text) {
+    const lines = (this.#buffer + text).split("\n");
+    this.#buffer = lines.pop();
     for (const line of lines) this.#read(line.replace(/\r$/, ""));
   }
 
   #read(line) {
     const event = this.#event;
     if (line === "") {
-      if (event.data.length > 0) this.#whole({ ...event, data: event.data.join("\n") });
+      if (event.data.length > 0) this.#onEvent({ ...event, data: event.data.join("\n") });
       this.#event = { id: null, type: "message", data: [] };
       return;
     }

@@ -8,15 +8,15 @@ import { byId } from "./dom.js";
 /** The line with the counts. */
 export class Tally {
   /** The ids of events that were sent to the callback, and of those that it accepted. */
-  #told = new Set();
-  #taken = new Set();
+  #sent = new Set();
+  #accepted = new Set();
 
   /** Counts an exchange in the traffic. */
-  note({ kind, status, request }) {
+  record({ kind, status, request }) {
     const id = request.headers?.["webhook-id"];
     if (kind !== "event" || !id) return;
-    this.#told.add(id);
-    if (status >= 200 && status < 300) this.#taken.add(id);
+    this.#sent.add(id);
+    if (status >= 200 && status < 300) this.#accepted.add(id);
   }
 
   /** Shows the counts. `thread` is the user's thread, or null. */
@@ -34,14 +34,14 @@ export class Tally {
       failed,
       "of-agent": published.length - ofUser,
       arrived: thread.arrived,
-      told: this.#told.size,
-      taken: this.#taken.size,
+      sent: this.#sent.size,
+      accepted: this.#accepted.size,
     };
     for (const [name, count] of Object.entries(counts)) byId(`tally-${name}`).textContent = count;
     byId("tally-failed-part").hidden = failed === 0;
-    byId("tally-callback").hidden = this.#told.size === 0;
+    byId("tally-callback").hidden = this.#sent.size === 0;
     const isWhole = counts.written === ofUser && counts["of-agent"] === counts.arrived
-      && this.#told.size === this.#taken.size;
+      && this.#sent.size === this.#accepted.size;
     // A channel that gets no echoes does not learn what its user writes elsewhere, nor does the
     // page.
     const isMore = ofUser > counts.written + failed;

@@ -5,7 +5,7 @@
 // reconnect. So each event is recognized by its id. A message of the user is found by its sequence,
 // or by its text while it has no sequence.
 
-import { Log, advance, bubble, file, note, words } from "./bubble.js";
+import { Log, advance, bubble, file, note, paragraph } from "./bubble.js";
 import { card, quickReplies } from "./card.js";
 import { button } from "./dom.js";
 import { brandName, nameOf } from "./names.js";
@@ -36,7 +36,7 @@ export class Thread extends EventTarget {
   /**
    * The receipts for sequences that no message of the user has yet, since a receipt can come first.
    */
-  #early = new Map();
+  #earlyReceipts = new Map();
   /** The outcomes of messages, since an outcome can come before the answer to the request. */
   #outcomes = new Map();
   /**
@@ -54,7 +54,7 @@ export class Thread extends EventTarget {
   /** Sends a text. `replyTo` identifies the choice that the user has clicked, if any. */
   write(text, replyTo) {
     const body = replyTo ? { text, reply_to: replyTo } : { text };
-    this.#submit({ text, path: "messages", contents: [words(text)], body: () => body });
+    this.#submit({ text, path: "messages", contents: [paragraph(text)], body: () => body });
   }
 
   /** Sends a file. */
@@ -71,7 +71,7 @@ export class Thread extends EventTarget {
   }
 
   /** Applies an event of the API. */
-  take(event) {
+  apply(event) {
     if (this.#seen.has(event.id)) return;
     this.#seen.add(event.id);
     const { type, data, conversation_id: conversation, occurred_at: at } = event;
@@ -82,12 +82,12 @@ export class Thread extends EventTarget {
       case "message.sent":
       case "message.failed": this.#settled(data); break;
       case "receipt.changed": this.#receipt(conversation, data); break;
-      case "typing.changed": this.#tell("typing", data); break;
+      case "typing.changed": this.#emit("typing", data); break;
       case "conversation.opened":
       case "conversation.updated":
       case "conversation.closed": this.#changed(conversation, data); break;
     }
-    this.#tell("change");
+    this.#emit("change");
   }
 
   /** Shows that events were missed. */
@@ -111,16 +111,16 @@ export class Thread extends EventTarget {
     const key = crypto.randomUUID();
     const send = () => {
       advance(item, "sending");
-      this.#tell("change");
+      this.#emit("change");
       this.#sending = this.#sending.then(() => this.#send(message, path, body(), key, send));
     };
     send();
   }
 
-  async #send(message, path, body, key, again) {
+  async #send(message, path, body, key, retry) {
     const { item } = message;
     try {
-      const answer = await this.#api.call("POST", this.#api.of(path), { body, key });
+      const answer = await this.#api.call("POST", this.#api.path(path), { body, key });
       const { id, sequence, conversation_id: conversation, status } = answer.body;
       Object.assign(message, { id, conversation: conversation ?? message.conversation });
       item.dataset.id = id;
@@ -135,16 +135,16 @@ export class Thread extends EventTarget {
       if (problem.status !== 413 && problem.status !== 415) {
         item.append(button("Send again", (event) => {
           event.target.remove();
-          again();
+          retry();
         }));
       }
     }
-    this.#tell("change");
+    this.#emit("change");
   }
 
   #created(conversation, data, at) {
     this.arrived += 1;
-    this.#tell("typing", null);
+    this.#emit("typing", null);
     const item = this.#log.add(bubble({
       side: "theirs",
       who: brandName(data.sender),
@@ -152,7 +152,7 @@ export class Thread extends EventTarget {
       contents: this.#contents(data),
       data: { sequence: data.sequence, role: data.sender.role },
     }));
-    this.#tell("arrived", { item, conversation, dialog: data.dialog_id, sequence: data.sequence });
+    this.#emit("arrived", { item, conversation, dialog: data.dialog_id, sequence: data.sequence });
   }
 
   /**
@@ -161,10 +161,10 @@ export class Thread extends EventTarget {
    */
   #echoed(conversation, data, at) {
     const { sequence, dialog_id: dialog, text, file: attached } = data;
-    const is = (one) => one.conversation === conversation && one.sequence === sequence && (one.dialog ?? dialog) === dialog;
-    const could = (one) => one.sequence === null && one.item.dataset.state !== "failed"
+    const isSame = (one) => one.conversation === conversation && one.sequence === sequence && (one.dialog ?? dialog) === dialog;
+    const couldBe = (one) => one.sequence === null && one.item.dataset.state !== "failed"
       && (attached ? one.text === null : one.text?.trimEnd() === text.trimEnd());
-    let message = this.own.find(is) ?? this.own.find(could);
+    let message = this.own.find(isSame) ?? this.own.find(couldBe);
     if (!message) {
       const item = bubble({ side: "mine", who: "You", at, contents: this.#contents(data) });
       message = { item, text: attached ? null : text, sequence: null, dialog, conversation, id: null };
@@ -199,15 +199,15 @@ export class Thread extends EventTarget {
     for (const sequence of sequences) {
       const message = this.own.findLast((one) => one.conversation === conversation && one.sequence === sequence);
       if (message) advance(message.item, state);
-      else this.#early.set(`${conversation} ${sequence}`, state);
+      else this.#earlyReceipts.set(`${conversation} ${sequence}`, state);
     }
   }
 
   /** Sets the sequence of a message, and shows the receipts that came before. */
   #number(message, conversation, sequence) {
     Object.assign(message, { conversation, sequence });
-    const early = this.#early.get(`${conversation} ${sequence}`);
-    if (early) advance(message.item, early);
+    const state = this.#earlyReceipts.get(`${conversation} ${sequence}`);
+    if (state) advance(message.item, state);
   }
 
   #changed(id, data) {
@@ -226,12 +226,12 @@ export class Thread extends EventTarget {
       survey: dialog?.type === "post_survey",
     };
     this.conversation = now;
-    for (const [text, kind] of news(before, now)) this.#log.add(note(text, kind));
+    for (const [text, kind] of changes(before, now)) this.#log.add(note(text, kind));
     // In a survey the sequences start again.
-    if (now.survey && !before?.survey) this.#early.clear();
+    if (now.survey && !before?.survey) this.#earlyReceipts.clear();
     // A rating changes the conversation again after its end, which must not dispatch `closed`
     // twice.
-    if (now.state === "closed" && before?.state !== "closed") this.#tell("closed", now);
+    if (now.state === "closed" && before?.state !== "closed") this.#emit("closed", now);
   }
 
   /** Builds the contents of a message, with the buttons that answer it. */
@@ -251,7 +251,7 @@ export class Thread extends EventTarget {
       return contents.filter(Boolean);
     } else {
       // The plain text of a message with choices numbers them. Here they are buttons.
-      contents.push(words(choices.length > 0 ? rich?.text ?? text : text));
+      contents.push(paragraph(choices.length > 0 ? rich?.text ?? text : text));
     }
     if (choices.length > 0) {
       contents.push(quickReplies({
@@ -266,17 +266,17 @@ export class Thread extends EventTarget {
 
   /** Returns a URL for a file's bytes, which only a request with the token can read. */
   async #source(id) {
-    const response = await this.#api.fetch(this.#api.of("files", id));
+    const response = await this.#api.fetch(this.#api.path("files", id));
     return URL.createObjectURL(await response.blob());
   }
 
-  #tell(type, detail = null) {
+  #emit(type, detail = null) {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 }
 
-/** Yields the changes of a conversation in words. */
-function* news(before, now) {
+/** Yields the changes of a conversation, as texts with their kinds. */
+function* changes(before, now) {
   if (!before) yield ["Conversation opened", "opened"];
   if (now.agent && now.agent !== before?.agent) yield [`${nameOf(now.agent)} joined`, "joined"];
   if (before?.agent && !now.agent && now.state === "open" && !now.survey) {

@@ -1,43 +1,43 @@
 // Typing signals: sent while a person types, and ended when they stop.
 
 /** The time without a key press that counts as a pause, in milliseconds. */
-const STILL = 3_000;
+const PAUSE_AFTER = 3_000;
 
 /** The interval at which the signal is repeated, in milliseconds. The bridge ends it after 30 s. */
-const AGAIN = 10_000;
+const REPEAT_INTERVAL = 10_000;
 
 /**
- * A watcher of a text field. Calls `tell(true)` when its writer begins, and `tell(false)` when they
+ * A watcher of a text field. Calls `send(true)` when its writer begins, and `send(false)` when they
  * stop.
  */
 export class Typing {
-  #told = 0;
+  #sentAt = 0;
   #timer;
-  #tell;
+  #send;
 
-  constructor(field, tell) {
-    this.#tell = tell;
+  constructor(field, send) {
+    this.#send = send;
     field.addEventListener("input", () => (field.value === "" ? this.end() : this.#begin()));
     field.addEventListener("blur", () => this.end());
   }
 
   /** Ends typing without a signal, since a message ends it too. */
-  forget() {
+  reset() {
     clearTimeout(this.#timer);
-    this.#told = 0;
+    this.#sentAt = 0;
   }
 
   end() {
-    if (this.#told > 0) this.#tell(false);
-    this.forget();
+    if (this.#sentAt > 0) this.#send(false);
+    this.reset();
   }
 
   #begin() {
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.end(), STILL);
-    if (Date.now() - this.#told < AGAIN) return;
-    this.#told = Date.now();
-    this.#tell(true);
+    this.#timer = setTimeout(() => this.end(), PAUSE_AFTER);
+    if (Date.now() - this.#sentAt < REPEAT_INTERVAL) return;
+    this.#sentAt = Date.now();
+    this.#send(true);
   }
 }
 

@@ -1,7 +1,7 @@
 // The user's phone, in place of a channel's app. It calls only the bridge's API.
 
-import { byId, say } from "./dom.js";
-import { DemoTokens, Api, GivenToken } from "./api.js";
+import { byId, showText } from "./dom.js";
+import { DemoTokens, Api, EnteredToken } from "./api.js";
 import { brandName, nameOf } from "./names.js";
 import { Opening } from "./opening.js";
 import { Rating } from "./rating.js";
@@ -11,7 +11,7 @@ import { Thread } from "./thread.js";
 import { Typing, sendByEnter } from "./typing.js";
 
 /** The key under which a token that was entered by hand is stored, until the tab is closed. */
-const KEPT_TOKEN = "liveperson-bridge token";
+const TOKEN_KEY = "liveperson-bridge token";
 
 /** The phone. Dispatches `change` whenever its contents may have changed. */
 export class User extends EventTarget {
@@ -24,17 +24,17 @@ export class User extends EventTarget {
   #receipts;
   #typingEnds;
   #opening = new Opening((opening) => this.#open(opening));
-  #rating = new Rating((rating) => this.#api.call("PUT", this.#api.of("conversation", "rating"), { body: rating }));
-  #typing = new Typing(byId("user-text"), (types) => this.#tellTyping(types));
+  #rating = new Rating((rating) => this.#api.call("PUT", this.#api.path("conversation", "rating"), { body: rating }));
+  #typing = new Typing(byId("user-text"), (isTyping) => this.#sendTyping(isTyping));
 
   /** Creates the phone. `bridge` is the bridge of the page's settings, or null. */
   constructor(bridge) {
     super();
     this.#bridge = bridge;
     this.#listen();
-    const kept = sessionStorage.getItem(KEPT_TOKEN);
+    const storedToken = sessionStorage.getItem(TOKEN_KEY);
     if (bridge?.mints_tokens) this.#become(byId("user-name").value);
-    else if (bridge && kept) this.#enter(kept);
+    else if (bridge && storedToken) this.#enter(storedToken);
     else this.#askForToken();
   }
 
@@ -61,7 +61,7 @@ export class User extends EventTarget {
       this.#enter(byId("token").value.trim());
     });
     byId("user-token-forget").addEventListener("click", () => {
-      sessionStorage.removeItem(KEPT_TOKEN);
+      sessionStorage.removeItem(TOKEN_KEY);
       location.reload();
     });
   }
@@ -77,16 +77,16 @@ export class User extends EventTarget {
   #enter(token) {
     const user = claims(token)?.user;
     if (!user) {
-      say(byId("token-error"), "This is not a user token: expected a JWT with the claim user.");
+      showText(byId("token-error"), "This is not a user token: expected a JWT with the claim user.");
       this.#askForToken();
       return;
     }
-    sessionStorage.setItem(KEPT_TOKEN, token);
+    sessionStorage.setItem(TOKEN_KEY, token);
     byId("user-name").value = user;
     byId("user-name").readOnly = true;
     byId("user-switch").hidden = true;
     byId("user-token-forget").hidden = false;
-    this.#begin(new Api(this.#bridge.url, user, new GivenToken(token)));
+    this.#begin(new Api(this.#bridge.url, user, new EnteredToken(token)));
   }
 
   /** Continues as this user, with a token that the demo issues. */
@@ -113,7 +113,7 @@ export class User extends EventTarget {
     thread.addEventListener("closed", () => this.#rating.show());
     stream.addEventListener("event", ({ detail }) => {
       if (detail.type === "conversation.opened") this.#rating.hide();
-      thread.take(detail);
+      thread.apply(detail);
     });
     stream.addEventListener("gap", () => thread.skip());
     stream.addEventListener("state", ({ detail }) => this.#showConnection(detail));
@@ -125,24 +125,24 @@ export class User extends EventTarget {
     const field = byId("user-text");
     const text = field.value;
     if (text.trim() === "") return;
-    this.#typing.forget();
+    this.#typing.reset();
     this.#rating.hide();
     this.thread.write(text);
     field.value = "";
   }
 
   async #open(opening) {
-    const path = this.#api.of("conversation");
+    const path = this.#api.path("conversation");
     await this.#api.call("POST", path, { body: opening, key: crypto.randomUUID() });
   }
 
   async #close(closing) {
     try {
-      const path = this.#api.of("conversation", "close");
+      const path = this.#api.path("conversation", "close");
       await this.#api.call("POST", path, { body: closing, key: crypto.randomUUID() });
-      say(byId("user-error"), null);
+      showText(byId("user-error"), null);
     } catch (problem) {
-      say(byId("user-error"), String(problem));
+      showText(byId("user-error"), String(problem));
     }
   }
 
@@ -150,23 +150,23 @@ export class User extends EventTarget {
    * Sends a typing signal. It matters only for the moment, so it is not retried. Without an open
    * conversation it would not be seen.
    */
-  #tellTyping(types) {
+  #sendTyping(isTyping) {
     const { conversation } = this.thread;
     if (conversation?.state !== "open" || conversation.survey) return;
-    const body = { state: types ? "composing" : "pause" };
-    this.#api.call("PUT", this.#api.of("typing"), { body, tries: 1 }).catch(() => {});
+    const body = { state: isTyping ? "composing" : "pause" };
+    this.#api.call("PUT", this.#api.path("typing"), { body, attempts: 1 }).catch(() => {});
   }
 
   #showTyping(typing) {
     clearTimeout(this.#typingEnds);
-    const left = typing?.state === "composing" ? Date.parse(typing.expires_at) - Date.now() : 0;
-    say(byId("user-typing"), left > 0 ? `${brandName(typing.sender)} is typing…` : null);
-    if (left > 0) this.#typingEnds = setTimeout(() => this.#showTyping(null), left);
+    const remaining = typing?.state === "composing" ? Date.parse(typing.expires_at) - Date.now() : 0;
+    showText(byId("user-typing"), remaining > 0 ? `${brandName(typing.sender)} is typing…` : null);
+    if (remaining > 0) this.#typingEnds = setTimeout(() => this.#showTyping(null), remaining);
   }
 
   #showConnection({ connected, reason }) {
     byId("user").dataset.connected = connected;
-    say(byId("user-error"), connected || !reason ? null : `${reason}. Retrying…`);
+    showText(byId("user-error"), connected || !reason ? null : `${reason}. Retrying…`);
   }
 
   #show() {

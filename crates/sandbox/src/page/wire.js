@@ -1,10 +1,10 @@
 // The traffic view: every request between channel, bridge and Cloud, newest first.
 
-import { byId, make, say, timeOfDay } from "./dom.js";
+import { byId, make, showText, timeOfDay } from "./dom.js";
 import { details } from "./exchange.js";
 
 /** The number of rows that are kept. The simulated Cloud itself keeps the latest 1,000. */
-const KEPT = 500;
+const MAX_ROWS = 500;
 
 /** The kinds of exchange, with their names on the page. */
 const KINDS = {
@@ -18,7 +18,7 @@ const KINDS = {
 export class Wire extends EventTarget {
   #rows = byId("wire-rows");
   /** The exchanges that arrived while the list was paused. */
-  #held = [];
+  #pausedEntries = [];
   #paused = false;
 
   constructor() {
@@ -34,21 +34,21 @@ export class Wire extends EventTarget {
 
   #follow() {
     const source = new EventSource("/_sandbox/wire");
-    source.addEventListener("message", ({ data }) => this.#take(JSON.parse(data)));
-    source.addEventListener("open", () => say(byId("wire-error"), null));
+    source.addEventListener("message", ({ data }) => this.#receive(JSON.parse(data)));
+    source.addEventListener("open", () => showText(byId("wire-error"), null));
     // EventSource reconnects by itself, and continues after the last entry.
-    source.addEventListener("error", () => say(byId("wire-error"), "The simulated Cloud does not answer. Retrying…"));
+    source.addEventListener("error", () => showText(byId("wire-error"), "The simulated Cloud does not answer. Retrying…"));
   }
 
-  #take(entry) {
-    if (this.#paused) this.#held.push(entry);
+  #receive(entry) {
+    if (this.#paused) this.#pausedEntries.push(entry);
     else this.#add([entry]);
     this.dispatchEvent(new CustomEvent("entry", { detail: entry }));
   }
 
   #add(entries) {
-    for (const entry of entries.slice(-KEPT)) this.#rows.prepend(row(entry));
-    while (this.#rows.children.length > KEPT) this.#rows.lastElementChild.remove();
+    for (const entry of entries.slice(-MAX_ROWS)) this.#rows.prepend(row(entry));
+    while (this.#rows.children.length > MAX_ROWS) this.#rows.lastElementChild.remove();
     this.#count();
   }
 
@@ -57,7 +57,7 @@ export class Wire extends EventTarget {
     const pause = byId("wire-pause");
     pause.setAttribute("aria-pressed", this.#paused);
     pause.textContent = this.#paused ? "Resume" : "Pause";
-    if (!this.#paused) this.#add(this.#held.splice(0));
+    if (!this.#paused) this.#add(this.#pausedEntries.splice(0));
   }
 
   #count() {

@@ -62,7 +62,7 @@ struct Failing {
 pub(crate) fn router() -> Router<Sandbox> {
     Router::new()
         .route("/_demo/tokens", post(mint))
-        .route("/_demo/callback", get(show).put(switch).post(take))
+        .route("/_demo/callback", get(show).put(switch).post(receive))
         .route("/_demo/{*path}", any(path_not_found))
         .layer(DefaultBodyLimit::max(BODY_LIMIT))
 }
@@ -111,7 +111,7 @@ async fn switch(
 }
 
 /// Accepts any event. It is shown on the wire; the page itself reads events from the API.
-async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Response, Refusal> {
+async fn receive(State(sandbox): State<Sandbox>, request: Request) -> Result<Response, Refusal> {
     demo(&sandbox)?;
     let (parts, body) = request.into_parts();
     let body: Bytes = axum::body::to_bytes(body, BODY_LIMIT)
@@ -119,16 +119,16 @@ async fn take(State(sandbox): State<Sandbox>, request: Request) -> Result<Respon
         .unwrap_or_default();
     let failing = sandbox.0.callback.failing.load(Ordering::SeqCst);
     let sample = SharedSample::new(Sample::of(&body).into());
-    let asked = ExchangeRequest::of(Kind::Event, &parts, sample);
-    let underway = sandbox.0.wire.begin(asked, failing);
+    let exchange_request = ExchangeRequest::of(Kind::Event, &parts, sample);
+    let exchange = sandbox.0.wire.begin(exchange_request, failing);
     let answer = if failing {
-        let told: Value =
+        let error: Value =
             json!({"error": "the callback is set to fail; PUT /_demo/callback changes that"});
-        (StatusCode::SERVICE_UNAVAILABLE, Json(told)).into_response()
+        (StatusCode::SERVICE_UNAVAILABLE, Json(error)).into_response()
     } else {
         StatusCode::NO_CONTENT.into_response()
     };
-    Ok(underway.answered(answer))
+    Ok(exchange.record_answer(answer))
 }
 
 async fn path_not_found(method: Method, uri: Uri) -> Refusal {

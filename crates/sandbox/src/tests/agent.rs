@@ -35,7 +35,7 @@ impl ConversationFixture {
     }
 
     /// Requests an action over HTTP.
-    async fn order(&self, action: &Value) -> Answer {
+    async fn request_action(&self, action: &Value) -> Answer {
         let uri = format!("/_sandbox/conversations/{}/agent", self.id);
         let body = action.to_string();
         self.cloud.call("POST", &uri, &[JSON], body).await
@@ -44,7 +44,7 @@ impl ConversationFixture {
     /// Requests actions over HTTP. Returns the messages in their notifications.
     async fn messages_of(&self, actions: &[Value]) -> Vec<Value> {
         for action in actions {
-            let answer = self.order(action).await;
+            let answer = self.request_action(action).await;
             assert_eq!(answer.status, StatusCode::OK, "{action}: {}", answer.body);
         }
         self.cloud.settled().await;
@@ -55,7 +55,7 @@ impl ConversationFixture {
             .collect()
     }
 
-    async fn say(&self, message: &str) {
+    async fn send_text(&self, message: &str) {
         let sent = self
             .cloud
             .send(&self.tokens, &text(&self.id, message))
@@ -72,7 +72,7 @@ impl ConversationFixture {
 async fn all_participants_share_the_sequences_of_a_dialog() {
     let scene = ConversationFixture::new().await;
 
-    scene.say("Hello").await;
+    scene.send_text("Hello").await;
     let joined = scene.act(Action::Join {});
     let read = scene.act(Action::Receipt {
         status: AcceptStatus::Read,
@@ -81,13 +81,13 @@ async fn all_participants_share_the_sequences_of_a_dialog() {
     let typing = scene.act(Action::Typing {
         state: ChatState::Composing,
     });
-    let said = scene.act(Action::say("Hi"));
+    let sent = scene.act(Action::text("Hi"));
     let answer = scene
         .cloud
         .send(&scene.tokens, &text(&scene.id, "How are you?"))
         .await;
 
-    assert_eq!((joined, read, typing, said), (None, Some(1), None, Some(2)));
+    assert_eq!((joined, read, typing, sent), (None, Some(1), None, Some(2)));
     assert_eq!(answer.body["body"]["sequence"], 3);
 }
 
@@ -95,8 +95,8 @@ async fn all_participants_share_the_sequences_of_a_dialog() {
 async fn an_agent_joins_before_its_first_message() {
     let scene = ConversationFixture::new().await;
 
-    scene.act(Action::say("Hi"));
-    scene.act(Action::say("again"));
+    scene.act(Action::text("Hi"));
+    scene.act(Action::text("again"));
     scene.cloud.settled().await;
 
     let got = scene.receiver.got();
@@ -117,7 +117,7 @@ async fn an_agent_joins_before_its_first_message() {
 async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
     let scene = ConversationFixture::new().await;
 
-    let told = scene
+    let messages = scene
         .messages_of(&[
             json!({
                 "type": "text", "text": "Coffee?\n", "metadata": [{"type": "ExternalId", "id": "Q1"}],
@@ -142,12 +142,12 @@ async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
             button("Yes", yes), button("No", json!({"actions": action("No")})),
         ]},
     });
-    assert_eq!(told[0]["event"], expected);
+    assert_eq!(messages[0]["event"], expected);
     assert_eq!(
-        told[0]["metadata"],
+        messages[0]["metadata"],
         json!([{"type": "ExternalId", "id": "Q1"}])
     );
-    let roles: Vec<_> = told
+    let roles: Vec<_> = messages
         .iter()
         .map(|m| &m["originatorMetadata"]["role"])
         .collect();
@@ -159,12 +159,14 @@ async fn texts_of_agents_have_quick_replies_metadata_and_an_author() {
         "ASSIGNED_AGENT",
     ];
     assert_eq!(roles, expected);
-    let audiences: Vec<_> = told.iter().map(|m| &m["messageAudience"]).collect();
+    let audiences: Vec<_> = messages.iter().map(|m| &m["messageAudience"]).collect();
     assert_eq!(
         audiences,
         ["ALL", "ALL", "ALL", "ALL", "AGENTS_AND_MANAGERS"]
     );
-    assert!(told[1].get("metadata").is_none() && told[1]["event"].get("quickReplies").is_none());
+    assert!(
+        messages[1].get("metadata").is_none() && messages[1]["event"].get("quickReplies").is_none()
+    );
 }
 
 #[tokio::test]
@@ -172,20 +174,20 @@ async fn structured_content_is_passed_on_unchanged() {
     let scene = ConversationFixture::new().await;
     let content = json!({"type": "vertical", "elements": [{"type": "text", "text": "Card"}]});
 
-    let told = scene
+    let messages = scene
         .messages_of(&[json!({
             "type": "rich", "content": content, "quick_replies": [{"title": "Buy"}],
             "metadata": [{"type": "ExternalId", "id": "C1"}],
         })])
         .await;
 
-    let event = &told[0]["event"];
+    let event = &messages[0]["event"];
     assert_eq!(
         (&event["type"], &event["content"]),
         (&json!("RichContentEvent"), &content)
     );
     assert_eq!(event["quickReplies"]["replies"][0]["title"], "Buy");
-    assert_eq!(told[0]["metadata"][0]["id"], "C1");
+    assert_eq!(messages[0]["metadata"][0]["id"], "C1");
     let kinds: Vec<_> = scene
         .cloud
         .sandbox
@@ -200,7 +202,7 @@ async fn structured_content_is_passed_on_unchanged() {
 async fn a_file_of_an_agent_can_be_downloaded() {
     let scene = ConversationFixture::new().await;
 
-    let told = scene
+    let messages = scene
         .messages_of(&[
             json!({
                 "type": "file", "content": "JVBERi0x", "file_type": "pdf", "caption": "The contract",
@@ -210,7 +212,7 @@ async fn a_file_of_an_agent_can_be_downloaded() {
         ])
         .await;
 
-    let path = told[0]["event"]["message"]["relativePath"]
+    let path = messages[0]["event"]["message"]["relativePath"]
         .as_str()
         .unwrap();
     let message = json!({
@@ -218,10 +220,10 @@ async fn a_file_of_an_agent_can_be_downloaded() {
         "preview": "data:image/png;base64,AAAA",
     });
     let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message});
-    assert_eq!(told[0]["event"], event);
-    assert_eq!(told[1]["event"]["message"]["caption"], "");
-    assert!(told[1]["event"]["message"].get("preview").is_none());
-    let agent = told[0]["originatorId"].as_str().unwrap();
+    assert_eq!(messages[0]["event"], event);
+    assert_eq!(messages[1]["event"]["message"]["caption"], "");
+    assert!(messages[1]["event"]["message"].get("preview").is_none());
+    let agent = messages[0]["originatorId"].as_str().unwrap();
     assert!(path.starts_with(&format!("/v1/AUTH_async-images/{ACCOUNT}/{agent}_uuid_")));
     let request = json!({
         "kind": "req", "id": "d", "type": "ms.GenerateURLForDownloadFile", "body": {"relativePath": path},
@@ -245,7 +247,7 @@ async fn a_large_file_of_an_agent_is_accepted() {
     let content = "AAAA".repeat(1_250_000);
 
     let answer = scene
-        .order(&json!({"type": "file", "content": content, "file_type": "PNG"}))
+        .request_action(&json!({"type": "file", "content": content, "file_type": "PNG"}))
         .await;
 
     assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
@@ -255,8 +257,8 @@ async fn a_large_file_of_an_agent_is_accepted() {
 async fn a_consumer_cannot_publish_an_agents_file_as_its_own() {
     let scene = ConversationFixture::new().await;
     let file = json!({"type": "file", "content": "AAAA", "file_type": "PNG"});
-    let told = scene.messages_of(&[file]).await;
-    let path = &told[0]["event"]["message"]["relativePath"];
+    let messages = scene.messages_of(&[file]).await;
+    let path = &messages[0]["event"]["message"]["relativePath"];
 
     let message = json!({"relativePath": path, "fileType": "PNG"});
     let event = json!({"type": "ContentEvent", "contentType": "hosted/file", "message": message});
@@ -271,9 +273,9 @@ async fn a_consumer_cannot_publish_an_agents_file_as_its_own() {
 #[tokio::test]
 async fn forms_typing_and_receipts_of_agents_are_reported() {
     let scene = ConversationFixture::new().await;
-    scene.say("Hello").await;
+    scene.send_text("Hello").await;
 
-    let told = scene
+    let messages = scene
         .messages_of(&[
             json!({"type": "secure_form", "title": "Your card", "form_id": "F1"}),
             json!({"type": "typing", "state": "COMPOSING"}),
@@ -284,7 +286,7 @@ async fn forms_typing_and_receipts_of_agents_are_reported() {
         ])
         .await;
 
-    let events: Vec<_> = told[1..].iter().map(|m| m["event"].clone()).collect();
+    let events: Vec<_> = messages[1..].iter().map(|m| m["event"].clone()).collect();
     let typing = |state: &str| json!({"type": "ChatStateEvent", "chatState": state});
     let receipt =
         |status: &str| json!({"type": "AcceptStatusEvent", "status": status, "sequenceList": [0]});
@@ -303,7 +305,10 @@ async fn forms_typing_and_receipts_of_agents_are_reported() {
         receipt("READ"),
     ];
     assert_eq!(events[1..], expected);
-    let sequences: Vec<_> = told.iter().map(|m| m.get("sequence").cloned()).collect();
+    let sequences: Vec<_> = messages
+        .iter()
+        .map(|m| m.get("sequence").cloned())
+        .collect();
     let some = |n: i32| Some(json!(n));
     assert_eq!(
         sequences,
@@ -322,10 +327,12 @@ async fn agents_join_transfer_and_close_over_http() {
         json!({"type": "text", "text": "Bye"}),
         json!({"type": "close"}),
     ] {
-        answers.push(scene.order(&action).await);
+        answers.push(scene.request_action(&action).await);
     }
-    let late = scene.order(&json!({"type": "text", "text": "Wait"})).await;
-    let again = scene.order(&json!({"type": "close"})).await;
+    let late = scene
+        .request_action(&json!({"type": "text", "text": "Wait"}))
+        .await;
+    let again = scene.request_action(&json!({"type": "close"})).await;
 
     let bodies: Vec<_> = answers
         .iter()
@@ -389,7 +396,7 @@ async fn agent_actions_that_the_cloud_would_refuse_are_refused() {
         ),
         (json!({"type": "transfer", "skill": ""}), "skill: empty"),
     ] {
-        let answer = scene.order(&action).await;
+        let answer = scene.request_action(&action).await;
         answer.assert_complaint(422, complaint);
     }
     let conversation = scene.cloud.conversation(&scene.id);
@@ -412,7 +419,7 @@ async fn malformed_agent_actions_are_refused() {
         json!({"type": "receipt", "status": "READ", "sequences": [-1]}),
         json!({"type": "file", "content": "no base64!", "file_type": "PNG"}),
     ] {
-        let answer = scene.order(&action).await;
+        let answer = scene.request_action(&action).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{action}");
     }
     let unknown = "/_sandbox/conversations/none/agent";
@@ -425,7 +432,7 @@ async fn malformed_agent_actions_are_refused() {
 async fn an_action_needs_valid_content_and_an_open_conversation() {
     let scene = ConversationFixture::new().await;
 
-    let unknown = scene.cloud.sandbox.act("none", Action::say("x"));
+    let unknown = scene.cloud.sandbox.act("none", Action::text("x"));
     scene.act(Action::Close {});
     let closed = scene.cloud.sandbox.act(&scene.id, Action::Join {});
     let invalid = Action::Rich(Rich {
@@ -466,7 +473,7 @@ async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
 
     let (id, sequence) = opened.unwrap();
     assert_eq!(sequence, Some(0));
-    let told = eventually("both are told", || {
+    let notifications = eventually("both notifications", || {
         let bodies = scene.receiver.got().into_iter().map(|got| got.body);
         let of_it: Vec<_> = bodies
             .filter(|body| body.to_string().contains(&id))
@@ -474,7 +481,7 @@ async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
         (of_it.len() == 2).then_some(of_it)
     })
     .await;
-    let details = &told[0]["body"]["changes"][0]["result"]["conversationDetails"];
+    let details = &notifications[0]["body"]["changes"][0]["result"]["conversationDetails"];
     assert_eq!(details["stage"], "OPEN");
     let roles: Vec<_> = details["participants"]
         .as_array()
@@ -489,7 +496,7 @@ async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
         details["dialogs"][0]["metaData"],
         json!({"appInstallId": "another"})
     );
-    let message = &told[1]["body"]["changes"][0];
+    let message = &notifications[1]["body"]["changes"][0];
     assert_eq!(
         (&message["sequence"], &message["event"]["message"]),
         (&json!(0), &json!("Hi again"))
@@ -502,12 +509,12 @@ async fn an_agent_can_open_a_conversation_if_the_consumer_has_none() {
 #[tokio::test]
 async fn refusal_of_an_opening_by_an_agent_gives_the_reason() {
     let cloud = Cloud::new();
-    let order = async |body: Value| {
+    let request_opening = async |body: Value| {
         let path = "/_sandbox/agent/conversations";
         cloud.call("POST", path, &[JSON], body.to_string()).await
     };
 
-    let opened = order(json!({"account_id": ACCOUNT, "ext_consumer_id": "u-1"})).await;
+    let opened = request_opening(json!({"account_id": ACCOUNT, "ext_consumer_id": "u-1"})).await;
     assert_eq!(opened.status, StatusCode::CREATED);
     assert!(opened.body["id"].is_string() && opened.body.get("sequence").is_none());
     for (body, status) in [
@@ -532,7 +539,7 @@ async fn refusal_of_an_opening_by_an_agent_gives_the_reason() {
             StatusCode::UNPROCESSABLE_ENTITY,
         ),
     ] {
-        let refused = order(body.clone()).await;
+        let refused = request_opening(body.clone()).await;
         assert_eq!(refused.status, status, "{body}");
         assert!(refused.body["error"].is_string(), "{body}");
     }

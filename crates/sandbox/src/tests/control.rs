@@ -64,15 +64,15 @@ async fn pending_faults_can_be_withdrawn() {
         times: 3,
         ..Fault::status(Operation::Send, StatusCode::BAD_GATEWAY)
     });
-    let struck = cloud.send(&tokens, &text(&id, "x")).await;
-    assert_eq!(struck.status, StatusCode::BAD_GATEWAY);
+    let affected = cloud.send(&tokens, &text(&id, "x")).await;
+    assert_eq!(affected.status, StatusCode::BAD_GATEWAY);
 
-    let left = cloud.sandbox.withdraw_faults();
+    let remaining = cloud.sandbox.withdraw_faults();
 
-    assert_eq!(left.len(), 1);
-    assert_eq!(left[0].times, 2);
-    let spared = cloud.send(&tokens, &text(&id, "x")).await;
-    assert_eq!(spared.status, StatusCode::OK);
+    assert_eq!(remaining.len(), 1);
+    assert_eq!(remaining[0].times, 2);
+    let unaffected = cloud.send(&tokens, &text(&id, "x")).await;
+    assert_eq!(unaffected.status, StatusCode::OK);
 }
 
 #[tokio::test]
@@ -101,19 +101,19 @@ async fn a_fault_affects_the_given_number_of_requests_of_its_operation() {
     let id = cloud.open(&tokens).await;
 
     for _ in 0..2 {
-        let struck = cloud.send(&tokens, &text(&id, "x")).await;
-        struck.assert(429, json!("<html>busy</html>"));
-        assert_eq!(struck.headers["content-type"], "text/html");
-        assert_eq!(struck.headers["retry-after"], "7");
+        let affected = cloud.send(&tokens, &text(&id, "x")).await;
+        affected.assert(429, json!("<html>busy</html>"));
+        assert_eq!(affected.headers["content-type"], "text/html");
+        assert_eq!(affected.headers["retry-after"], "7");
     }
     cloud
         .send(&tokens, &text(&id, "x"))
         .await
         .assert(502, json!(""));
-    let spared = cloud.send(&tokens, &text(&id, "x")).await;
+    let unaffected = cloud.send(&tokens, &text(&id, "x")).await;
 
     assert_eq!(
-        spared.body["body"]["sequence"], 0,
+        unaffected.body["body"]["sequence"], 0,
         "a fault must keep requests from taking effect"
     );
     cloud
@@ -214,14 +214,14 @@ async fn monitoring_refuses_invalid_requests() {
         }],
         ..Options::default()
     });
-    let known = format!("/api/account/{ACCOUNT}/app/other/engagement?v=1.0");
+    let uri = format!("/api/account/{ACCOUNT}/app/other/engagement?v=1.0");
 
     let no_version = engagement(&cloud, "", "u-1").await;
     let no_app = engagement(&cloud, "v=1.0", "u-1").await;
     let no_sub = cloud
         .call(
             "POST",
-            &known,
+            &uri,
             &[JSON],
             r#"{"identities": [{"acr": "loa1"}]}"#,
         )
@@ -229,7 +229,7 @@ async fn monitoring_refuses_invalid_requests() {
     let weak = cloud
         .call(
             "POST",
-            &known,
+            &uri,
             &[JSON],
             r#"{"identities": [{"acr": "0", "sub": "u"}]}"#,
         )
@@ -252,7 +252,7 @@ async fn the_sandbox_is_controlled_over_http() {
     let by = r#"{"by": "AGENT"}"#;
 
     let injected = cloud.call("POST", "/_sandbox/faults", &[JSON], fault).await;
-    let struck = cloud.send(&tokens, &text(&id, "x")).await;
+    let affected = cloud.send(&tokens, &text(&id, "x")).await;
     let closed = cloud.call("POST", &closing, &[JSON], by).await;
     let closed_again = cloud.call("POST", &closing, &[JSON], by).await;
     let conversations = cloud.call("GET", "/_sandbox/conversations", &[], "").await;
@@ -260,7 +260,7 @@ async fn the_sandbox_is_controlled_over_http() {
     let reset = cloud.call("POST", "/_sandbox/reset", &[], "").await;
 
     assert_eq!(injected.status, StatusCode::NO_CONTENT);
-    assert_eq!(struck.status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(affected.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(closed.status, StatusCode::NO_CONTENT);
     assert_eq!(closed_again.status, StatusCode::NOT_FOUND);
     let conversation = &conversations.body[0];
@@ -299,7 +299,7 @@ async fn a_fault_with_an_invalid_status_is_refused() {
 async fn a_full_sandbox_refuses_openings_until_it_is_reset() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
-    cloud.sandbox.state().lasting = CAPACITY - 1;
+    cloud.sandbox.state().retained_requests = CAPACITY - 1;
     cloud.open(&tokens).await;
 
     let request = batch(&json!({}), &json!({}));
@@ -340,26 +340,26 @@ async fn recorded_requests_can_be_listed_by_operation_and_after_an_id() {
 #[tokio::test]
 async fn pending_faults_can_be_listed_and_withdrawn_over_http() {
     let cloud = Cloud::new();
-    let order = async |fault: Value| {
+    let inject = async |fault: Value| {
         let answer = cloud
             .call("POST", "/_sandbox/faults", &[JSON], fault.to_string())
             .await;
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
     };
-    order(json!({"operation": "any", "times": 3, "answer": {"reply": {"status": 503}}})).await;
-    order(json!({"operation": "send", "answer": {"delay": {"seconds": 8}}})).await;
-    order(json!({"operation": "send", "answer": "cut", "after_applying": true})).await;
-    order(json!({"operation": "upload", "answer": "stall", "skip": 2})).await;
+    inject(json!({"operation": "any", "times": 3, "answer": {"reply": {"status": 503}}})).await;
+    inject(json!({"operation": "send", "answer": {"delay": {"seconds": 8}}})).await;
+    inject(json!({"operation": "send", "answer": "cut", "after_applying": true})).await;
+    inject(json!({"operation": "upload", "answer": "stall", "skip": 2})).await;
 
     let lookup = "/api/account/12345678/service/baseURI.json?version=1.0";
     let host = [("host", "cloud")];
-    let struck = cloud.call("GET", lookup, &host, "").await;
+    let affected = cloud.call("GET", lookup, &host, "").await;
     let shown = cloud.call("GET", "/_sandbox/faults", &[], "").await;
-    let taken_back = cloud.call("DELETE", "/_sandbox/faults", &[], "").await;
-    let spared = cloud.call("GET", lookup, &host, "").await;
+    let withdrawn = cloud.call("DELETE", "/_sandbox/faults", &[], "").await;
+    let unaffected = cloud.call("GET", lookup, &host, "").await;
 
     assert_eq!(
-        (struck.status, spared.status),
+        (affected.status, unaffected.status),
         (StatusCode::SERVICE_UNAVAILABLE, StatusCode::OK)
     );
     let reply = json!({"status": 503, "body": "", "content_type": null, "retry_after": null});
@@ -372,7 +372,7 @@ async fn pending_faults_can_be_listed_and_withdrawn_over_http() {
             {"operation": "upload", "skip": 2, "times": 1, "after_applying": false, "answer": "stall"},
         ]),
     );
-    assert_eq!(taken_back.status, StatusCode::NO_CONTENT);
+    assert_eq!(withdrawn.status, StatusCode::NO_CONTENT);
     assert!(cloud.sandbox.faults().is_empty());
 }
 
@@ -677,8 +677,8 @@ async fn the_control_interface_refuses_unknown_host_names() {
     }
     // The simulated Cloud itself is protected by its tokens.
     let path = "/api/account/le12345678/service/idp/baseURI.json?version=1.0";
-    let looked_up = cloud
+    let lookup = cloud
         .call("GET", path, &[("host", "cloud.example"), CROSS_SITE], "")
         .await;
-    assert_eq!(looked_up.status, StatusCode::OK);
+    assert_eq!(lookup.status, StatusCode::OK);
 }

@@ -8,10 +8,10 @@ use crate::stage::{Bridge, Demo, Stage};
 
 /// Returns every file with the path at which it is served.
 fn files() -> impl Iterator<Item = (String, &'static File)> {
-    let others = FILES
+    let assets = FILES
         .iter()
         .map(|file| (format!("/_sandbox/page/{}", file.name), file));
-    std::iter::once(("/".to_owned(), INDEX)).chain(others)
+    std::iter::once(("/".to_owned(), INDEX)).chain(assets)
 }
 
 async fn settings(stage: Stage) -> Value {
@@ -106,16 +106,16 @@ async fn a_file_that_the_page_does_not_have_is_not_found() {
 #[test]
 fn every_file_in_the_folder_is_served() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/page");
-    let mut there: Vec<_> = std::fs::read_dir(folder)
+    let mut existing: Vec<_> = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    there.sort();
+    existing.sort();
 
     let mut served: Vec<_> = files().map(|(_, file)| file.name.to_owned()).collect();
     served.sort();
 
-    assert_eq!(served, there);
+    assert_eq!(served, existing);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn the_markup_has_no_inline_script_style_or_handler() {
 #[test]
 fn the_page_uses_no_api_that_turns_text_into_markup() {
     for (path, file) in files() {
-        for word in [
+        for api in [
             "innerHTML",
             "outerHTML",
             "insertAdjacentHTML",
@@ -177,7 +177,7 @@ fn the_page_uses_no_api_that_turns_text_into_markup() {
             "eval(",
             "new Function",
         ] {
-            assert!(!file.content.contains(word), "{path} has {word}");
+            assert!(!file.content.contains(api), "{path} has {api}");
         }
     }
 }
@@ -231,16 +231,16 @@ fn text_has_enough_contrast_in_the_light_and_dark_schemes() {
         ("violet", &["violet-soft"]),
     ];
     let css = FILES.iter().find(|file| file.name == "page.css").unwrap();
-    let (ycbcr_to_rgb, rest) = css
+    let (light, rest) = css
         .content
         .split_once("@media (prefers-color-scheme: dark)")
         .unwrap();
-    let ycbcr_to_rgb = colours(ycbcr_to_rgb);
-    let mut dark = ycbcr_to_rgb.clone();
+    let light = colours(light);
+    let mut dark = light.clone();
     dark.extend(colours(rest));
-    assert_ne!(ycbcr_to_rgb["panel"], dark["panel"]);
+    assert_ne!(light["panel"], dark["panel"]);
 
-    for (scheme, colours) in [("light", ycbcr_to_rgb), ("dark", dark)] {
+    for (scheme, colours) in [("light", light), ("dark", dark)] {
         for (text, grounds) in PAIRS {
             for ground in *grounds {
                 let contrast = contrast(colours[text], colours[ground]);

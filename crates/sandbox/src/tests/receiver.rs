@@ -15,7 +15,7 @@ use crate::webhooks::{Algorithm, Retry, Webhook};
 pub(super) const CLIENT: &str = "75588e18-0213-4e33-8174-883acac7e3c4";
 pub(super) const SECRET: &str = "the-secret-of-the-app";
 
-/// A receiver, with the requests that came and the answers that are still to be given.
+/// A receiver, with the requests that arrived and the answers that it has still to send.
 #[derive(Debug, Clone)]
 pub(super) struct Receiver {
     url: String,
@@ -103,7 +103,7 @@ impl Receiver {
     }
 
     /// Waits for this number of requests, and returns them.
-    pub(super) async fn await_some(&self, number: usize) -> Vec<ReceivedRequest> {
+    pub(super) async fn wait_for(&self, number: usize) -> Vec<ReceivedRequest> {
         eventually(&format!("{number} notifications"), || {
             Some(self.got()).filter(|got| got.len() >= number)
         })
@@ -112,7 +112,7 @@ impl Receiver {
 }
 
 async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Bytes) -> Response {
-    let answering = {
+    let answer = {
         let mut shared = receiver.shared.lock().unwrap();
         shared.got.push(ReceivedRequest {
             headers,
@@ -121,7 +121,7 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Byte
         });
         shared.answers.pop_front()
     };
-    match answering {
+    match answer {
         None => StatusCode::OK.into_response(),
         Some(ReceiverAnswer::Status(status)) => {
             StatusCode::from_u16(status).unwrap().into_response()
@@ -130,25 +130,25 @@ async fn receive(State(receiver): State<Receiver>, headers: HeaderMap, raw: Byte
     }
 }
 
-/// Polls until `look` returns a value. Only a failing test waits for long.
-pub(super) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+/// Polls until `condition` returns a value. Only a failing test waits for long.
+pub(super) async fn eventually<T>(name: &str, mut condition: impl FnMut() -> Option<T>) -> T {
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
-    let looking = async {
+    let polling = async {
         loop {
             ticks.tick().await;
-            if let Some(found) = look() {
+            if let Some(found) = condition() {
                 return found;
             }
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), looking)
+    tokio::time::timeout(Duration::from_secs(20), polling)
         .await
-        .unwrap_or_else(|_| panic!("{what}: not in time"))
+        .unwrap_or_else(|_| panic!("{name}: not in time"))
 }
 
 impl Cloud {
     /// Creates a sandbox with a receiver that is subscribed to it.
-    pub(super) async fn telling(retry: Retry) -> (Self, Receiver) {
+    pub(super) async fn with_receiver(retry: Retry) -> (Self, Receiver) {
         let (cloud, receiver) = (Self::new(), Receiver::start().await);
         cloud.sandbox.subscribe(receiver.webhook(retry));
         (cloud, receiver)

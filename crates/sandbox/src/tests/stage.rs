@@ -93,7 +93,7 @@ async fn the_demo_callback_accepts_events_unless_set_to_fail() {
     let statuses = [&taken, &failing, &refused, &taken_again].map(|answer| answer.status.as_u16());
     assert_eq!(statuses, [204, 204, 503, 204]);
     shown.assert(200, json!({"failing": true}));
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     let of = |member: &str| -> Vec<Value> {
         let members = entries.iter().map(|entry| entry[member].clone());
         members.collect()
@@ -126,7 +126,7 @@ async fn a_sandbox_without_a_demo_has_no_channel() {
 }
 
 /// Sends a request to an API whose exchanges the sandbox records.
-async fn ask(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Response {
+async fn call_api(cloud: &Cloud, method: &str, path: &str, body: &'static str) -> Response {
     let api = Router::new()
         .route(
             "/v1/echo",
@@ -167,11 +167,11 @@ async fn the_wire_shows_channel_requests_to_the_api() {
         ("GET", "/docs/", ""),
         ("POST", "/webhooks/12345678", "{}"),
     ] {
-        let answer = ask(&cloud, method, path, body).await;
+        let answer = call_api(&cloud, method, path, body).await;
         to_bytes(answer.into_body(), usize::MAX).await.unwrap();
     }
 
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     let shown: Vec<_> = entries
         .iter()
         .map(|entry| {
@@ -202,11 +202,11 @@ async fn the_wire_shows_channel_requests_to_the_api() {
 async fn an_unfinished_response_is_shown_as_far_as_it_was_read() {
     let cloud = demo();
 
-    let answer = ask(&cloud, "POST", "/v1/echo", "Hello").await;
-    assert!(cloud.shown().await.is_empty());
+    let answer = call_api(&cloud, "POST", "/v1/echo", "Hello").await;
+    assert!(cloud.wire_entries().await.is_empty());
     drop(answer);
 
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     assert_eq!(entries.len(), 1);
     assert_eq!(entries[0]["status"], 200);
     assert_eq!(entries[0]["response"]["body"], "");

@@ -206,12 +206,12 @@ async fn any_file_of_the_account_can_be_downloaded_and_unknown_ones_cannot() {
     let (cloud, ada, _) = opened().await;
     let bob = cloud.tokens("bob").await;
     let path = cloud.upload(&ada, PNG).await;
-    let elsewhere = Cloud::new();
-    let stranger = elsewhere.tokens("u-1").await;
+    let other_cloud = Cloud::new();
+    let other_tokens = other_cloud.tokens("u-1").await;
 
     let of_account = cloud.send(&bob, &download_url(&path)).await;
     let without_slash = cloud.send(&bob, &download_url(&path[1..])).await;
-    let unknown = elsewhere.send(&stranger, &download_url(&path)).await;
+    let unknown = other_cloud.send(&other_tokens, &download_url(&path)).await;
     let empty = cloud.send(&bob, &download_url("")).await;
 
     assert_eq!(cloud.get(&uri(&of_account)).await.bytes, PNG);
@@ -528,12 +528,12 @@ async fn faults_apply_to_uploads_and_downloads_separately() {
 
     let lost = cloud.put(&uri(&announced), PNG).await;
     let location = cloud.send(&tokens, &download_url(path(&announced))).await;
-    let struck = cloud.get(&uri(&location)).await;
-    let spared = cloud.get(&uri(&location)).await;
+    let affected = cloud.get(&uri(&location)).await;
+    let unaffected = cloud.get(&uri(&location)).await;
 
     assert_eq!(lost.status, StatusCode::BAD_GATEWAY);
-    assert_eq!(struck.status, unavailable);
-    assert_eq!(spared.bytes, PNG);
+    assert_eq!(affected.status, unavailable);
+    assert_eq!(unaffected.bytes, PNG);
 }
 
 #[tokio::test]

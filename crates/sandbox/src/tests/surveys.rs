@@ -56,7 +56,7 @@ async fn a_survey_follows_the_main_dialog_with_its_own_sequences() {
     cloud.send_survey(&tokens, &text(&id, "hello")).await;
 
     let survey = cloud.begin_survey(&tokens, &id).await;
-    assert_eq!(cloud.sandbox.ask_survey(&id, question()), Some(0));
+    assert_eq!(cloud.sandbox.publish_in_survey(&id, question()), Some(0));
     let answer = cloud
         .send_survey(&tokens, &text_in(&survey, &id, "fine"))
         .await;
@@ -103,10 +103,10 @@ async fn the_end_of_the_survey_closes_the_conversation() {
     // An ended survey cannot be ended again.
     assert!(!cloud.sandbox.end_survey(&id));
     assert!(!cloud.sandbox.close_main_dialog(&id, "AGENT"));
-    assert_eq!(cloud.sandbox.ask_survey(&id, question()), None);
+    assert_eq!(cloud.sandbox.publish_in_survey(&id, question()), None);
     assert!(!cloud.sandbox.end_survey("nowhere"));
     assert!(!cloud.sandbox.close_main_dialog("nowhere", "AGENT"));
-    assert_eq!(cloud.sandbox.ask_survey("nowhere", question()), None);
+    assert_eq!(cloud.sandbox.publish_in_survey("nowhere", question()), None);
 }
 
 #[tokio::test]
@@ -197,7 +197,7 @@ async fn a_survey_accepts_requests_only_of_its_conversation_and_consumer() {
 #[tokio::test]
 async fn refusal_of_a_malformed_dialog_change_names_the_member() {
     let (cloud, tokens, id) = with_skill().await;
-    let sound = close_dialog(&id, &id);
+    let valid = close_dialog(&id, &id);
     let field = "/body/conversationField";
 
     for (member, value, expected) in [
@@ -211,7 +211,7 @@ async fn refusal_of_a_malformed_dialog_change_names_the_member() {
         ("type", json!("DELETE"), "type: unknown variant `DELETE`"),
         ("dialog", json!(null), "dialog: null, expected a value"),
     ] {
-        let mut request = sound.clone();
+        let mut request = valid.clone();
         *request.pointer_mut(&format!("{field}/{member}")).unwrap() = value;
 
         let answer = cloud.send_survey(&tokens, &request).await;
@@ -228,24 +228,24 @@ async fn surveys_are_controlled_over_http() {
         let uri = format!("/_sandbox/{path}");
         cloud.call("POST", &uri, &[JSON], body.to_string()).await
     };
-    let (ask, end) = (
+    let (survey, end) = (
         format!("conversations/{id}/survey"),
         format!("conversations/{id}/survey/end"),
     );
     let close = format!("conversations/{id}/close-main-dialog");
     let event = json!({"event": question()});
 
-    assert_eq!(control(&ask, event.clone()).await.status, 404);
+    assert_eq!(control(&survey, event.clone()).await.status, 404);
     assert_eq!(control(&end, json!({})).await.status, 404);
     assert_eq!(control(&close, json!({})).await.status, 422);
     assert_eq!(control(&close, json!({"by": "AGENT"})).await.status, 204);
     assert_eq!(control(&close, json!({"by": "AGENT"})).await.status, 404);
-    let asked = control(&ask, event).await;
+    let published = control(&survey, event).await;
     let listed = cloud.call("GET", "/_sandbox/conversations", &[], "").await;
     assert_eq!(control(&end, json!({})).await.status, 204);
     let off = control("surveys", json!({"on": false})).await;
 
-    asked.assert(200, json!({"sequence": 0}));
+    published.assert(200, json!({"sequence": 0}));
     let dialogs = &listed.body[0]["dialogs"];
     assert_eq!(dialogs[0]["kind"], "MAIN");
     assert_eq!(dialogs[1]["kind"], "POST_SURVEY");

@@ -40,9 +40,9 @@ async fn tokens_expire_when_the_clock_is_moved() {
 
 #[tokio::test]
 async fn a_pending_retry_becomes_due_when_the_clock_is_advanced() {
-    let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::ByNumber(1)).await;
     receiver.answer([ReceiverAnswer::Status(503)]);
-    assert!(cloud.sandbox.foreign(ACCOUNT).is_some());
+    assert!(cloud.sandbox.notify_foreign(ACCOUNT).is_some());
     eventually("tried", || {
         (cloud.sandbox.notifications().len() == 2).then_some(())
     })
@@ -59,23 +59,23 @@ async fn a_delayed_answer_follows_the_sandbox_clock() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
-    let late = FaultAnswer::Delay(Delay { seconds: 8 });
+    let delayed = FaultAnswer::Delay(Delay { seconds: 8 });
     cloud
         .sandbox
-        .inject(Fault::new(Operation::Send, late.clone()));
+        .inject(Fault::new(Operation::Send, delayed.clone()));
     cloud.sandbox.inject(Fault {
         after_applying: true,
-        ..Fault::new(Operation::Send, late)
+        ..Fault::new(Operation::Send, delayed)
     });
     let events = || cloud.conversation(&id).dialogs[0].events.len();
 
-    for (told, events_meanwhile) in [("first", 0), ("second", 2)] {
-        let request = text(&id, told);
+    for (label, events_meanwhile) in [("first", 0), ("second", 2)] {
+        let request = text(&id, label);
         let sending = cloud.send(&tokens, &request);
-        let moving = async {
-            eventually("it is taken", || {
+        let advancing = async {
+            eventually("the request arrives", || {
                 let requests = cloud.sandbox.requests();
-                requests.last().unwrap().body.contains(told).then_some(())
+                requests.last().unwrap().body.contains(label).then_some(())
             })
             .await;
             tokio::task::yield_now().await;
@@ -83,10 +83,10 @@ async fn a_delayed_answer_follows_the_sandbox_clock() {
             cloud.advance_over_http(8).await;
             meanwhile
         };
-        let (answer, meanwhile) = tokio::join!(sending, moving);
+        let (answer, meanwhile) = tokio::join!(sending, advancing);
 
         assert_eq!(answer.status, StatusCode::OK, "{}", answer.body);
-        assert_eq!(meanwhile, events_meanwhile, "{told}");
+        assert_eq!(meanwhile, events_meanwhile, "{label}");
     }
     assert_eq!(events(), 2);
 }
@@ -98,12 +98,12 @@ async fn a_clock_cannot_go_back_or_beyond_a_hundred_years() {
     let back = cloud
         .call("POST", "/_sandbox/clock", &[JSON], r#"{"advance": -1}"#)
         .await;
-    let far = cloud.advance_over_http(3_155_760_000).await;
-    let farther = cloud.advance_over_http(1).await;
+    let at_limit = cloud.advance_over_http(3_155_760_000).await;
+    let beyond_limit = cloud.advance_over_http(1).await;
 
     back.assert_complaint(422, "advance: invalid value: integer `-1`");
-    assert_eq!(far.status, StatusCode::OK);
-    farther.assert_complaint(
+    assert_eq!(at_limit.status, StatusCode::OK);
+    beyond_limit.assert_complaint(
         422,
         "advance: the clock would be more than 3155760000 s ahead",
     );

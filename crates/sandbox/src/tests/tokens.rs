@@ -39,8 +39,12 @@ fn error(code: u16, title: &str, details: &str, error_code: u32) -> Value {
     })
 }
 
-/// Calls SEND with these headers, to see the answer to them alone.
-async fn knock(cloud: &Cloud, authorization: Option<&str>, on_behalf: Option<&str>) -> Answer {
+/// Calls SEND with these headers and a valid body.
+async fn send_with_tokens(
+    cloud: &Cloud,
+    authorization: Option<&str>,
+    on_behalf: Option<&str>,
+) -> Answer {
     let uri = format!("/api/account/{ACCOUNT}/messaging/consumer/conversation/send?v=3");
     let mut headers = vec![JSON];
     headers.extend(authorization.map(|token| ("authorization", token)));
@@ -222,8 +226,8 @@ async fn a_missing_token_is_reported_in_the_clouds_error_format() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
 
-    let no_app = knock(&cloud, None, Some(&tokens.consumer)).await;
-    let no_consumer = knock(&cloud, Some(&tokens.app), None).await;
+    let no_app = send_with_tokens(&cloud, None, Some(&tokens.consumer)).await;
+    let no_consumer = send_with_tokens(&cloud, Some(&tokens.app), None).await;
 
     no_app.assert(
         401,
@@ -251,11 +255,11 @@ async fn an_app_token_lasts_an_hour_and_a_consumer_token_for_ever() {
     let tokens = cloud.tokens("u-1").await;
 
     cloud.advance(3599);
-    let in_time = knock(&cloud, Some(&tokens.app), Some(&tokens.consumer)).await;
+    let in_time = send_with_tokens(&cloud, Some(&tokens.app), Some(&tokens.consumer)).await;
     cloud.advance(1);
-    let late = knock(&cloud, Some(&tokens.app), Some(&tokens.consumer)).await;
+    let late = send_with_tokens(&cloud, Some(&tokens.app), Some(&tokens.consumer)).await;
     let renewed = cloud.app_token().await;
-    let after = knock(&cloud, Some(&renewed), Some(&tokens.consumer)).await;
+    let after = send_with_tokens(&cloud, Some(&renewed), Some(&tokens.consumer)).await;
 
     assert_eq!(in_time.status, StatusCode::OK);
     assert_eq!(late.body["body"]["errorCode"], 40102);
@@ -271,7 +275,7 @@ async fn a_bearer_prefix_is_refused_with_its_reason() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;
 
-    let answer = knock(
+    let answer = send_with_tokens(
         &cloud,
         Some(&format!("Bearer {}", tokens.app)),
         Some(&tokens.consumer),
@@ -317,7 +321,7 @@ async fn a_token_of_another_issuer_kind_or_account_is_invalid() {
         ),
     ];
     for (app, consumer, error_code, complaint) in cases {
-        let answer = knock(&cloud, Some(app), Some(consumer)).await;
+        let answer = send_with_tokens(&cloud, Some(app), Some(consumer)).await;
         assert_eq!(answer.body["body"]["errorCode"], error_code);
         answer.assert_complaint(401, complaint);
         assert!(!answer.complaint().contains(app));
@@ -330,13 +334,13 @@ async fn revoked_tokens_are_refused_and_new_ones_are_accepted() {
     let old = cloud.tokens("u-1").await;
 
     cloud.sandbox.revoke_app_tokens();
-    let app_revoked = knock(&cloud, Some(&old.app), Some(&old.consumer)).await;
+    let app_revoked = send_with_tokens(&cloud, Some(&old.app), Some(&old.consumer)).await;
     let app = cloud.app_token().await;
-    let app_renewed = knock(&cloud, Some(&app), Some(&old.consumer)).await;
+    let app_renewed = send_with_tokens(&cloud, Some(&app), Some(&old.consumer)).await;
     cloud.sandbox.revoke_consumer_tokens();
-    let consumer_revoked = knock(&cloud, Some(&app), Some(&old.consumer)).await;
+    let consumer_revoked = send_with_tokens(&cloud, Some(&app), Some(&old.consumer)).await;
     let new = cloud.tokens("u-1").await;
-    let consumer_renewed = knock(&cloud, Some(&app), Some(&new.consumer)).await;
+    let consumer_renewed = send_with_tokens(&cloud, Some(&app), Some(&new.consumer)).await;
 
     assert_eq!(app_revoked.body["body"]["errorCode"], 40102);
     assert_eq!(app_renewed.status, StatusCode::OK);

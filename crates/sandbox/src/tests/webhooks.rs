@@ -33,7 +33,7 @@ impl Cloud {
         (tokens, id)
     }
 
-    async fn say(&self, tokens: &Tokens, id: &str, message: &str) {
+    async fn send_text(&self, tokens: &Tokens, id: &str, message: &str) {
         let sent = self.send(tokens, &text(id, message)).await;
         assert_eq!(sent.status, StatusCode::OK, "{}", sent.body);
     }

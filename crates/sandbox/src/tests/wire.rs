@@ -13,7 +13,7 @@ const AS_JSON: (&str, &str) = ("accept", "application/json");
 
 impl Cloud {
     /// Returns the entries that the wire shows.
-    pub(super) async fn shown(&self) -> Vec<Value> {
+    pub(super) async fn wire_entries(&self) -> Vec<Value> {
         let answer = self.call("GET", "/_sandbox/wire", &[AS_JSON], "").await;
         assert_eq!(answer.headers["content-type"], "application/json");
         answer.body["entries"].as_array().unwrap().clone()
@@ -32,7 +32,7 @@ impl Cloud {
         response.into_body()
     }
 
-    async fn knock(&self, times: usize) {
+    async fn send_requests(&self, times: usize) {
         for _ in 0..times {
             self.call("GET", "/nowhere", &[], "").await;
         }
@@ -40,7 +40,7 @@ impl Cloud {
 }
 
 /// Returns the next text that a follower is sent; `None` at the end.
-async fn written(body: &mut Body) -> Option<String> {
+async fn next_chunk(body: &mut Body) -> Option<String> {
     let frame = std::future::poll_fn(|context| std::pin::Pin::new(&mut *body).poll_frame(context));
     let frame = tokio::time::timeout(std::time::Duration::from_secs(20), frame);
     let bytes = frame.await.unwrap()?.unwrap().into_data().unwrap();
@@ -79,7 +79,7 @@ async fn requests_to_the_cloud_are_shown_with_their_responses() {
 
     cloud.send(&tokens, &text(&id, "Grüße")).await;
 
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     let operations: Vec<_> = entries.iter().map(|entry| &entry["operation"]).collect();
     assert_eq!(
         operations,
@@ -93,8 +93,8 @@ async fn requests_to_the_cloud_are_shown_with_their_responses() {
     assert_eq!(sent["status"], 200);
     assert_eq!(sent["fault"], false);
     assert!(sent["duration_ms"].as_f64().is_some());
-    let asked: Value = serde_json::from_str(sent["request"]["body"].as_str().unwrap()).unwrap();
-    assert_eq!(asked, text(&id, "Grüße"));
+    let request: Value = serde_json::from_str(sent["request"]["body"].as_str().unwrap()).unwrap();
+    assert_eq!(request, text(&id, "Grüße"));
     assert_eq!(
         sent["request"]["headers"]["content-type"],
         "application/json"
@@ -109,7 +109,7 @@ async fn requests_to_the_cloud_are_shown_with_their_responses() {
 
 #[tokio::test]
 async fn neither_tokens_nor_secrets_are_shown() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
     cloud.settled().await;
@@ -121,7 +121,7 @@ async fn neither_tokens_nor_secrets_are_shown() {
     let signature = receiver.got()[0]
         .header("x-liveperson-signature")
         .to_owned();
-    let shown = json!(cloud.shown().await).to_string();
+    let shown = json!(cloud.wire_entries().await).to_string();
     let url_signature = upload.body["body"]["queryParams"]["temp_url_sig"].as_str();
     for secret in [
         &tokens.app,
@@ -156,16 +156,16 @@ async fn requests_hit_by_a_fault_are_marked_and_shown_immediately() {
             (entries == 5).then_some(())
         })
         .await;
-        cloud.shown().await
+        cloud.wire_entries().await
     };
     let entries = tokio::select! {
         _ = stalled => panic!("a stalled request was answered"),
         entries = entries => entries,
     };
 
-    let (struck, stalled) = (&entries[3], &entries[4]);
+    let (affected, stalled) = (&entries[3], &entries[4]);
     assert_eq!(
-        (&struck["status"], &struck["fault"]),
+        (&affected["status"], &affected["fault"]),
         (&json!(502), &json!(true))
     );
     assert_eq!(
@@ -178,7 +178,7 @@ async fn requests_hit_by_a_fault_are_marked_and_shown_immediately() {
 
 #[tokio::test]
 async fn each_attempt_to_send_a_notification_is_shown() {
-    let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::ByNumber(1)).await;
     receiver.answer([ReceiverAnswer::Status(503)]);
     let disturbance = Disturbance::next(DisturbanceKind::OldForm);
     cloud.sandbox.disturb(disturbance);
@@ -192,7 +192,7 @@ async fn each_attempt_to_send_a_notification_is_shown() {
     cloud.advance(30);
     cloud.settled().await;
 
-    let mut entries = cloud.shown().await;
+    let mut entries = cloud.wire_entries().await;
     entries.retain(|entry| entry["kind"] == "notification");
     let statuses: Vec<_> = entries.iter().map(|entry| &entry["status"]).collect();
     assert_eq!(statuses, [503, 200]);
@@ -214,10 +214,10 @@ async fn an_unanswered_notification_is_shown_without_a_status() {
     webhook.url = "http://127.0.0.1:1/".parse().unwrap();
     cloud.sandbox.subscribe(webhook);
 
-    assert!(cloud.sandbox.foreign(ACCOUNT).is_some());
+    assert!(cloud.sandbox.notify_foreign(ACCOUNT).is_some());
     cloud.settled().await;
 
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     assert_eq!(entries[0]["kind"], "notification");
     assert_eq!(entries[0]["status"], json!(null));
 }
@@ -225,52 +225,56 @@ async fn an_unanswered_notification_is_shown_without_a_status() {
 #[tokio::test]
 async fn a_follower_receives_existing_entries_and_then_new_ones() {
     let cloud = Cloud::new();
-    cloud.knock(2).await;
+    cloud.send_requests(2).await;
 
     let mut body = cloud.follow(None).await;
-    let first = written(&mut body).await.unwrap();
-    cloud.knock(1).await;
-    let second = written(&mut body).await.unwrap();
+    let first = next_chunk(&mut body).await.unwrap();
+    cloud.send_requests(1).await;
+    let second = next_chunk(&mut body).await.unwrap();
 
     assert_eq!((ids(&first), ids(&second)), (vec![1, 2], vec![3]));
     let data = second.lines().find_map(|line| line.strip_prefix("data: "));
     let entry: Value = serde_json::from_str(data.unwrap()).unwrap();
-    assert_eq!(entry, cloud.shown().await[2]);
+    assert_eq!(entry, cloud.wire_entries().await[2]);
     assert!(second.ends_with("\n\n"));
 }
 
 #[tokio::test]
 async fn a_reconnecting_follower_resumes_after_its_last_entry() {
     let cloud = Cloud::new();
-    cloud.knock(3).await;
+    cloud.send_requests(3).await;
 
-    let resumed = written(&mut cloud.follow(Some("2")).await).await.unwrap();
-    let of_another_sandbox = written(&mut cloud.follow(Some("99")).await).await.unwrap();
+    let resumed = next_chunk(&mut cloud.follow(Some("2")).await)
+        .await
+        .unwrap();
+    let restarted = next_chunk(&mut cloud.follow(Some("99")).await)
+        .await
+        .unwrap();
     let malformed = cloud
         .call("GET", "/_sandbox/wire", &[("last-event-id", "x")], "")
         .await;
 
     assert_eq!(ids(&resumed), [3]);
-    assert_eq!(ids(&of_another_sandbox), [1, 2, 3]);
+    assert_eq!(ids(&restarted), [1, 2, 3]);
     malformed.assert_complaint(400, "Last-Event-ID: expected");
 }
 
 #[tokio::test]
 async fn a_slow_follower_learns_how_many_entries_it_missed() {
     let cloud = Cloud::new();
-    cloud.knock(1).await;
+    cloud.send_requests(1).await;
     let mut slow = cloud.follow(None).await;
-    assert_eq!(ids(&written(&mut slow).await.unwrap()), [1]);
+    assert_eq!(ids(&next_chunk(&mut slow).await.unwrap()), [1]);
 
-    cloud.knock(1003).await;
+    cloud.send_requests(1003).await;
 
-    let next = written(&mut slow).await.unwrap();
+    let next = next_chunk(&mut slow).await.unwrap();
     assert!(
         next.starts_with(": 3 entries dropped before they were read\ndata: "),
         "{next}"
     );
     assert_eq!(ids(&next).first(), Some(&5));
-    assert_eq!(cloud.shown().await.len(), 1000);
+    assert_eq!(cloud.wire_entries().await.len(), 1000);
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,22 +282,22 @@ async fn an_idle_wire_stream_is_kept_alive_until_the_sandbox_ends() {
     let cloud = Cloud::new();
     let mut body = cloud.follow(None).await;
 
-    let comment = written(&mut body).await;
+    let comment = next_chunk(&mut body).await;
     cloud.sandbox.end();
 
     assert_eq!(comment.as_deref(), Some(":\n"));
-    assert_eq!(written(&mut body).await, None);
+    assert_eq!(next_chunk(&mut body).await, None);
 }
 
 #[tokio::test]
 async fn a_reset_clears_the_wire_but_its_ids_continue() {
     let cloud = Cloud::new();
-    cloud.knock(2).await;
+    cloud.send_requests(2).await;
 
     cloud.sandbox.reset();
-    cloud.knock(1).await;
+    cloud.send_requests(1).await;
 
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     assert_eq!((entries.len(), &entries[0]["id"]), (1, &json!(3)));
     assert_eq!(cloud.sandbox.requests()[0].id, 3);
 }
@@ -313,7 +317,7 @@ async fn a_connection_that_is_cut_ends_without_a_byte() {
     let router = cloud.sandbox.router();
     tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
     let path = "/api/account/12345678/service/baseURI.json?version=1.0";
-    let ask = async || {
+    let get = async || {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: cloud\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -321,12 +325,12 @@ async fn a_connection_that_is_cut_ends_without_a_byte() {
         stream.read_to_string(&mut answer).await.map(|_| answer)
     };
 
-    let cut = ask().await;
-    let answered = ask().await.unwrap();
+    let cut = get().await;
+    let answered = get().await.unwrap();
 
     assert_eq!(cut.unwrap_or_default(), "");
     assert!(answered.starts_with("HTTP/1.1 200"), "{answered}");
-    let entries = cloud.shown().await;
+    let entries = cloud.wire_entries().await;
     assert_eq!(
         (&entries[0]["status"], &entries[0]["fault"]),
         (&json!(null), &json!(true))

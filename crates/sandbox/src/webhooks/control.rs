@@ -12,14 +12,14 @@ use serde_json::json;
 
 use super::{Delivery, Disturbance, Webhook};
 use crate::Sandbox;
-use crate::announcements::ReportedStates;
-use crate::control_request::{JsonBody, expect_nothing_else, read_after};
+use crate::control_request::{JsonBody, read_after, refuse_unknown_parameters};
 use crate::conversations::{Consumer, Conversation, NewEvent, Opening};
 use crate::idp;
 use crate::notification::{BodyForm, Content, Kind, Notification};
 use crate::participant::{Audience, Participant, Role};
 use crate::recording::read_form;
 use crate::refusal::Refusal;
+use crate::reported_states::ReportedStates;
 
 impl Sandbox {
     /// Subscribes a webhook to an account's notifications. It replaces the webhook of the same app
@@ -31,13 +31,13 @@ impl Sandbox {
     /// Injects a disturbance. It affects the next notifications, once the earlier disturbances that
     /// match them are used up.
     pub fn disturb(&self, disturbance: Disturbance) {
-        self.state().hooks.troubles.push(disturbance);
+        self.state().hooks.disturbances.push(disturbance);
     }
 
     /// Lists the pending disturbances, each with its remaining count.
     #[must_use]
     pub fn disturbances(&self) -> Vec<Disturbance> {
-        self.state().hooks.troubles.list()
+        self.state().hooks.disturbances.list()
     }
 
     /// Withdraws the pending disturbances. Notifications that were gathered for one request are
@@ -81,7 +81,7 @@ impl Sandbox {
     ///
     /// `None` if the account has no subscriber.
     #[must_use]
-    pub fn foreign(&self, account: &str) -> Option<String> {
+    pub fn notify_foreign(&self, account: &str) -> Option<String> {
         let clock = &self.0.clock;
         let now = clock.now();
         let id = clock.uuid().to_string();
@@ -101,7 +101,7 @@ impl Sandbox {
         let agent = Participant::of_brand(account, Role::AssignedAgent, &conversation.skill_id);
         conversation.participants.push(agent.clone());
         for dialog in &mut conversation.dialogs {
-            let publishing = NewEvent {
+            let new_event = NewEvent {
                 originator: agent.clone(),
                 audience: Audience::All,
                 event: json!({
@@ -112,16 +112,17 @@ impl Sandbox {
                 metadata: None,
                 request_id: None,
             };
-            dialog.publish(publishing, now);
+            dialog.publish(new_event, now);
         }
         let mut state = self.state();
-        let mut announcements = ReportedStates::default();
-        let notifications = announcements.news(&conversation, now).notifications();
-        let told = notifications
+        let mut reported_states = ReportedStates::default();
+        let unreported = reported_states.take_unreported(&conversation, now);
+        let notifications = unreported.notifications();
+        let queued = notifications
             .iter()
             .map(|notification| state.hooks.push(notification, now))
             .sum::<usize>();
-        (told > 0).then_some(id)
+        (queued > 0).then_some(id)
     }
 
     /// Sends a body unchanged, with a valid signature. Returns true if the account has a
@@ -132,9 +133,9 @@ impl Sandbox {
             conversation: None,
             kind: Kind::Raw,
             by: None,
-            struck: false,
+            disturbed: false,
             content: Content::Raw(body.into()),
-            writing: BodyForm::Usual,
+            body_form: BodyForm::Usual,
         };
         let now = self.0.clock.now();
         self.state().hooks.push(&notification, now) > 0
@@ -174,7 +175,7 @@ async fn notifications(
 ) -> Result<Json<Vec<Delivery>>, Refusal> {
     let mut filter = read_form(query.as_deref().unwrap_or_default());
     let after = read_after(&mut filter)?;
-    expect_nothing_else(&filter, "after")?;
+    refuse_unknown_parameters(&filter, "after")?;
     Ok(Json(sandbox.notifications_after(after)))
 }
 
@@ -204,9 +205,9 @@ async fn disturb(
 }
 
 async fn foreign(State(sandbox): State<Sandbox>, Path(account): Path<String>) -> Response {
-    match sandbox.foreign(&account) {
+    match sandbox.notify_foreign(&account) {
         Some(id) => Json(json!({"conversation_id": id})).into_response(),
-        None => nobody(&account),
+        None => no_subscriber(&account),
     }
 }
 
@@ -218,11 +219,11 @@ async fn notify_raw(
     if sandbox.notify_raw(&account, body) {
         StatusCode::NO_CONTENT.into_response()
     } else {
-        nobody(&account)
+        no_subscriber(&account)
     }
 }
 
-fn nobody(account: &str) -> Response {
+fn no_subscriber(account: &str) -> Response {
     let complaint = format!("account `{account}` has no webhook subscription");
     Refusal::plain(StatusCode::NOT_FOUND, complaint).into_response()
 }

@@ -48,14 +48,14 @@ impl Client {
     async fn post(
         &self,
         webhook: &Webhook,
-        parcel: &OutgoingNotification,
+        notification: &OutgoingNotification,
         wire: &Wire,
     ) -> Result<u16, reqwest::Error> {
         let mut secret = webhook.client_secret.expose_secret().to_owned();
-        if parcel.forged {
+        if notification.forged {
             secret.push_str(", but not this one");
         }
-        let signature = signature::sign(webhook.algorithm, &secret, &parcel.body);
+        let signature = signature::sign(webhook.algorithm, &secret, &notification.body);
         let request = self
             .0
             .post(webhook.url.clone())
@@ -63,26 +63,26 @@ impl Client {
             .header("x-liveperson-account-id", &webhook.account_id)
             .header("x-liveperson-client-id", &webhook.client_id)
             .header("x-liveperson-signature", signature)
-            .body(parcel.body.clone())
+            .body(notification.body.clone())
             .build()?;
-        let asked = ExchangeRequest {
+        let exchange_request = ExchangeRequest {
             kind: Kind::Notification,
             operation: None,
             method: request.method().to_string(),
             url: webhook.url.to_string(),
             headers: request.headers().clone(),
-            body: SharedSample::new(Sample::of(&parcel.body).into()),
+            body: SharedSample::new(Sample::of(&notification.body).into()),
         };
-        let underway = wire.begin(asked, parcel.struck);
+        let exchange = wire.begin(exchange_request, notification.disturbed);
         let mut answer = self.0.execute(request).await?;
         let mut body = Sample::default();
-        while body.is_whole()
+        while body.is_complete()
             && let Ok(Some(chunk)) = answer.chunk().await
         {
             body.add(&chunk);
         }
         let status = answer.status();
-        underway.read(status, answer.headers().clone(), body);
+        exchange.record_complete_answer(status, answer.headers().clone(), body);
         Ok(status.as_u16())
     }
 }
@@ -94,37 +94,37 @@ pub(crate) fn start_missing_couriers(sandbox: &Sandbox, hooks: &mut Webhooks) {
     let Ok(runtime) = Handle::try_current() else {
         return;
     };
-    for (place, subscription) in hooks.subscriptions.iter_mut().enumerate() {
-        if !subscription.served && subscription.queue.has_work() {
-            subscription.served = true;
-            runtime.spawn(serve(sandbox.clone(), place));
+    for (index, subscription) in hooks.subscriptions.iter_mut().enumerate() {
+        if !subscription.has_courier && subscription.queue.has_work() {
+            subscription.has_courier = true;
+            runtime.spawn(serve(sandbox.clone(), index));
         }
     }
 }
 
 /// Delivers until nothing is left.
-async fn serve(sandbox: Sandbox, place: usize) {
-    let mut underway = JoinSet::new();
+async fn serve(sandbox: Sandbox, index: usize) {
+    let mut attempts = JoinSet::new();
     loop {
         let now = sandbox.0.clock.now();
-        let Some(round) = sandbox.state().hooks.next(place, now) else {
+        let Some(round) = sandbox.state().hooks.next(index, now) else {
             return;
         };
-        for parcel in round.parcels {
+        for notification in round.notifications {
             let (sandbox, webhook) = (sandbox.clone(), round.webhook.clone());
-            underway.spawn(async move {
+            attempts.spawn(async move {
                 let (client, wire) = (&sandbox.0.client, &sandbox.0.wire);
-                let answer = client.post(&webhook, &parcel, wire).await;
-                (parcel, answer)
+                let answer = client.post(&webhook, &notification, wire).await;
+                (notification, answer)
             });
         }
         tokio::select! {
-            Some(Ok((parcel, answer))) = underway.join_next() => {
+            Some(Ok((notification, answer))) = attempts.join_next() => {
                 if let Err(error) = &answer {
                     tracing::debug!(error = error as &dyn std::error::Error, "a notification got no answer");
                 }
                 let now = sandbox.0.clock.now();
-                sandbox.state().hooks.settle(place, &parcel, answer.ok(), now);
+                sandbox.state().hooks.settle(index, &notification, answer.ok(), now);
             }
             () = round.wakeup.notified() => {}
             () = sleep(TICK) => {}

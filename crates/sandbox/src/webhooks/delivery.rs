@@ -44,29 +44,29 @@ pub(crate) struct Deliveries {
     /// The number of attempts so far, including forgotten ones.
     count: u64,
     /// The number of bytes of all bodies.
-    held: usize,
+    total_bytes: usize,
 }
 
 impl Deliveries {
     /// Records an attempt under the next number.
     pub(super) fn push(&mut self, delivery: Delivery) {
-        self.held += delivery.body.len();
+        self.total_bytes += delivery.body.len();
         self.count += 1;
         self.attempts.push_back(Delivery {
             id: self.count,
             ..delivery
         });
-        while (self.attempts.len() > CAPACITY || self.held > BODY_CAPACITY)
+        while (self.attempts.len() > CAPACITY || self.total_bytes > BODY_CAPACITY)
             && let Some(oldest) = self.attempts.pop_front()
         {
-            self.held -= oldest.body.len();
+            self.total_bytes -= oldest.body.len();
         }
     }
 
     /// Returns the attempts after the one with this number; all attempts for 0.
     pub(crate) fn list_after(&self, id: u64) -> Vec<Delivery> {
-        let known = self.attempts.partition_point(|attempt| attempt.id <= id);
-        self.attempts.iter().skip(known).cloned().collect()
+        let earlier = self.attempts.partition_point(|attempt| attempt.id <= id);
+        self.attempts.iter().skip(earlier).cloned().collect()
     }
 
     /// Forgets the attempts. Numbering continues.

@@ -76,9 +76,9 @@ pub enum DisturbanceKind {
 impl Disturbance {
     /// Creates a disturbance of the next notification.
     #[must_use]
-    pub fn next(trouble: DisturbanceKind) -> Self {
+    pub fn next(kind: DisturbanceKind) -> Self {
         Self {
-            trouble,
+            trouble: kind,
             times: once(),
             only: None,
             by: None,
@@ -93,7 +93,7 @@ pub(crate) struct Disturbances(VecDeque<Disturbance>);
 /// The effect of a disturbance on one notification.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct AppliedDisturbance {
-    pub(super) trouble: DisturbanceKind,
+    pub(super) kind: DisturbanceKind,
     /// True if this is the last notification that the disturbance affects.
     pub(super) last: bool,
 }
@@ -111,21 +111,21 @@ impl Disturbances {
 
     /// Returns the effect on a notification, if any, and counts the disturbance down.
     pub(super) fn take(&mut self, notification: &Notification) -> Option<AppliedDisturbance> {
-        let strikes = |d: &Disturbance| {
+        let affects = |d: &Disturbance| {
             d.only.is_none_or(|only| only == notification.kind)
                 && d.by.is_none_or(|by| Some(by) == notification.by)
         };
-        let index = self.0.iter().position(strikes)?;
+        let index = self.0.iter().position(affects)?;
         let disturbance = self.0.get_mut(index)?;
         disturbance.times -= 1;
-        let struck = AppliedDisturbance {
-            trouble: disturbance.trouble,
+        let applied = AppliedDisturbance {
+            kind: disturbance.trouble,
             last: disturbance.times == 0,
         };
-        if struck.last {
+        if applied.last {
             self.0.remove(index);
         }
-        Some(struck)
+        Some(applied)
     }
 }
 

@@ -40,8 +40,8 @@ struct Item {
     attempts: u32,
     /// The time of the next attempt.
     due: Option<DateTime<Utc>>,
-    on_the_way: bool,
-    hold: Option<HeldUntil>,
+    in_flight: bool,
+    held_until: Option<HeldUntil>,
     /// True if the first attempt is to have a wrong signature.
     forged: bool,
 }
@@ -70,7 +70,7 @@ pub(super) enum Next {
     Send(Vec<OutgoingNotification>),
     /// Wait for an attempt to end, or for a time.
     Wait,
-    Nothing,
+    Idle,
 }
 
 /// A notification in flight.
@@ -83,7 +83,7 @@ pub(super) struct OutgoingNotification {
     pub(super) attempt: u32,
     pub(super) forged: bool,
     /// True if a disturbance affects it.
-    pub(super) struck: bool,
+    pub(super) disturbed: bool,
     pub(super) body: Bytes,
 }
 
@@ -103,7 +103,7 @@ impl Queue {
 
     /// True if there is a notification that is not held back.
     pub(super) fn has_work(&self) -> bool {
-        self.items.iter().any(|item| item.hold.is_none())
+        self.items.iter().any(|item| item.held_until.is_none())
     }
 
     pub(super) fn push(&mut self, notification: Notification, now: DateTime<Utc>) {
@@ -111,9 +111,14 @@ impl Queue {
     }
 
     /// Adds a notification that is held back.
-    pub(super) fn hold(&mut self, notification: Notification, hold: HeldUntil, now: DateTime<Utc>) {
+    pub(super) fn push_held(
+        &mut self,
+        notification: Notification,
+        until: HeldUntil,
+        now: DateTime<Utc>,
+    ) {
         self.add(Item {
-            hold: Some(hold),
+            held_until: Some(until),
             ..Item::new(notification, now)
         });
     }
@@ -130,7 +135,7 @@ impl Queue {
     pub(super) fn gather(&mut self, notification: Notification, now: DateTime<Utc>) {
         let wire_type = notification.kind.wire_type();
         let batch = self.items.iter_mut().find(|item| {
-            item.hold == Some(HeldUntil::BatchComplete)
+            item.held_until == Some(HeldUntil::BatchComplete)
                 && item.notification.kind.wire_type() == wire_type
         });
         match (
@@ -145,7 +150,7 @@ impl Queue {
                     content,
                     ..notification
                 };
-                self.hold(notification, HeldUntil::BatchComplete, now);
+                self.push_held(notification, HeldUntil::BatchComplete, now);
             }
         }
     }
@@ -153,13 +158,13 @@ impl Queue {
     /// Releases the requests that gather notifications.
     pub(super) fn close_batches(&mut self) {
         for item in &mut self.items {
-            item.hold = item.hold.filter(|hold| *hold != HeldUntil::BatchComplete);
+            item.held_until = item.held_until.filter(|it| *it != HeldUntil::BatchComplete);
         }
     }
 
     pub(super) fn release(&mut self) {
         for item in &mut self.items {
-            item.hold = None;
+            item.held_until = None;
         }
     }
 
@@ -181,40 +186,40 @@ impl Queue {
     pub(super) fn next(&mut self, now: DateTime<Utc>) -> Next {
         self.expire(now);
         if !self.has_work() {
-            return Next::Nothing;
+            return Next::Idle;
         }
-        let on_the_way = self.items.iter().filter(|item| item.on_the_way).count();
-        let places = match self.outage {
+        let in_flight = self.items.iter().filter(|item| item.in_flight).count();
+        let capacity = match self.outage {
             // A single attempt shows whether the app is available again.
-            Some(_) if on_the_way > 0 => 0,
+            Some(_) if in_flight > 0 => 0,
             Some(outage) if outage.until.is_some_and(|until| now < until) => 0,
             Some(_) => 1,
-            None => MAX_IN_FLIGHT.saturating_sub(on_the_way),
+            None => MAX_IN_FLIGHT.saturating_sub(in_flight),
         };
-        let parcels = self.select_due(places, now);
-        if parcels.is_empty() {
+        let outgoing = self.select_due(capacity, now);
+        if outgoing.is_empty() {
             Next::Wait
         } else {
-            Next::Send(parcels)
+            Next::Send(outgoing)
         }
     }
 
     /// Stores the outcome of an attempt. Ignores a notification that was forgotten meanwhile.
-    pub(super) fn settle(&mut self, id: u64, taken: bool, now: DateTime<Utc>) {
-        let Some(place) = self.items.iter().position(|item| item.id == id) else {
+    pub(super) fn settle(&mut self, id: u64, accepted: bool, now: DateTime<Utc>) {
+        let Some(index) = self.items.iter().position(|item| item.id == id) else {
             return;
         };
-        if taken {
+        if accepted {
             self.outage = None;
-            self.remove(place);
+            self.remove(index);
             return;
         }
-        let Some(item) = self.items.get_mut(place) else {
+        let Some(item) = self.items.get_mut(index) else {
             return;
         };
-        item.on_the_way = false;
+        item.in_flight = false;
         match self.retry {
-            Retry::ByNumber(tries) if item.attempts > tries => self.remove(place),
+            Retry::ByNumber(retries) if item.attempts > retries => self.remove(index),
             Retry::ByNumber(_) => item.due = Some(now + RETRY_INTERVAL),
             Retry::TimeToLive(_) => self.begin_outage(now),
         }
@@ -227,26 +232,26 @@ impl Queue {
     }
 
     /// Chooses the notifications to send, in order.
-    fn select_due(&mut self, places: usize, now: DateTime<Utc>) -> Vec<OutgoingNotification> {
+    fn select_due(&mut self, capacity: usize, now: DateTime<Utc>) -> Vec<OutgoingNotification> {
         let mut busy = HashSet::new();
-        let mut parcels = Vec::new();
+        let mut outgoing = Vec::new();
         for item in &mut self.items {
-            if parcels.len() == places {
+            if outgoing.len() == capacity {
                 break;
             }
-            let waits = item.due.is_some_and(|due| now < due);
-            if item.hold.is_some() || waits && !item.on_the_way {
+            let is_early = item.due.is_some_and(|due| now < due);
+            if item.held_until.is_some() || is_early && !item.in_flight {
                 continue;
             }
             let conversation = &item.notification.conversation;
-            let first = conversation.is_none() || busy.insert(conversation.clone());
-            if first && !item.on_the_way {
-                item.on_the_way = true;
+            let is_first = conversation.is_none() || busy.insert(conversation.clone());
+            if is_first && !item.in_flight {
+                item.in_flight = true;
                 item.attempts += 1;
-                parcels.push(item.parcel());
+                outgoing.push(item.outgoing());
             }
         }
-        parcels
+        outgoing
     }
 
     /// Gives up notifications that are past their time to live.
@@ -254,25 +259,25 @@ impl Queue {
         let Retry::TimeToLive(seconds) = self.retry else {
             return;
         };
-        let born_before = now - TimeDelta::seconds(seconds.into());
+        let cutoff = now - TimeDelta::seconds(seconds.into());
         let expired =
-            |item: &Item| !item.on_the_way && item.hold.is_none() && item.queued_at <= born_before;
-        while let Some(place) = self.items.iter().position(expired) {
-            self.remove(place);
+            |item: &Item| !item.in_flight && item.held_until.is_none() && item.queued_at <= cutoff;
+        while let Some(index) = self.items.iter().position(expired) {
+            self.remove(index);
         }
     }
 
-    fn remove(&mut self, place: usize) {
-        let Some(removed) = self.items.remove(place) else {
+    fn remove(&mut self, index: usize) {
+        let Some(removed) = self.items.remove(index) else {
             return;
         };
-        let waiting = self.items.iter_mut().rev().find(|item| {
+        let held = self.items.iter_mut().rev().find(|item| {
             item.id < removed.id
-                && item.hold == Some(HeldUntil::Follower)
+                && item.held_until == Some(HeldUntil::Follower)
                 && item.notification.conversation == removed.notification.conversation
         });
-        if let Some(item) = waiting {
-            item.hold = None;
+        if let Some(item) = held {
+            item.held_until = None;
         }
     }
 
@@ -302,20 +307,20 @@ impl Item {
             queued_at: now,
             attempts: 0,
             due: None,
-            on_the_way: false,
-            hold: None,
+            in_flight: false,
+            held_until: None,
             forged: false,
         }
     }
 
-    fn parcel(&self) -> OutgoingNotification {
+    fn outgoing(&self) -> OutgoingNotification {
         OutgoingNotification {
             id: self.id,
             kind: self.notification.kind,
             conversation: self.notification.conversation.clone(),
             attempt: self.attempts,
             forged: self.forged && self.attempts == 1,
-            struck: self.notification.struck,
+            disturbed: self.notification.disturbed,
             body: self.notification.body(),
         }
     }

@@ -36,12 +36,12 @@ impl Sample {
     pub(crate) fn add(&mut self, bytes: &[u8]) {
         self.size += bytes.len();
         let room = LIMIT - self.beginning.len();
-        let kept = bytes.get(..room).unwrap_or(bytes);
-        self.beginning.extend_from_slice(kept);
+        let stored = bytes.get(..room).unwrap_or(bytes);
+        self.beginning.extend_from_slice(stored);
     }
 
     /// True if it holds the whole body so far.
-    pub(crate) fn is_whole(&self) -> bool {
+    pub(crate) fn is_complete(&self) -> bool {
         self.size == self.beginning.len()
     }
 
@@ -54,10 +54,10 @@ impl Sample {
         let media_type = headers.get(CONTENT_TYPE);
         let media_type = media_type.and_then(|media_type| media_type.to_str().ok());
         match self.text().filter(|_| is_text(media_type)) {
-            Some(text) if self.is_whole() => masking::text(text),
+            Some(text) if self.is_complete() => masking::text(text),
             Some(text) => {
-                let (kept, size) = (text.len(), self.size);
-                format!("{}\n… (cut: {kept} of {size} bytes)", masking::text(text))
+                let (shown, size) = (text.len(), self.size);
+                format!("{}\n… (cut: {shown} of {size} bytes)", masking::text(text))
             }
             None => format!("({}, {} bytes)", media_type.unwrap_or("no text"), self.size),
         }
@@ -67,9 +67,9 @@ impl Sample {
     fn text(&self) -> Option<&str> {
         match std::str::from_utf8(&self.beginning) {
             Ok(text) => Some(text),
-            Err(error) if error.error_len().is_none() && !self.is_whole() => {
-                let whole = self.beginning.get(..error.valid_up_to())?;
-                std::str::from_utf8(whole).ok()
+            Err(error) if error.error_len().is_none() && !self.is_complete() => {
+                let complete = self.beginning.get(..error.valid_up_to())?;
+                std::str::from_utf8(complete).ok()
             }
             Err(_) => None,
         }

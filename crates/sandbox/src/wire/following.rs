@@ -37,7 +37,7 @@ async fn follow(State(sandbox): State<Sandbox>, headers: HeaderMap) -> Result<Re
     }
     let follower = Follower {
         last: read_last_id(&headers)?,
-        news: wire.0.latest.subscribe(),
+        updates: wire.0.latest.subscribe(),
         wire,
     };
     let chunks = stream::unfold(follower, async |mut follower| {
@@ -71,7 +71,7 @@ fn read_last_id(headers: &HeaderMap) -> Result<u64, Refusal> {
 
 fn list(wire: &Wire) -> Response {
     let entries = wire.after(0, CAPACITY);
-    let entries: Vec<_> = entries.iter().map(|entry| entry.shown()).collect();
+    let entries: Vec<_> = entries.iter().map(|entry| entry.json()).collect();
     let body = format!("{{\"entries\":[{}]}}", entries.join(","));
     let headers = [
         (CONTENT_TYPE, "application/json"),
@@ -83,9 +83,9 @@ fn list(wire: &Wire) -> Response {
 /// A follower of the wire.
 struct Follower {
     wire: Wire,
-    /// The id of the last exchange that it was given; 0 before the first.
+    /// The id of the last exchange that it received; 0 before the first.
     last: u64,
-    news: watch::Receiver<u64>,
+    updates: watch::Receiver<u64>,
 }
 
 impl Follower {
@@ -95,13 +95,13 @@ impl Follower {
             if self.wire.0.ended.is_cancelled() {
                 return None;
             }
-            self.news.mark_unchanged();
+            self.updates.mark_unchanged();
             if let Some(text) = self.read() {
                 return Some(text);
             }
             tokio::select! {
                 () = self.wire.0.ended.cancelled() => return None,
-                news = timeout(KEEP_ALIVE_INTERVAL, self.news.changed()) => match news {
+                update = timeout(KEEP_ALIVE_INTERVAL, self.updates.changed()) => match update {
                     Err(_elapsed) => return Some(":\n".to_owned()),
                     Ok(Err(_closed)) => return None,
                     Ok(Ok(())) => {}
@@ -110,7 +110,7 @@ impl Follower {
         }
     }
 
-    /// Returns the exchanges that the follower has not been given, if there are any. No empty line
+    /// Returns the exchanges that the follower has not received, if there are any. No empty line
     /// follows a comment, because some clients pass on empty events. An id is the last field,
     /// because some clients lose an event that is cut off after its id.
     fn read(&mut self) -> Option<String> {
@@ -125,8 +125,8 @@ impl Follower {
             );
         }
         for entry in entries {
-            let (id, shown) = (entry.id, entry.shown());
-            write_infallibly(&mut text, format_args!("data: {shown}\nid: {id}\n\n"));
+            let (id, json) = (entry.id, entry.json());
+            write_infallibly(&mut text, format_args!("data: {json}\nid: {id}\n\n"));
         }
         self.last = last;
         Some(text)

@@ -52,28 +52,28 @@ pub(super) fn header(name: &str, value: &str) -> String {
 /// Masks the tokens in a text, and the values of secret names in JSON, a form, or a query.
 pub(super) fn text(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
-    let mut rest = text;
-    while !rest.is_empty() {
-        let other = rest.find(is_word_char).unwrap_or(rest.len());
-        let (between, from_word) = rest.split_at(other);
+    let mut remaining = text;
+    while !remaining.is_empty() {
+        let start = remaining.find(is_word_char).unwrap_or(remaining.len());
+        let (between, from_word) = remaining.split_at(start);
         shown.push_str(between);
         let end = from_word
             .find(|c| !is_word_char(c))
             .unwrap_or(from_word.len());
         let (word, after) = from_word.split_at(end);
-        rest = after;
+        remaining = after;
         if word.starts_with(JWT) && word.len() >= SHORTEST_JWT {
             shown.push_str(MASK);
             continue;
         }
         shown.push_str(word);
         if SECRETS.contains(&word.to_ascii_lowercase().as_str())
-            && let Some((lead, length)) = value_after(after)
+            && let Some((offset, length)) = value_after(after)
         {
-            let (lead, from_value) = after.split_at(lead);
-            shown.push_str(lead);
+            let (offset, from_value) = after.split_at(offset);
+            shown.push_str(offset);
             shown.push_str(MASK);
-            rest = from_value.split_at(length).1;
+            remaining = from_value.split_at(length).1;
         }
     }
     shown
@@ -87,8 +87,8 @@ fn is_word_char(c: char) -> bool {
 /// quotation mark and a colon. Quotation marks may be escaped, as in JSON within JSON.
 fn value_after(text: &str) -> Option<(usize, usize)> {
     if let Some(value) = text.strip_prefix('=') {
-        let ends = |c: char| c.is_whitespace() || "&\"'\\;#,<>".contains(c);
-        let length = value.find(ends).unwrap_or(value.len());
+        let is_end = |c: char| c.is_whitespace() || "&\"'\\;#,<>".contains(c);
+        let length = value.find(is_end).unwrap_or(value.len());
         return (length > 0).then_some((1, length));
     }
     let quote = if text.starts_with("\\\"") {
@@ -101,13 +101,13 @@ fn value_after(text: &str) -> Option<(usize, usize)> {
     let (value, length) = if let Some(value) = value.strip_prefix(quote) {
         (value, quotation(value, quote))
     } else {
-        let ends = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'));
-        (value, value.find(ends).unwrap_or(value.len()))
+        let is_end = |c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+' | 'e' | 'E'));
+        (value, value.find(is_end).unwrap_or(value.len()))
     };
     (length > 0).then_some((text.len() - value.len(), length))
 }
 
-/// Returns the length of a quotation. If it is cut, that is the length of the rest.
+/// Returns the length of a quotation. A quotation that is cut extends to the end of the text.
 fn quotation(text: &str, quote: &str) -> usize {
     if quote.len() > 1 {
         return text.find(quote).unwrap_or(text.len());

@@ -3,10 +3,10 @@
 const KEY = "operator-key";
 
 /** 5 s: a service that takes longer to answer a read counts as unavailable. */
-const PATIENCE = 5000;
+const TIMEOUT_MS = 5000;
 
-/** An error that the service answered, or a missing answer (status 0). */
-export class Refusal extends Error {
+/** An error response of the service, or a missing response (status 0). */
+export class ApiError extends Error {
   constructor(status, problem) {
     super(problem?.detail ?? "The service does not answer.");
     this.status = status;
@@ -16,7 +16,7 @@ export class Refusal extends Error {
   }
 
   /** The text to show for the error. */
-  get words() {
+  get text() {
     const named = this.errors.map(({ pointer, detail }) => `${pointer.slice(1)}: ${detail}`);
     return named.length > 0 ? named.join("; ") : this.message;
   }
@@ -28,7 +28,7 @@ export function key() {
 }
 
 /** Stores a key in this tab, or removes it. */
-export function keepKey(text) {
+export function storeKey(text) {
   if (text) {
     sessionStorage.setItem(KEY, text);
   } else {
@@ -37,29 +37,29 @@ export function keepKey(text) {
 }
 
 /** Reads from the API. */
-export function look(path) {
-  return ask(path, { signal: AbortSignal.timeout(PATIENCE) });
+export function get(path) {
+  return request(path, { signal: AbortSignal.timeout(TIMEOUT_MS) });
 }
 
 /** Performs an action, with the key. */
-export function act(path, body = {}) {
-  return ask(path, {
+export function post(path, body = {}) {
+  return request(path, {
     method: "POST",
     headers: { "Content-Type": "application/json", Authorization: `Bearer ${key()}` },
     body: JSON.stringify(body),
   });
 }
 
-async function ask(path, options) {
+async function request(path, options) {
   let answer;
   try {
     answer = await fetch(`/api/${path}`, { cache: "no-store", credentials: "omit", ...options });
   } catch {
-    throw new Refusal(0);
+    throw new ApiError(0);
   }
   const body = await answer.json().catch(() => undefined);
   if (!answer.ok) {
-    throw new Refusal(answer.status, body);
+    throw new ApiError(answer.status, body);
   }
   return body;
 }

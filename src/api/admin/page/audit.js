@@ -1,17 +1,17 @@
 // The audit log.
 
-import { look } from "./api.js";
+import { get } from "./api.js";
 import { byId, el, show, table } from "./dom.js";
 import { ago, moment } from "./words.js";
 
-const PAGE = 100;
+const PAGE_SIZE = 100;
 
 const cell = (head, ...shown) => el("td", { "data-head": head }, el("div", {}, ...shown));
 
 /** Formats the details of an entry in one line; null values are left out. */
 export function detailsOf(entry) {
-  const said = Object.entries(entry.details).filter(([, value]) => value !== null);
-  return said.map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`).join(", ");
+  const present = Object.entries(entry.details).filter(([, value]) => value !== null);
+  return present.map(([name, value]) => `${name.replaceAll("_", " ")}: ${value}`).join(", ");
 }
 
 function row(entry, now) {
@@ -28,7 +28,7 @@ function row(entry, now) {
 
 /** Shows the newest entries. */
 export async function showAudit({ now }) {
-  const { entries } = await look(`audit?limit=${PAGE}`);
+  const { entries } = await get(`audit?limit=${PAGE_SIZE}`);
   show(byId("audit"), entries.length > 0
     ? table("Audit log", ["Time", "Action", "Operator", "Channel", "Details"], entries.map((entry) => row(entry, now)))
     : el("p", { class: "empty" }, "No actions recorded."));

@@ -1,13 +1,13 @@
 // The channels: their backlog, the state of the callback, and the deliveries.
 
 import { byId, el, facts, mark, show } from "./dom.js";
-import { ago, callbackWords, number } from "./words.js";
+import { ago, callbackLabel, number } from "./words.js";
 
 /** 100,000: the service stops counting the backlog there. */
-const MOST_WAITING = 100000;
+const MAX_WAITING = 100000;
 
-function waits(name, waiting, now) {
-  return waiting && [name, number(waiting.waiting, MOST_WAITING),
+function waitingRow(name, waiting, now) {
+  return waiting && [name, number(waiting.waiting, MAX_WAITING),
     waiting.oldest_at && el("span", { class: "quiet" }, `oldest ${ago(waiting.oldest_at, now)}`)];
 }
 
@@ -15,18 +15,18 @@ function callbackMark(channel) {
   if (!channel.has_callback) {
     return mark("No callback");
   }
-  return channel.callback ? mark(...callbackWords(channel.callback)) : mark("Unknown", "warn");
+  return channel.callback ? mark(...callbackLabel(channel.callback)) : mark("Unknown", "warn");
 }
 
 function buttons(channel, mayAct) {
   const paused = channel.callback?.state === "paused";
-  const troubled = paused || channel.callback?.state === "probed";
+  const canResume = paused || channel.callback?.state === "probed";
   const button = (action, text) =>
     el("button", { type: "button", class: "plain", "data-action": action, "data-channel": channel.id }, text);
   return el("footer", {},
     el("a", { href: `#/failures/${encodeURIComponent(channel.id)}` }, "Failed deliveries"),
     mayAct && !paused && button("pause", "Pause"),
-    mayAct && troubled && button("resume", "Resume"),
+    mayAct && canResume && button("resume", "Resume"),
     mayAct && button("replay", "Replay…"));
 }
 
@@ -35,8 +35,8 @@ function card(channel, { now, may_act }) {
   return el("article", { class: "card", "data-row": channel.id, "data-channel": channel.id, "data-callback": callback?.state },
     el("header", {}, el("h3", {}, channel.id), callbackMark(channel)),
     facts([
-      waits("Requests for the Cloud", channel.requests, now),
-      waits("Users with pending events", channel.lanes, now),
+      waitingRow("Requests for the Cloud", channel.requests, now),
+      waitingRow("Users with pending events", channel.lanes, now),
       callback?.paused_at && ["Paused", ago(callback.paused_at, now)],
       deliveries && channel.has_callback && ["Pending", el("span", { "data-count": "pending" }, number(deliveries.pending, deliveries.most))],
       deliveries && channel.has_callback && ["Failed", el("span", { "data-count": "failed" }, number(deliveries.failed, deliveries.most))],

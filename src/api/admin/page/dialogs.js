@@ -1,16 +1,16 @@
 // The dialogs: one for the key, and one that confirms an action.
 
-import { Refusal, keepKey, key } from "./api.js";
+import { ApiError, key, storeKey } from "./api.js";
 import { byId } from "./dom.js";
 
 /** Shows an error message, or hides it. */
-export function tell(element, words) {
-  element.textContent = words ?? "";
-  element.hidden = !words;
+export function showMessage(element, text) {
+  element.textContent = text ?? "";
+  element.hidden = !text;
 }
 
 /** Opens a dialog; resolves to its return value when it closes. */
-function opened(dialog) {
+function openDialog(dialog) {
   dialog.returnValue = "";
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => resolve(dialog.returnValue), { once: true });
@@ -22,10 +22,10 @@ function opened(dialog) {
 export async function askForKey(error) {
   const [dialog, input] = [byId("key-dialog"), byId("key-input")];
   input.value = "";
-  tell(byId("key-error"), error);
-  const outcome = await opened(dialog);
+  showMessage(byId("key-error"), error);
+  const outcome = await openDialog(dialog);
   if (outcome === "use") {
-    keepKey(input.value.trim());
+    storeKey(input.value.trim());
   }
   input.value = "";
   showKey(true);
@@ -40,20 +40,20 @@ export function showKey(mayAct) {
   button.title = mayAct ? "" : "No operator key is configured, so this page is read-only.";
 }
 
-/** Does work that needs the key. Asks for a key if there is none or the service refuses it. */
-export async function withKey(work) {
+/** Performs an action that needs the key. Asks for a key if there is none or the service refuses it. */
+export async function withKey(action) {
   if (!key() && !(await askForKey())) {
     return undefined;
   }
   for (;;) {
     try {
-      return await work();
-    } catch (refusal) {
-      const isKey = refusal instanceof Refusal && refusal.code === "operator-key-refused";
-      if (!isKey) {
-        throw refusal;
+      return await action();
+    } catch (error) {
+      const isKeyRefused = error instanceof ApiError && error.code === "operator-key-refused";
+      if (!isKeyRefused) {
+        throw error;
       }
-      keepKey(null);
+      storeKey(null);
       if (!(await askForKey("This key was refused. Keys are case-sensitive."))) {
         return undefined;
       }
@@ -61,31 +61,31 @@ export async function withKey(work) {
   }
 }
 
-/** The action to do when the operator confirms. */
-let work = null;
+/** The action to perform when the operator confirms. */
+let pendingAction = null;
 
 /** Asks for confirmation and performs the action; returns true if it was done. */
-export async function confirm({ title, text, button }, doIt) {
+export async function confirm({ title, text, button }, action) {
   byId("confirm-title").textContent = title;
   byId("confirm-text").textContent = text;
   byId("confirm-do").textContent = button;
   byId("confirm-do").disabled = false;
-  tell(byId("confirm-error"), null);
-  work = doIt;
-  return (await opened(byId("confirm-dialog"))) === "done";
+  showMessage(byId("confirm-error"), null);
+  pendingAction = action;
+  return (await openDialog(byId("confirm-dialog"))) === "done";
 }
 
 byId("confirm-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   const [dialog, button] = [byId("confirm-dialog"), byId("confirm-do")];
   button.disabled = true;
-  tell(byId("confirm-error"), null);
+  showMessage(byId("confirm-error"), null);
   try {
-    if ((await withKey(work)) !== undefined) {
+    if ((await withKey(pendingAction)) !== undefined) {
       dialog.close("done");
     }
-  } catch (refusal) {
-    tell(byId("confirm-error"), refusal.words ?? String(refusal));
+  } catch (error) {
+    showMessage(byId("confirm-error"), error.text ?? String(error));
   } finally {
     button.disabled = false;
   }

@@ -30,8 +30,8 @@ export function show(container, ...children) {
 
 function morph(old, fresh) {
   const wanted = [...fresh.childNodes];
-  wanted.forEach((node, place) => {
-    const known = old.childNodes[place];
+  wanted.forEach((node, index) => {
+    const known = old.childNodes[index];
     if (!known) {
       old.append(node);
     } else if (isAlike(known, node)) {

@@ -1,10 +1,10 @@
 // The failed deliveries of a channel, a page at a time.
 
-import { look } from "./api.js";
+import { get } from "./api.js";
 import { byId, el, show, table } from "./dom.js";
 import { ago, answer, moment } from "./words.js";
 
-const PAGE = 50;
+const PAGE_SIZE = 50;
 
 /** The cursor at which the page begins; null for the newest deliveries. */
 let before = null;
@@ -33,11 +33,11 @@ export async function showFailures({ now, may_act }) {
     show(byId("failures"), el("p", { class: "empty" }, "No channel has a callback URL, so no events are delivered."));
     return;
   }
-  const query = new URLSearchParams({ channel, state: "failed", limit: PAGE });
+  const query = new URLSearchParams({ channel, state: "failed", limit: PAGE_SIZE });
   if (before) {
     query.set("before", before);
   }
-  const page = await look(`deliveries?${query}`);
+  const page = await get(`deliveries?${query}`);
   if (byId("failures-channel").value !== channel) {
     return;
   }
@@ -50,12 +50,12 @@ export async function showFailures({ now, may_act }) {
     : el("p", { class: "empty" }, "No failed deliveries."));
 }
 
-/** Turns to the page with older deliveries. */
-export function turnToOlder() {
+/** Selects the page with older deliveries. */
+export function selectOlder() {
   before = next ?? before;
 }
 
-/** Turns back to the newest deliveries. */
-export function turnToNewest() {
+/** Selects the page with the newest deliveries. */
+export function selectNewest() {
   before = null;
 }

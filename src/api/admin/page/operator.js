@@ -1,35 +1,35 @@
 // The operator's page: navigation, actions, and a refresh every two seconds while the page is
 // visible.
 
-import { act, keepKey, look } from "./api.js";
+import { get, post, storeKey } from "./api.js";
 import { showAudit } from "./audit.js";
 import { offerChannels, showChannels } from "./channels.js";
-import { askForKey, confirm, showKey, tell } from "./dialogs.js";
+import { askForKey, confirm, showKey, showMessage } from "./dialogs.js";
 import { byId } from "./dom.js";
-import { showFailures, turnToNewest, turnToOlder } from "./failures.js";
+import { selectNewest, selectOlder, showFailures } from "./failures.js";
 import { showOverview } from "./overview.js";
 import { doReplay, openReplay } from "./replay.js";
 import { readText, showTimeline } from "./timeline.js";
 
 /** 2 s: the interval between refreshes while the page is visible. */
-const EVERY = 2000;
+const REFRESH_INTERVAL_MS = 2000;
 
 const PARTS = ["overview", "failures", "timeline", "audit"];
 
 /** The last overview that the service sent. */
 let overview = null;
-let shownPart = null;
-let looking = null;
-let again = false;
+let shownRoute = null;
+let refreshing = null;
+let refreshAgain = false;
 
-/** The part of the page that the address names, and the rest of the address. */
-function place() {
-  const [part, ...rest] = location.hash.replace(/^#\//, "").split("/");
-  const of = decodeURIComponent(rest.join("/"));
-  return PARTS.includes(part) ? { part, of } : { part: "overview", of: "" };
+/** The part of the page that the address names, and its subject, such as an event's id. */
+function currentRoute() {
+  const [part, ...segments] = location.hash.replace(/^#\//, "").split("/");
+  const subject = decodeURIComponent(segments.join("/"));
+  return PARTS.includes(part) ? { part, subject } : { part: "overview", subject: "" };
 }
 
-function showPart({ part, of }) {
+function showPart({ part, subject }) {
   for (const section of document.querySelectorAll("main > section")) {
     section.hidden = section.dataset.part !== part;
   }
@@ -40,19 +40,19 @@ function showPart({ part, of }) {
       link.removeAttribute("aria-current");
     }
   }
-  const whole = `${part}/${of}`;
-  if (whole !== shownPart) {
-    shownPart = whole;
-    turnToNewest();
-    tell(byId("notice"), null);
+  const route = `${part}/${subject}`;
+  if (route !== shownRoute) {
+    shownRoute = route;
+    selectNewest();
+    showMessage(byId("notice"), null);
     if (part === "timeline") {
-      byId("search-id").value = of;
+      byId("search-id").value = subject;
     }
   }
 }
 
 /** Selects an option if it exists. */
-function choose(select, value) {
+function selectOption(select, value) {
   if ([...select.options].some((option) => option.value === value)) {
     select.value = value;
   }
@@ -60,75 +60,75 @@ function choose(select, value) {
 
 function showLive(isLive) {
   const live = byId("live");
-  const words = isLive ? "Live" : "Stale: no answer";
+  const text = isLive ? "Live" : "Stale: no answer";
   live.dataset.live = isLive ? "live" : "stale";
-  if (live.textContent !== words) {
-    live.textContent = words;
+  if (live.textContent !== text) {
+    live.textContent = text;
   }
 }
 
 async function refreshOnce() {
   try {
-    overview = await look("overview");
+    overview = await get("overview");
     showOverview(overview);
     showChannels(overview);
     offerChannels(byId("failures-channel"), overview.channels);
     showKey(overview.may_act);
     document.querySelector("section [data-action=replay]").hidden = !overview.may_act;
-    const { part, of } = place();
-    showPart({ part, of });
+    const { part, subject } = currentRoute();
+    showPart({ part, subject });
     if (part === "failures") {
-      choose(byId("failures-channel"), of);
+      selectOption(byId("failures-channel"), subject);
       await showFailures(overview);
     } else if (part === "timeline") {
-      await showTimeline(of, overview);
+      await showTimeline(subject, overview);
     } else if (part === "audit") {
       await showAudit(overview);
     }
     showLive(true);
-  } catch (refusal) {
+  } catch (error) {
     showLive(false);
-    if (refusal.status === undefined) {
-      throw refusal;
+    if (error.status === undefined) {
+      throw error;
     }
   }
 }
 
 /** Refreshes now. A refresh that is already running is followed by another one. */
 async function refresh() {
-  again = true;
-  if (looking) {
-    return looking;
+  refreshAgain = true;
+  if (refreshing) {
+    return refreshing;
   }
-  looking = (async () => {
-    while (again) {
-      again = false;
+  refreshing = (async () => {
+    while (refreshAgain) {
+      refreshAgain = false;
       await refreshOnce();
     }
-  })().finally(() => { looking = null; });
-  return looking;
+  })().finally(() => { refreshing = null; });
+  return refreshing;
 }
 
 /** Shows a success message above the current part. */
-function done(words) {
+function showSuccess(text) {
   const notice = byId("notice");
   notice.dataset.tone = "good";
-  tell(notice, words);
+  showMessage(notice, text);
 }
 
-const QUESTIONS = {
+const CONFIRMATIONS = {
   pause: ({ channel }) => [{
     title: `Pause ${channel}?`, button: "Pause",
     text: "Nothing is sent to its callback URL until it is resumed. Events wait until then, or until they expire.",
-  }, () => act("pause", { channel }), `Callbacks to ${channel} paused.`],
+  }, () => post("pause", { channel }), `Callbacks to ${channel} paused.`],
   resume: ({ channel }) => [{
     title: `Resume ${channel}?`, button: "Resume",
     text: "All waiting events are sent to its callback URL at once.",
-  }, () => act("resume", { channel }), `Callbacks to ${channel} resumed.`],
+  }, () => post("resume", { channel }), `Callbacks to ${channel} resumed.`],
   retry: ({ event }) => [{
     title: "Deliver again?", button: "Deliver again",
     text: `${event} is sent again, whatever its state, after the earlier events of the same user.`,
-  }, () => act(`events/${encodeURIComponent(event)}/retry`), `${event} will be delivered again.`],
+  }, () => post(`events/${encodeURIComponent(event)}/retry`), `${event} will be delivered again.`],
   read: ({ event }) => [{
     title: "Show the text?", button: "Show the text",
     text: "The text and the user are shown here. This is recorded in the audit log.",
@@ -138,11 +138,11 @@ const QUESTIONS = {
 const ACTIONS = {
   key: () => askForKey(),
   close: (data, button) => button.closest("dialog").close(""),
-  "forget-key": (data, button) => { keepKey(null); button.closest("dialog").close(""); },
+  "forget-key": (data, button) => { storeKey(null); button.closest("dialog").close(""); },
   replay: ({ channel }) => overview && openReplay(channel ?? byId("failures-channel").value, overview),
   "replay-do": () => doReplay(),
-  "failures-older": turnToOlder,
-  "failures-newest": turnToNewest,
+  "failures-older": selectOlder,
+  "failures-newest": selectNewest,
 };
 
 document.addEventListener("click", async (event) => {
@@ -151,11 +151,11 @@ document.addEventListener("click", async (event) => {
     return;
   }
   const { action } = button.dataset;
-  const question = QUESTIONS[action];
-  if (question) {
-    const [words, work, told] = question({ ...button.dataset });
-    if (await confirm(words, work) && told) {
-      done(told);
+  const confirmation = CONFIRMATIONS[action];
+  if (confirmation) {
+    const [dialog, perform, success] = confirmation({ ...button.dataset });
+    if (await confirm(dialog, perform) && success) {
+      showSuccess(success);
     }
   } else {
     await ACTIONS[action]?.({ ...button.dataset }, button);
@@ -174,13 +174,13 @@ byId("failures-channel").addEventListener("change", (event) => {
 
 window.addEventListener("hashchange", () => {
   if (location.hash.startsWith("#/")) {
-    showPart(place());
+    showPart(currentRoute());
     refresh();
   }
 });
 
 document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && refresh());
 
-setInterval(() => document.visibilityState === "visible" && refresh(), EVERY);
-showPart(place());
+setInterval(() => document.visibilityState === "visible" && refresh(), REFRESH_INTERVAL_MS);
+showPart(currentRoute());
 refresh();

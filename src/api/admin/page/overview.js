@@ -1,7 +1,7 @@
 // The replica, its database and the accounts.
 
 import { byId, el, facts, mark, show } from "./dom.js";
-import { ago, number, rejection, span, trouble } from "./words.js";
+import { ago, cloudError, duration, number, rejection } from "./words.js";
 
 function tile(name, shown, more) {
   return el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, shown), more && el("dd", {}, more));
@@ -14,17 +14,17 @@ function replica(overview) {
     tile("Service", mark(overview.ready ? "Ready" : "Not ready", overview.ready ? "good" : "bad"),
       overview.reasons.join("; ")),
     tile("Version", overview.version, "of this replica"),
-    tile("Uptime", span((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "of this replica"),
+    tile("Uptime", duration((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "of this replica"),
     tile("Database", database.engine, database.answers ? "answers" : "does not answer"),
     tile("Connections", String(database.connections.reduce((sum, pool) => sum + pool.in_use + pool.idle, 0)), pools.join("; ")),
   ];
 }
 
 /** 1 minute: an older error counts as over, since a later call would have failed as well. */
-const RECENT = 60;
+const RECENT_ERROR_SECONDS = 60;
 
 /** 10 minutes: refusals count for longer, since the Cloud repeats them at growing intervals. */
-const RECENT_REFUSAL = 600;
+const RECENT_REFUSAL_SECONDS = 600;
 
 /** Rows for the notifications that were not used, by reason. */
 function rejections(list, now) {
@@ -50,10 +50,10 @@ function accountMark(it, now) {
   if (away > 0) {
     return mark(`${away} ${away === 1 ? "host" : "hosts"} unreachable`, "bad");
   }
-  if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT) {
+  if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT_ERROR_SECONDS) {
     return mark("Recent error", "warn");
   }
-  const isRecent = (one) => one.refused && (Date.parse(now) - Date.parse(one.last_at)) / 1000 < RECENT_REFUSAL;
+  const isRecent = (one) => one.refused && (Date.parse(now) - Date.parse(one.last_at)) / 1000 < RECENT_REFUSAL_SECONDS;
   if (it.rejected_notifications.some(isRecent)) {
     return mark("Notifications refused", "bad");
   }
@@ -78,11 +78,11 @@ function account(it, now) {
         ? [`expires ${ago(token.expires_at, now)}`, el("span", { class: "quiet" }, `obtained ${ago(token.obtained_at, now)}, renewal due ${ago(token.renew_at, now)}`)]
         : ["none yet"])],
       ["Last error", ...(last
-        ? [`${last.operation} ${trouble(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
+        ? [`${last.operation} ${cloudError(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
         : ["none since the start"])],
       ...closes(it.erasure_closes, now),
       ...rejections(it.rejected_notifications, now),
-      ...it.hosts_away.map((host) => [host.host, `${trouble(host.error)}, ${host.failures} failures in a row`]),
+      ...it.hosts_away.map((host) => [host.host, `${cloudError(host.error)}, ${host.failures} failures in a row`]),
     ]),
     it.hosts.length > 0 && el("details", {}, el("summary", {}, `Domains (${it.hosts.length})`),
       facts(it.hosts.map((host) => [host.service, el("span", { class: "mono" }, host.host), el("span", { class: "quiet" }, `looked up ${ago(host.looked_up_at, now)}`)]))));

@@ -1,12 +1,12 @@
 // The replay of deliveries. Events are counted first, and replayed only after a confirmation.
 
-import { act } from "./api.js";
+import { post } from "./api.js";
 import { offerChannels } from "./channels.js";
-import { tell, withKey } from "./dialogs.js";
+import { showMessage, withKey } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { number } from "./words.js";
 
-const DAY = 24 * 60 * 60 * 1000;
+const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** The request whose events were counted. It is sent when the operator confirms. */
 let counted = null;
@@ -33,7 +33,7 @@ function reset() {
   counted = null;
   byId("replay-do").hidden = true;
   byId("replay-count").textContent = "";
-  tell(byId("replay-error"), null);
+  showMessage(byId("replay-error"), null);
 }
 
 /** Opens the dialog, with a channel preselected if one is given. */
@@ -43,7 +43,7 @@ export function openReplay(channel, overview) {
   if (channel) {
     select.value = channel;
   }
-  byId("replay-since").value = local(Date.parse(overview.now) - DAY);
+  byId("replay-since").value = local(Date.parse(overview.now) - DAY_MS);
   byId("replay-until").value = "";
   reset();
   byId("replay-dialog").showModal();
@@ -51,36 +51,36 @@ export function openReplay(channel, overview) {
 
 async function count() {
   reset();
-  const asked = request();
-  const answer = await withKey(() => act("replay", { ...asked, dry_run: true }));
+  const selection = request();
+  const answer = await withKey(() => post("replay", { ...selection, dry_run: true }));
   if (answer === undefined) {
     return;
   }
   const events = `${number(answer.count)} ${answer.count === 1 ? "event" : "events"}`;
   byId("replay-count").textContent = answer.count === 0 ? "No events match." : `${events} would be delivered again.`;
   if (answer.count > 0) {
-    counted = asked;
+    counted = selection;
     byId("replay-do").textContent = `Replay ${events}`;
     byId("replay-do").hidden = false;
   }
 }
 
 async function replay() {
-  const asked = counted;
+  const selection = counted;
   reset();
-  const answer = await withKey(() => act("replay", asked));
+  const answer = await withKey(() => post("replay", selection));
   if (answer !== undefined) {
     byId("replay-count").textContent = `Replayed: ${number(answer.count)}. They are queued for delivery.`;
   }
 }
 
-async function attempt(work) {
+async function attempt(action) {
   const buttons = [byId("replay-dry"), byId("replay-do")];
   buttons.forEach((button) => { button.disabled = true; });
   try {
-    await work();
-  } catch (refusal) {
-    tell(byId("replay-error"), refusal.words ?? "Enter a date and a time.");
+    await action();
+  } catch (error) {
+    showMessage(byId("replay-error"), error.text ?? "Enter a date and a time.");
   } finally {
     buttons.forEach((button) => { button.disabled = false; });
   }

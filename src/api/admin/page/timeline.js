@@ -1,16 +1,16 @@
 // One event or one queued message, with its timeline.
 
-import { Refusal, act, look } from "./api.js";
+import { ApiError, get, post } from "./api.js";
 import { detailsOf } from "./audit.js";
 import { byId, el, facts, mark, show } from "./dom.js";
 import { ago, answer, moment, toneOf } from "./words.js";
 
 /** The event whose text the operator asked for. It is shown until another id is opened. */
-let read = null;
+let shownText = null;
 
-function step({ at, what, more, tone }, now) {
+function step({ at, title, more, tone }, now) {
   return el("li", { "data-tone": tone },
-    el("p", {}, el("strong", {}, what), more ? `: ${more}` : ""),
+    el("p", {}, el("strong", {}, title), more ? `: ${more}` : ""),
     el("p", { class: "quiet" }, el("time", { datetime: at }, moment(at)), ` · ${ago(at, now)}`));
 }
 
@@ -21,20 +21,20 @@ function steps(items, now) {
 }
 
 function eventSteps({ event, delivery, actions }) {
-  const tries = (delivery?.attempts ?? []).map((attempt) => ({
+  const attempts = (delivery?.attempts ?? []).map((attempt) => ({
     at: attempt.at,
-    what: `Attempt ${attempt.number} ${answer(attempt)}`,
+    title: `Attempt ${attempt.number} ${answer(attempt)}`,
     more: `${attempt.duration_ms} ms`,
     tone: attempt.status >= 200 && attempt.status < 300 ? "good" : "bad",
   }));
-  const done = actions.map((entry) => ({ at: entry.at, what: `${entry.action} by ${entry.actor}`, more: detailsOf(entry) }));
-  return [{ at: delivery?.created_at ?? event.occurred_at, what: "Occurred", more: event.type }, ...tries, ...done];
+  const taken = actions.map((entry) => ({ at: entry.at, title: `${entry.action} by ${entry.actor}`, more: detailsOf(entry) }));
+  return [{ at: delivery?.created_at ?? event.occurred_at, title: "Occurred", more: event.type }, ...attempts, ...taken];
 }
 
-function eventCase(shown, id, { now, may_act }) {
+function eventView(shown, id, { now, may_act }) {
   const { event, delivery } = shown;
   const button = (action, text) => el("button", { type: "button", class: "plain", "data-action": action, "data-event": id }, text);
-  const text = read?.id === id ? read.event : null;
+  const text = shownText?.id === id ? shownText.event : null;
   return el("div", { class: "case", "data-row": id, "data-case": id },
     el("section", { class: "card", "aria-label": "Event" },
       el("header", {}, el("h3", {}, event.type), delivery && mark(delivery.state, toneOf(delivery.state))),
@@ -59,10 +59,10 @@ const STEPS = {
   sent: ["Sent to the Cloud", "good"], failed: ["Failed", "bad"],
 };
 
-function messageCase(message, { now }) {
+function messageView(message, { now }) {
   const items = message.timeline.map(({ at, what, why }) => {
-    const [words, tone] = STEPS[what] ?? [what, undefined];
-    return { at, what: words, more: why, tone };
+    const [title, tone] = STEPS[what] ?? [what, undefined];
+    return { at, title, more: why, tone };
   });
   const { failure } = message;
   return el("div", { class: "case", "data-row": message.id, "data-case": message.id },
@@ -83,29 +83,29 @@ function messageCase(message, { now }) {
 
 /** Shows the event or message with this id. */
 export async function showTimeline(id, overview) {
-  if (read && read.id !== id) {
-    read = null;
+  if (shownText && shownText.id !== id) {
+    shownText = null;
   }
-  const place = byId("timeline");
+  const container = byId("timeline");
   if (!id) {
-    show(place, el("p", { class: "empty" }, "The ID of an event begins with evt_, the ID of a queued message with msg_."));
+    show(container, el("p", { class: "empty" }, "The ID of an event begins with evt_, the ID of a queued message with msg_."));
     return;
   }
   const path = encodeURIComponent(id);
   try {
     const isMessage = id.startsWith("msg_");
-    const shown = await look(isMessage ? `messages/${path}` : `events/${path}`);
-    show(place, isMessage ? messageCase(shown, overview) : eventCase(shown, id, overview));
-  } catch (refusal) {
-    if (!(refusal instanceof Refusal) || refusal.status !== 404) {
-      throw refusal;
+    const shown = await get(isMessage ? `messages/${path}` : `events/${path}`);
+    show(container, isMessage ? messageView(shown, overview) : eventView(shown, id, overview));
+  } catch (error) {
+    if (!(error instanceof ApiError) || error.status !== 404) {
+      throw error;
     }
-    show(place, el("p", { class: "empty", "data-missing": id }, refusal.words));
+    show(container, el("p", { class: "empty", "data-missing": id }, error.text));
   }
 }
 
 /** Fetches the text of an event, which the audit log records. */
 export async function readText(id) {
-  const { event } = await act(`events/${encodeURIComponent(id)}/text`);
-  read = { id, event };
+  const { event } = await post(`events/${encodeURIComponent(id)}/text`);
+  shownText = { id, event };
 }

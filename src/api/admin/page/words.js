@@ -3,22 +3,22 @@
 const UNITS = [["d", 86400], ["h", 3600], ["min", 60], ["s", 1]];
 
 /** Formats a duration in one or two units. */
-export function span(seconds) {
-  const whole = Math.max(0, Math.round(seconds));
-  const first = UNITS.findIndex(([, length]) => whole >= length);
+export function duration(seconds) {
+  const total = Math.max(0, Math.round(seconds));
+  const first = UNITS.findIndex(([, length]) => total >= length);
   if (first < 0) {
     return "0 s";
   }
   const [name, length] = UNITS[first];
   const next = UNITS[first + 1];
-  const rest = next && first < 2 ? Math.floor((whole % length) / next[1]) : 0;
-  return `${Math.floor(whole / length)} ${name}${rest ? ` ${rest} ${next[0]}` : ""}`;
+  const remainder = next && first < 2 ? Math.floor((total % length) / next[1]) : 0;
+  return `${Math.floor(total / length)} ${name}${remainder ? ` ${remainder} ${next[0]}` : ""}`;
 }
 
 /** Formats a time relative to the service's clock. */
 export function ago(time, now) {
   const seconds = (Date.parse(now) - Date.parse(time)) / 1000;
-  return seconds >= 0 ? `${span(seconds)} ago` : `in ${span(-seconds)}`;
+  return seconds >= 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`;
 }
 
 /** Formats a time in the browser's locale. */
@@ -29,8 +29,8 @@ export function moment(time) {
 }
 
 /** Formats a number, with a plus sign if the count stopped at its limit. */
-export function number(count, most = Infinity) {
-  return `${count.toLocaleString("en-US")}${count >= most ? "+" : ""}`;
+export function number(count, max = Infinity) {
+  return `${count.toLocaleString("en-US")}${count >= max ? "+" : ""}`;
 }
 
 /** Describes the result of the last attempt. */
@@ -42,7 +42,7 @@ export function answer(attempt) {
 }
 
 /** The text and the tone for a callback's state. */
-export function callbackWords(callback) {
+export function callbackLabel(callback) {
   switch (callback.state) {
     case "active":
       return ["Delivering", "good"];
@@ -61,7 +61,7 @@ export function toneOf(state) {
   return tones[state];
 }
 
-const TROUBLES = {
+const CLOUD_ERRORS = {
   unreachable: "is unreachable",
   no_answer: "does not answer",
   throttled: "limits the request rate",
@@ -87,11 +87,11 @@ const REJECTIONS = {
 };
 
 /** The reason for which a notification was not used. */
-export function rejection(word) {
-  return REJECTIONS[word] ?? word.replaceAll("_", " ");
+export function rejection(reason) {
+  return REJECTIONS[reason] ?? reason.replaceAll("_", " ");
 }
 
 /** The text for an error of the Cloud. */
-export function trouble(word) {
-  return TROUBLES[word] ?? word.replaceAll("_", " ");
+export function cloudError(code) {
+  return CLOUD_ERRORS[code] ?? code.replaceAll("_", " ");
 }

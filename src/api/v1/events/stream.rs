@@ -23,8 +23,8 @@ use crate::bounds::Holder;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
-/// 15 s: the longest silence on a stream, so that no proxy takes it for dead.
-const SILENCE: Duration = Duration::from_secs(15);
+/// 15 s: the longest silence on a stream, so that no proxy considers it dead.
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// 1 to 3 s: the time after which a reader reconnects. It is random for each reader, so that the
 /// readers of a replica that stops do not all reach the next one at the same moment.
@@ -35,15 +35,15 @@ const RETRY_MILLISECONDS: RangeInclusive<u32> = 1000..=3000;
 const COMMENT: &str = ":\n";
 
 /// 128 bytes: the size of an event's fields without its body.
-const FIELDS: usize = 128;
+const FIELD_BYTES: usize = 128;
 
 /// 16 KiB: a larger page counts against the bound on pages that are being written. Smaller ones are
 /// bounded by the number of readers.
-const LARGE: usize = 16 * 1024;
+const LARGE_PAGE_BYTES: usize = 16 * 1024;
 
-/// 100 to 300 ms: the pause before room is requested again. It is random each time, so that no
+/// 100 to 300 ms: the pause before a permit is requested again. It is random each time, so that no
 /// reader among many is always last.
-const ROOM_AGAIN: RangeInclusive<u64> = 100..=300;
+const PERMIT_RETRY_MS: RangeInclusive<u64> = 100..=300;
 
 /// Makes the streaming response with these events.
 pub(super) fn respond(events: EventStream, load: Load) -> Response {
@@ -77,9 +77,9 @@ fn beginning() -> Bytes {
 /// Returns the next chunk to send; `None` if the stream ends.
 async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
     // The permit for a page that was dropped and is read again.
-    let mut waited_for = None;
+    let mut waited_permit = None;
     loop {
-        let page = match timeout(SILENCE, events.next()).await {
+        let page = match timeout(COMMENT_INTERVAL, events.next()).await {
             Err(_elapsed) => return Some(Bytes::from_static(COMMENT.as_bytes())),
             Ok(Ok(page)) => page?,
             Ok(Err(error)) => {
@@ -91,33 +91,33 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
             }
         };
         let bytes = page.bytes();
-        if bytes <= LARGE {
+        if bytes <= LARGE_PAGE_BYTES {
             return Some(rendered(&page).into());
         }
-        let place = waited_for.take();
-        if let Some(place) = place.or_else(|| load.page(events.holder(), bytes).ok()) {
-            return Some(place.holding(rendered(&page)));
+        let permit = waited_permit.take();
+        if let Some(permit) = permit.or_else(|| load.page(events.holder(), bytes).ok()) {
+            return Some(permit.attach_to_text(rendered(&page)));
         }
         // Many readers may wait for room, so none of them keeps its page meanwhile.
         drop(page);
         events.step_back();
-        waited_for = Some(room_when_free(load, events.holder(), bytes).await);
+        waited_permit = Some(wait_for_permit(load, events.holder(), bytes).await);
     }
 }
 
-/// Waits until the bound and the holder's share have room for a page.
-async fn room_when_free(load: &Load, holder: Holder<'_>, bytes: usize) -> Permit {
+/// Waits until the bound and the holder's share have a permit for a page.
+async fn wait_for_permit(load: &Load, holder: Holder<'_>, bytes: usize) -> Permit {
     loop {
-        if let Ok(place) = load.page(holder, bytes) {
-            return place;
+        if let Ok(permit) = load.page(holder, bytes) {
+            return permit;
         }
-        sleep(Duration::from_millis(rand::random_range(ROOM_AGAIN))).await;
+        sleep(Duration::from_millis(rand::random_range(PERMIT_RETRY_MS))).await;
     }
 }
 
 fn rendered(page: &EventPage) -> String {
     // The buffer is allocated at once: a text that grows would take up to twice as much.
-    let mut text = String::with_capacity(page.bytes() + FIELDS * (page.events.len() + 2));
+    let mut text = String::with_capacity(page.bytes() + FIELD_BYTES * (page.events.len() + 2));
     if let Some(gap) = page.gap {
         let data = json!({"after": gap.after, "oldest": gap.oldest});
         write_event(&mut text, gap.oldest, "gap", &data.to_string());
@@ -136,7 +136,7 @@ fn write_event(text: &mut String, id: Cursor, kind: &str, data: &str) {
     for line in data.lines() {
         let _written = writeln!(text, "data: {line}");
     }
-    // The id comes last: fetch-event-source 2 takes an event for seen once it has read the id, even
+    // The id comes last: fetch-event-source 2 considers an event seen once it has read the id, even
     // if the connection breaks before the rest.
     let _written = write!(text, "id: {id}\n\n");
 }

@@ -11,10 +11,10 @@ use crate::cli::doctor::facts::Fact;
 use crate::cli::doctor::report::LIMIT;
 use crate::cli::doctor::wording::millis;
 use crate::cloud;
-use crate::cloud::probe::{RawAnswer, capture_answers};
+use crate::cloud::capture::{RawAnswer, capture_answers};
 
 /// The advice for an answer that the bridge does not understand.
-const UNKNOWN_WORDS: &str = "the bridge does not know this answer; run doctor again with --report FILE and send the file to the project";
+const HINT_UNKNOWN_ANSWER: &str = "the bridge does not know this answer; run doctor again with --report FILE and send the file to the project";
 
 /// The advice for an answer that explains itself.
 pub(super) const HINT_SEE_ANSWER: &str = "see the Cloud's answer";
@@ -23,7 +23,7 @@ pub(super) const HINT_SEE_ANSWER: &str = "see the Cloud's answer";
 pub(super) struct CallResult<T> {
     pub(super) outcome: Result<T, Failure>,
     pub(super) answers: Vec<RawAnswer>,
-    pub(super) took: Duration,
+    pub(super) duration: Duration,
 }
 
 /// The reason for which a call failed.
@@ -32,54 +32,57 @@ pub(super) enum Failure {
     #[error(transparent)]
     Cloud(cloud::Error),
     #[error("no outcome within 20 s")]
-    Late,
+    TimedOut,
 }
 
 impl Walk<'_> {
     /// Makes a call as the bridge does, within the time limit of a check.
-    pub(super) async fn ask<T>(
+    pub(super) async fn call<T>(
         &self,
-        call: impl Future<Output = Result<T, cloud::Error>>,
+        request: impl Future<Output = Result<T, cloud::Error>>,
     ) -> anyhow::Result<CallResult<T>> {
         let begun = Instant::now();
         // No further call is made after a signal. A call in flight is completed.
         if self.run.stopping.is_cancelled() {
             return Err(Interrupted.into());
         }
-        let (outcome, answers) = match timeout(LIMIT, capture_answers(call)).await {
+        let (outcome, answers) = match timeout(LIMIT, capture_answers(request)).await {
             Ok((outcome, answers)) => (outcome.map_err(Failure::Cloud), answers),
-            Err(_) => (Err(Failure::Late), Vec::new()),
+            Err(_) => (Err(Failure::TimedOut), Vec::new()),
         };
         Ok(CallResult {
             outcome,
             answers,
-            took: begun.elapsed(),
+            duration: begun.elapsed(),
         })
     }
 
     /// Prints a fact and stores it for the report.
-    pub(super) fn tell(&mut self, fact: Fact) -> anyhow::Result<()> {
+    pub(super) fn report_fact(&mut self, fact: Fact) -> anyhow::Result<()> {
         self.report.of_account(&self.account.account_id, fact)
     }
 
     /// Adds the Cloud's answer to a fact.
-    pub(super) fn described<T>(&self, fact: Fact, asked: &CallResult<T>) -> Fact {
-        let error = match &asked.outcome {
+    pub(super) fn described<T>(&self, fact: Fact, call: &CallResult<T>) -> Fact {
+        let error = match &call.outcome {
             Ok(_) => None,
-            Err(Failure::Cloud(error)) => Some(error.word()),
-            Err(Failure::Late) => Some("late"),
+            Err(Failure::Cloud(error)) => Some(error.name()),
+            Err(Failure::TimedOut) => Some("late"),
         };
-        let answer = asked.answers.last();
-        fact.with("duration_ms", millis(asked.took))
+        let answer = call.answers.last();
+        fact.with("duration_ms", millis(call.duration))
             .with("error", error)
-            .with("tries", asked.answers.len())
-            .with("answer", answer.map(|answer| self.masks.answer(answer)))
+            .with("tries", call.answers.len())
+            .with("answer", answer.map(|it| self.masks.answer_json(it)))
     }
 
     /// Returns the Cloud's answer as text.
-    pub(super) fn told<T>(&self, asked: &CallResult<T>) -> String {
-        let answer = asked.answers.last();
-        answer.map_or_else(|| "no answer".to_owned(), |answer| self.masks.told(answer))
+    pub(super) fn answer_text<T>(&self, call: &CallResult<T>) -> String {
+        let answer = call.answers.last();
+        answer.map_or_else(
+            || "no answer".to_owned(),
+            |answer| self.masks.answer_text(answer),
+        )
     }
 
     /// Reports a call that the Cloud should refuse with a certain error. If the Cloud accepts the
@@ -87,52 +90,55 @@ impl Walk<'_> {
     pub(super) fn report_expected_refusal<T>(
         &mut self,
         key: &'static str,
-        asked: &CallResult<T>,
+        call: &CallResult<T>,
         is_expected: impl Fn(&cloud::Error) -> bool,
         accepted: impl FnOnce(&T, String) -> Fact,
     ) -> anyhow::Result<()> {
-        let is_known = matches!(&asked.outcome, Err(Failure::Cloud(error)) if is_expected(error));
-        let told = self.told(asked);
-        let fact = match &asked.outcome {
-            Err(_) if is_known => Fact::ok(key, format!("refused, as expected ({told})")),
-            Ok(outcome) => accepted(outcome, told),
+        let is_known = matches!(&call.outcome, Err(Failure::Cloud(error)) if is_expected(error));
+        let answer_text = self.answer_text(call);
+        let fact = match &call.outcome {
+            Err(_) if is_known => Fact::ok(key, format!("refused, as expected ({answer_text})")),
+            Ok(outcome) => accepted(outcome, answer_text),
             Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) => {
-                Fact::failed(key, self.failure(failure, asked), UNKNOWN_WORDS)
+                Fact::failed(key, self.failure(failure, call), HINT_UNKNOWN_ANSWER)
             }
-            Err(failure) => Fact::failed(key, self.failure(failure, asked), HINT_SEE_ANSWER),
+            Err(failure) => Fact::failed(key, self.failure(failure, call), HINT_SEE_ANSWER),
         };
-        let fact = self.described(fact, asked).with("recognised", is_known);
-        self.tell(fact)
+        let fact = self.described(fact, call).with("recognised", is_known);
+        self.report_fact(fact)
     }
 
     /// Reports a call that should succeed. Returns its value.
     pub(super) fn report_call<T>(
         &mut self,
         key: &'static str,
-        asked: CallResult<T>,
+        call: CallResult<T>,
         hint: &'static str,
         found: impl FnOnce(&T) -> String,
     ) -> anyhow::Result<Option<T>> {
-        let fact = match &asked.outcome {
-            Ok(value) => Fact::ok(key, format!("{} ({})", found(value), self.told(&asked))),
-            Err(failure) => Fact::failed(key, self.failure(failure, &asked), hint),
+        let fact = match &call.outcome {
+            Ok(value) => {
+                let found = found(value);
+                Fact::ok(key, format!("{found} ({})", self.answer_text(&call)))
+            }
+            Err(failure) => Fact::failed(key, self.failure(failure, &call), hint),
         };
-        let fact = self.described(fact, &asked);
-        self.tell(fact)?;
-        Ok(asked.outcome.ok())
+        let fact = self.described(fact, &call);
+        self.report_fact(fact)?;
+        Ok(call.outcome.ok())
     }
 
     /// Returns a failure as text, with its causes and the Cloud's answer.
-    pub(super) fn failure<T>(&self, failure: &Failure, asked: &CallResult<T>) -> String {
-        let mut words = failure.to_string();
+    pub(super) fn failure<T>(&self, failure: &Failure, call: &CallResult<T>) -> String {
+        let mut text = failure.to_string();
         let mut cause = failure.source();
         while let Some(error) = cause {
-            words = format!("{words}: {error}");
+            text = format!("{text}: {error}");
             cause = error.source();
         }
-        match asked.answers.last() {
-            Some(answer) => format!("{words} ({})", self.masks.told(answer)),
-            None => words,
+        match call.answers.last() {
+            Some(answer) => format!("{text} ({})", self.masks.answer_text(answer)),
+            None => text,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::cloud::{self, Content, Signal};
 use crate::types::conversation::Features;
 use crate::webhooks::wire;
 
-const CLOSED: &str = "Test message after the end, please ignore it";
+const TEXT_AFTER_CLOSE: &str = "Test message after the end, please ignore it";
 
 impl Walk<'_> {
     pub(super) async fn end(&mut self, opened: &Opened) -> anyhow::Result<()> {
@@ -30,17 +30,20 @@ impl Walk<'_> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self
-            .ask(cloud.signal(&conversation, Signal::Close, trace))
+        let call = self
+            .call(cloud.signal(&conversation, Signal::Close, trace))
             .await?;
-        if let Err(Failure::Cloud(cloud::Error::ConversationClosed)) = &asked.outcome {
+        if let Err(Failure::Cloud(cloud::Error::ConversationClosed)) = &call.outcome {
             self.openings.closed(&opened.id);
-            let found = format!("already closed by someone else ({})", self.told(&asked));
-            let fact = self.described(Fact::note(key, found), &asked);
-            self.tell(fact)?;
+            let found = format!(
+                "already closed by someone else ({})",
+                self.answer_text(&call)
+            );
+            let fact = self.described(Fact::note(key, found), &call);
+            self.report_fact(fact)?;
             return Ok(true);
         }
-        let closed = self.report_call(key, asked, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
+        let closed = self.report_call(key, call, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
         if closed.is_some() {
             self.openings.closed(&opened.id);
         }
@@ -52,11 +55,11 @@ impl Walk<'_> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self
-            .ask(cloud.signal(&conversation, Signal::Close, trace))
+        let call = self
+            .call(cloud.signal(&conversation, Signal::Close, trace))
             .await?;
-        self.report_expected_refusal(KEY, &asked, is_closed, |(), told| {
-            Fact::note(KEY, format!("accepted, which is fine ({told})"))
+        self.report_expected_refusal(KEY, &call, is_closed, |(), answer_text| {
+            Fact::note(KEY, format!("accepted, which is fine ({answer_text})"))
         })
     }
 
@@ -65,14 +68,14 @@ impl Walk<'_> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let content = Content::Text(CLOSED);
-        let asked = self
-            .ask(cloud.publish(&conversation, content, None, trace))
+        let content = Content::Text(TEXT_AFTER_CLOSE);
+        let call = self
+            .call(cloud.publish(&conversation, content, None, trace))
             .await?;
-        self.report_expected_refusal(KEY, &asked, is_closed, |_, told| {
+        self.report_expected_refusal(KEY, &call, is_closed, |_, answer_text| {
             Fact::failed(
                 KEY,
-                format!("accepted, although the conversation has ended ({told})"),
+                format!("accepted, although the conversation has ended ({answer_text})"),
                 "the bridge relies on a refusal; run doctor again with --report FILE and send the file to the project",
             )
         })
@@ -90,9 +93,9 @@ impl Walk<'_> {
         let Some(notifications) = self.run.notifications else {
             return Ok(());
         };
-        let place = (&self.account.account_id, &opened.id);
+        let subject = (&self.account.account_id, &opened.id);
         let until = since.instant + self.wait();
-        let look = |arrived: &[super::echo::Arrived]| {
+        let find = |arrived: &[super::echo::Arrived]| {
             arrived.iter().find_map(|it| match it.change.content() {
                 wire::Content::Conversation(state) if is_wanted(state) => {
                     let members = super::echo::members(it.change.json());
@@ -102,13 +105,13 @@ impl Walk<'_> {
             })
         };
         let found = notifications
-            .wait(place, until, &self.run.stopping, look)
+            .wait(subject, until, &self.run.stopping, find)
             .await?;
         let fact = match found {
             Some((received_at, members, reason)) => {
-                let late = super::echo::late_ms(since, received_at);
-                Fact::ok(key, format!("arrived after {late} ms"))
-                    .with("late_ms", late)
+                let delay = super::echo::delay_ms(since, received_at);
+                Fact::ok(key, format!("arrived after {delay} ms"))
+                    .with("late_ms", delay)
                     .with("members", members)
                     .with("close_reason", reason)
             }
@@ -118,7 +121,7 @@ impl Walk<'_> {
                 "check that the app installation's webhooks point to this service for cqm.ExConversationChangeNotification",
             ),
         };
-        self.tell(fact)
+        self.report_fact(fact)
     }
 }
 

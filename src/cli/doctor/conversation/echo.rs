@@ -15,10 +15,10 @@ use crate::types::message::Sequence;
 use crate::types::rejection::Rejection;
 use crate::types::sketch::Sketch;
 use crate::webhooks::wire;
-use crate::webhooks::wire::message::{Event, Matter};
+use crate::webhooks::wire::message::{Event, MessageContent};
 
 /// 5 s: the lag from which the bridge considers the Cloud's notifications old.
-const SKEW: Duration = Duration::from_secs(5);
+const MAX_SKEW: Duration = Duration::from_secs(5);
 
 /// 4 levels: enough for `result.conversationDetails.dialogs[].state`.
 const DEPTH: usize = 4;
@@ -26,7 +26,7 @@ const DEPTH: usize = 4;
 /// 200: the limit on names of members in the report.
 const MEMBERS: usize = 200;
 
-const WEBHOOKS: &str = "check that the app installation's webhooks point to https://…/webhooks/<account_id> of this service (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
+const HINT_WEBHOOKS: &str = "check that the app installation's webhooks point to https://…/webhooks/<account_id> of this service (a change takes two minutes), that this address can be reached from the internet, and that client_secret is right";
 
 /// The echo of a message of the consumer.
 struct Echo {
@@ -37,7 +37,11 @@ struct Echo {
 
 impl Walk<'_> {
     /// Reports the notifications that arrived.
-    pub(super) async fn hear(&mut self, opened: &Opened, sent: &Sent) -> anyhow::Result<()> {
+    pub(super) async fn check_echoes(
+        &mut self,
+        opened: &Opened,
+        sent: &Sent,
+    ) -> anyhow::Result<()> {
         let Some(notifications) = self.run.notifications else {
             return Ok(());
         };
@@ -48,66 +52,66 @@ impl Walk<'_> {
         ];
         let last = all.into_iter().flatten().map(|it| it.at.instant).max();
         if let Some(last) = last {
-            let place = (&self.account.account_id, &opened.id);
+            let subject = (&self.account.account_id, &opened.id);
             let until = last + self.wait();
-            let look = |arrived: &[Arrived]| {
+            let find = |arrived: &[Arrived]| {
                 let echoes = echoes(arrived, opened);
                 // A text may be altered beyond recognition, so its sequence is compared too.
                 let has = |sent: Option<Message>, text| {
                     sent.is_none_or(|it| find_text(&echoes, text, it.sequence).is_some())
                 };
-                let is_whole = has(sent.text, TEXT)
+                let is_complete = has(sent.text, TEXT)
                     && has(sent.tagged_text, TAGGED_TEXT)
                     && sent
                         .file
                         .as_ref()
                         .is_none_or(|it| find_file(&echoes, it).is_some());
-                is_whole.then_some(())
+                is_complete.then_some(())
             };
             // Anything still missing after the wait is reported below.
             notifications
-                .wait(place, until, &self.run.stopping, look)
+                .wait(subject, until, &self.run.stopping, find)
                 .await?;
         }
         self.check_state_notification("opening_notification", opened, opened.begun, |state| {
             !state.ended
         })
         .await?;
-        let place = (&self.account.account_id, &opened.id);
-        let arrived = notifications.arrived(place.0, place.1).await?;
-        self.tell_of_signature(&arrived)?;
+        let subject = (&self.account.account_id, &opened.id);
+        let arrived = notifications.arrived(subject.0, subject.1).await?;
+        self.report_signature(&arrived)?;
         let echoes = echoes(&arrived, opened);
-        let mut is_heard = false;
+        let mut has_echo = false;
         if let Some(message) = sent.text {
             let echo = find_text(&echoes, TEXT, message.sequence);
-            is_heard = echo.is_some();
+            has_echo = echo.is_some();
             if let Some(echo) = echo {
-                self.tell_of_echo(echo, message)?;
+                self.report_text_echo(echo, message)?;
             } else {
                 let account = &self.account.account_id;
                 let since = DateTime::from_timestamp_millis(opened.begun.ms);
                 let since = since.unwrap_or_default();
                 let refused = notifications.refused(account, since).await;
-                self.tell_of_no_echo(&refused)?;
+                self.report_missing_echo(&refused)?;
             }
         }
         // If no echo arrived at all, the missing echo of the first text was reported above.
         if let Some(message) = sent.tagged_text {
             let echo = find_text(&echoes, TAGGED_TEXT, message.sequence);
-            if is_heard || echo.is_some() {
-                self.tell_of_metadata(echo)?;
+            if has_echo || echo.is_some() {
+                self.report_metadata_echo(echo)?;
             }
         }
         if let Some(file) = &sent.file {
             let echo = find_file(&echoes, file);
-            if is_heard || echo.is_some() {
-                self.tell_of_file(echo, file)?;
+            if has_echo || echo.is_some() {
+                self.report_file_echo(echo, file)?;
             }
         }
         Ok(())
     }
 
-    fn tell_of_signature(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
+    fn report_signature(&mut self, arrived: &[Arrived]) -> anyhow::Result<()> {
         let forms = arrived.iter().filter_map(|it| it.signed.as_deref());
         let forms: BTreeSet<_> = forms.map(str::to_owned).collect();
         if arrived.is_empty() {
@@ -115,34 +119,35 @@ impl Walk<'_> {
         }
         if forms.is_empty() {
             let found = "unknown: a service of an older version received the notifications";
-            return self.tell(Fact::note("signature", found).with("forms", forms));
+            return self.report_fact(Fact::note("signature", found).with("forms", forms));
         }
         let found = forms.iter().cloned().collect::<Vec<_>>().join(", ");
-        self.tell(Fact::ok("signature", found).with("forms", forms))
+        self.report_fact(Fact::ok("signature", found).with("forms", forms))
     }
 
     /// Reports that the echo of the first text is missing, with the reasons for which notifications
     /// were refused meanwhile.
-    fn tell_of_no_echo(&mut self, refused: &[Rejection]) -> anyhow::Result<()> {
+    fn report_missing_echo(&mut self, refused: &[Rejection]) -> anyhow::Result<()> {
         let mut found = format!("did not arrive within {} s", self.wait().as_secs());
         if let Some(reason) = refused.first() {
             found = format!("{found}; notifications arrived but were refused: {reason}");
         }
-        let words: Vec<_> = refused.iter().map(|reason| reason.as_str()).collect();
-        self.tell(Fact::failed("echo", found, WEBHOOKS).with("refused", words))
+        let reasons: Vec<_> = refused.iter().map(|reason| reason.as_str()).collect();
+        let fact = Fact::failed("echo", found, HINT_WEBHOOKS);
+        self.report_fact(fact.with("refused", reasons))
     }
 
     /// Reports the echo of the first text, with a fact for each property.
-    fn tell_of_echo(&mut self, echo: &Echo, sent: Message) -> anyhow::Result<()> {
-        let late = late_ms(sent.at, echo.received_at);
-        let fact = Fact::ok("echo", format!("arrived after {late} ms"))
-            .with("late_ms", late)
+    fn report_text_echo(&mut self, echo: &Echo, sent: Message) -> anyhow::Result<()> {
+        let delay = delay_ms(sent.at, echo.received_at);
+        let fact = Fact::ok("echo", format!("arrived after {delay} ms"))
+            .with("late_ms", delay)
             .with("members", &echo.members);
-        self.tell(fact)?;
+        self.report_fact(fact)?;
 
-        let heard = text(echo).unwrap_or_default();
-        let alteration = compare(TEXT, heard);
-        self.tell(alteration_fact(&alteration))?;
+        let echoed = text(echo).unwrap_or_default();
+        let alteration = compare(TEXT, echoed);
+        self.report_fact(alteration_fact(&alteration))?;
 
         let sequence = echo.message.sequence;
         let is_same = sequence == Some(sent.sequence);
@@ -159,7 +164,7 @@ impl Walk<'_> {
                 "the bridge recognizes duplicates by it; run doctor again with --report FILE and send the file to the project",
             ),
         };
-        self.tell(found.with("same_as_answer", is_same))?;
+        self.report_fact(found.with("same_as_answer", is_same))?;
 
         let has_id = echo.message.conversation_id.is_some();
         let fact = if has_id {
@@ -170,18 +175,18 @@ impl Walk<'_> {
                 "missing, as in the oldest format; this is fine, the bridge uses the dialog",
             )
         };
-        self.tell(fact.with("present", has_id))?;
-        self.tell(time_fact(echo, sent))
+        self.report_fact(fact.with("present", has_id))?;
+        self.report_fact(time_fact(echo, sent))
     }
 
-    fn tell_of_metadata(&mut self, echo: Option<&Echo>) -> anyhow::Result<()> {
+    fn report_metadata_echo(&mut self, echo: Option<&Echo>) -> anyhow::Result<()> {
         const KEY: &str = "echo_metadata";
         let Some(echo) = echo else {
             let found = format!(
                 "the text with metadata did not arrive within {} s",
                 self.wait().as_secs()
             );
-            return self.tell(Fact::failed(KEY, found, WEBHOOKS));
+            return self.report_fact(Fact::failed(KEY, found, HINT_WEBHOOKS));
         };
         let metadata = echo.message.metadata.clone();
         let items = metadata.map(Vec::from).unwrap_or_default();
@@ -195,27 +200,27 @@ impl Walk<'_> {
             (false, true) => Fact::note(KEY, "missing; this is fine, the bridge does not need it"),
             (false, false) => Fact::note(KEY, "changed; this is fine, the bridge does not need it"),
         };
-        self.tell(
+        self.report_fact(
             fact.with("present", !items.is_empty())
                 .with("unaltered", is_same),
         )
     }
 
-    fn tell_of_file(&mut self, echo: Option<&Echo>, file: &SentFile) -> anyhow::Result<()> {
+    fn report_file_echo(&mut self, echo: Option<&Echo>, file: &SentFile) -> anyhow::Result<()> {
         let fact = match echo {
             Some(echo) => {
-                let late = late_ms(file.message.at, echo.received_at);
-                Fact::ok("echo_of_file", format!("arrived after {late} ms"))
-                    .with("late_ms", late)
+                let delay = delay_ms(file.message.at, echo.received_at);
+                Fact::ok("echo_of_file", format!("arrived after {delay} ms"))
+                    .with("late_ms", delay)
                     .with("members", &echo.members)
             }
             None => Fact::failed(
                 "echo_of_file",
                 format!("did not arrive within {} s", self.wait().as_secs()),
-                WEBHOOKS,
+                HINT_WEBHOOKS,
             ),
         };
-        self.tell(fact)
+        self.report_fact(fact)
     }
 }
 
@@ -223,7 +228,7 @@ fn alteration_fact(alteration: &Alteration) -> Fact {
     let kinds = alteration.kinds.join(", ");
     let fact = if alteration.kinds.is_empty() {
         Fact::ok("echo_text", "unchanged")
-    } else if alteration.is_recognised {
+    } else if alteration.is_recognized {
         Fact::note(
             "echo_text",
             format!("altered ({kinds}); this is fine, the bridge still recognizes it"),
@@ -236,7 +241,7 @@ fn alteration_fact(alteration: &Alteration) -> Fact {
         )
     };
     fact.with("altered", &alteration.kinds)
-        .with("recognised", alteration.is_recognised)
+        .with("recognised", alteration.is_recognized)
 }
 
 /// Makes the fact about the Cloud's own time of the message.
@@ -246,8 +251,9 @@ fn time_fact(echo: &Echo, sent: Message) -> Fact {
         return Fact::note(KEY, "missing; this is fine").with("skew_ms", Value::Null);
     };
     let skew = at.timestamp_millis() - sent.at.ms;
-    let is_near = skew.unsigned_abs() <= u64::try_from(SKEW.as_millis()).unwrap_or(u64::MAX);
-    let fact = if is_near {
+    let max_skew = u64::try_from(MAX_SKEW.as_millis()).unwrap_or(u64::MAX);
+    let is_within_skew = skew.unsigned_abs() <= max_skew;
+    let fact = if is_within_skew {
         Fact::ok(
             KEY,
             format!("differs by {skew} ms from this machine's clock"),
@@ -283,8 +289,8 @@ fn echoes(arrived: &[Arrived], opened: &Opened) -> Vec<Echo> {
 
 fn text(echo: &Echo) -> Option<&str> {
     match &echo.message.event {
-        Event::Written(written) => match &written.matter {
-            Matter::Text(text) => Some(text),
+        Event::Written(written) => match &written.content {
+            MessageContent::Text(text) => Some(text),
             _ => None,
         },
         _ => None,
@@ -305,8 +311,8 @@ fn find_text<'a>(echoes: &'a [Echo], sent: &str, sequence: Sequence) -> Option<&
 fn find_file<'a>(echoes: &'a [Echo], sent: &SentFile) -> Option<&'a Echo> {
     echoes.iter().find(|echo| match &echo.message.event {
         Event::Written(written) => matches!(
-            &written.matter,
-            Matter::File(file) if file.relative_path == sent.relative_path
+            &written.content,
+            MessageContent::File(file) if file.relative_path == sent.relative_path
         ),
         _ => false,
     })
@@ -314,22 +320,22 @@ fn find_file<'a>(echoes: &'a [Echo], sent: &SentFile) -> Option<&'a Echo> {
 
 /// Returns the time between a moment and an arrival. The time of arrival may come from another
 /// machine's clock, so the result is capped at the time that this process has waited.
-pub(super) fn late_ms(since: Moment, received_at: DateTime<Utc>) -> u64 {
+pub(super) fn delay_ms(since: Moment, received_at: DateTime<Utc>) -> u64 {
     let waited = u64::try_from(since.instant.elapsed().as_millis()).unwrap_or(u64::MAX);
-    let late = received_at.timestamp_millis().saturating_sub(since.ms);
-    u64::try_from(late).unwrap_or_default().min(waited)
+    let delay = received_at.timestamp_millis().saturating_sub(since.ms);
+    u64::try_from(delay).unwrap_or_default().min(waited)
 }
 
 /// Returns the names of a change's members. Members of nested objects follow after a dot.
 pub(super) fn members(json: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     if let Ok(value) = serde_json::from_str(json) {
-        gather(&value, "", DEPTH, &mut names);
+        collect_members(&value, "", DEPTH, &mut names);
     }
     names
 }
 
-fn gather(value: &Value, path: &str, depth: usize, names: &mut BTreeSet<String>) {
+fn collect_members(value: &Value, path: &str, depth: usize, names: &mut BTreeSet<String>) {
     match value {
         Value::Object(members) if depth > 0 => {
             for (name, value) in members {
@@ -342,14 +348,14 @@ fn gather(value: &Value, path: &str, depth: usize, names: &mut BTreeSet<String>)
                     } else {
                         format!("{path}.{name}")
                     };
-                    gather(value, &path, depth - 1, names);
+                    collect_members(value, &path, depth - 1, names);
                     names.insert(path);
                 }
             }
         }
         Value::Array(items) => {
             for item in items {
-                gather(item, &format!("{path}[]"), depth, names);
+                collect_members(item, &format!("{path}[]"), depth, names);
             }
         }
         _ => {}

@@ -10,9 +10,9 @@ use crate::types::ids::ConversationId;
 /// The prefix of the consumers' external ids, for people who find such a consumer in the Cloud.
 const EXTERNAL_ID: &str = "liveperson-bridge:doctor";
 
-const OPENING: &str = "see the Cloud's answer: the app installation may lack the scope msg.consumer, or the account may require a campaign or skill (--campaign-id and --engagement-id, or --skill-id)";
+const HINT_OPENING: &str = "see the Cloud's answer: the app installation may lack the scope msg.consumer, or the account may require a campaign or skill (--campaign-id and --engagement-id, or --skill-id)";
 
-const ROUTED: &str = "check that the campaign's engagement, or the skill, belongs to this account, is for messaging and is live";
+const HINT_ROUTED: &str = "check that the campaign's engagement, or the skill, belongs to this account, is for messaging and is live";
 
 impl Walk<'_> {
     /// Opens a conversation for a new consumer. Returns `None` if it could not be opened.
@@ -34,12 +34,12 @@ impl Walk<'_> {
             return Ok(None);
         };
         let begun = self.now();
-        let asked = self.open(&external_id, &token, routing, true).await?;
+        let call = self.open(&external_id, &token, routing, true).await?;
         let (key, hint) = match routing {
-            None => ("opening", OPENING),
-            Some(_) => ("routed_opening", ROUTED),
+            None => ("opening", HINT_OPENING),
+            Some(_) => ("routed_opening", HINT_ROUTED),
         };
-        let id = self.report_call(key, asked, hint, |_| "accepted".to_owned())?;
+        let id = self.report_call(key, call, hint, |_| "accepted".to_owned())?;
         Ok(id.map(|id| Opened {
             external_id,
             token,
@@ -52,25 +52,25 @@ impl Walk<'_> {
     async fn routed_token(&mut self, external_id: &str) -> anyhow::Result<Option<ConsumerToken>> {
         let account = &self.account.account_id;
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self.ask(cloud.consumer_token(account, external_id, trace));
-        let asked = asked.await?;
-        match asked.outcome {
+        let call = self.call(cloud.consumer_token(account, external_id, trace));
+        let call = call.await?;
+        match call.outcome {
             Ok(token) => {
                 self.masks.add(&token.consumer_id);
                 Ok(Some(token))
             }
-            Err(_) => self.report_call("routed_opening", asked, HINT_SEE_ANSWER, |_| String::new()),
+            Err(_) => self.report_call("routed_opening", call, HINT_SEE_ANSWER, |_| String::new()),
         }
     }
 
     /// Requests a second conversation for the same consumer.
     pub(super) async fn open_again(&mut self, opened: &Opened) -> anyhow::Result<()> {
         const KEY: &str = "second_opening";
-        let asked = self
+        let call = self
             .open(&opened.external_id, &opened.token, None, false)
             .await?;
         let is_open = |error: &cloud::Error| matches!(error, cloud::Error::AlreadyOpen);
-        self.report_expected_refusal(KEY, &asked, is_open, |id, _| {
+        self.report_expected_refusal(KEY, &call, is_open, |id, _| {
             if *id == opened.id {
                 let found = "the Cloud answers with the open conversation, which is fine";
                 return Fact::note(KEY, found);
@@ -106,8 +106,8 @@ impl Walk<'_> {
         };
         let number = self.openings.begin(account, external_id, token);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self.ask(cloud.open(&consumer, &opening, trace)).await;
-        let state = match asked.as_ref().map(|asked| &asked.outcome) {
+        let call = self.call(cloud.open(&consumer, &opening, trace)).await;
+        let state = match call.as_ref().map(|call| &call.outcome) {
             Ok(Ok(id)) => State::Open(id.clone()),
             // A new consumer has no open conversation, unless an attempt of this call opened one.
             Ok(Err(Failure::Cloud(cloud::Error::AlreadyOpen))) if is_first => State::Unknown,
@@ -117,11 +117,11 @@ impl Walk<'_> {
             Err(_) => State::Refused,
         };
         self.openings.settle(number, state);
-        if let Ok(asked) = &asked
-            && let Ok(id) = &asked.outcome
+        if let Ok(call) = &call
+            && let Ok(id) = &call.outcome
         {
             self.masks.add(id.as_str());
         }
-        asked
+        call
     }
 }

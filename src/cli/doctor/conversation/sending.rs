@@ -84,11 +84,11 @@ impl Walk<'_> {
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
         let at = self.now();
-        let asked = self
-            .ask(cloud.publish(&conversation, content, metadata, trace))
+        let call = self
+            .call(cloud.publish(&conversation, content, metadata, trace))
             .await?;
         let found = |sequence: &Sequence| format!("accepted, with sequence {sequence}");
-        let sequence = self.report_call(key, asked, HINT_SEE_ANSWER, found)?;
+        let sequence = self.report_call(key, call, HINT_SEE_ANSWER, found)?;
         Ok(sequence.map(|sequence| Message { at, sequence }))
     }
 
@@ -101,8 +101,10 @@ impl Walk<'_> {
         let features = Features::default();
         let conversation = opened.conversation(self.account, &features);
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self.ask(cloud.signal(&conversation, signal, trace)).await?;
-        self.report_call(key, asked, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
+        let call = self
+            .call(cloud.signal(&conversation, signal, trace))
+            .await?;
+        self.report_call(key, call, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
         Ok(())
     }
 
@@ -114,7 +116,7 @@ impl Walk<'_> {
                 "file",
                 "not checked: the account's file_types does not contain PNG",
             );
-            self.tell(fact)?;
+            self.report_fact(fact)?;
             return Ok(None);
         }
         let picture = BASE64_STANDARD
@@ -125,20 +127,20 @@ impl Walk<'_> {
         let (cloud, trace) = (self.run.cloud, self.run.trace);
         let picture = picture.into();
         let upload = cloud.upload(&conversation, KIND, &picture, trace);
-        let asked = self.ask(upload).await?;
-        let located = asked.answers.iter().any(|answer| answer.status < 300);
-        if let Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) = &asked.outcome
+        let call = self.call(upload).await?;
+        let located = call.answers.iter().any(|answer| answer.status < 300);
+        if let Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) = &call.outcome
             && !located
         {
-            let found = format!("{FILE_SHARING}: {}", self.failure(failure, &asked));
-            let fact = self.described(Fact::note("file", found), &asked);
-            self.tell(fact)?;
+            let found = format!("{FILE_SHARING}: {}", self.failure(failure, &call));
+            let fact = self.described(Fact::note("file", found), &call);
+            self.report_fact(fact)?;
             return Ok(None);
         }
         let hint =
             "check that the Cloud's file storage (the host of swift) can be reached from here";
         let stored = |_: &String| "stored".to_owned();
-        let Some(relative_path) = self.report_call("file", asked, hint, stored)? else {
+        let Some(relative_path) = self.report_call("file", call, hint, stored)? else {
             return Ok(None);
         };
         self.masks.add(&relative_path);
@@ -163,20 +165,18 @@ impl Walk<'_> {
         let (cloud, trace) = (self.run.cloud, self.run.trace);
         let sequences = [sequence];
         let receipt = Signal::Receipts(ReceiptStatus::Read, &sequences);
-        let asked = self
-            .ask(cloud.signal(&conversation, receipt, trace))
+        let call = self
+            .call(cloud.signal(&conversation, receipt, trace))
             .await?;
-        if let Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) = &asked.outcome {
+        if let Err(failure @ Failure::Cloud(cloud::Error::Refused { .. })) = &call.outcome {
             let found = format!(
                 "refused, since the message is not from an agent: {}",
-                self.failure(failure, &asked)
+                self.failure(failure, &call)
             );
-            let fact = self.described(Fact::note("receipt", found), &asked);
-            return self.tell(fact);
+            let fact = self.described(Fact::note("receipt", found), &call);
+            return self.report_fact(fact);
         }
-        self.report_call("receipt", asked, HINT_SEE_ANSWER, |()| {
-            "accepted".to_owned()
-        })?;
+        self.report_call("receipt", call, HINT_SEE_ANSWER, |()| "accepted".to_owned())?;
         Ok(())
     }
 }

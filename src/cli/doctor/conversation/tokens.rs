@@ -8,7 +8,7 @@ use super::Walk;
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::ConsumerToken;
 
-const CREDENTIALS: &str = "check that client_id and client_secret are those of the app installation, and that it is enabled";
+const HINT_CREDENTIALS: &str = "check that client_id and client_secret are those of the app installation, and that it is enabled";
 
 /// The documented scope of an `AppJWT`. Source: vendor's Send API, "Authorization and
 /// Authentication".
@@ -22,28 +22,28 @@ impl Walk<'_> {
     pub(super) async fn check_app_token(&mut self) -> anyhow::Result<bool> {
         let account = &self.account.account_id;
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let asked = self.ask(cloud.app_token_claims(account, trace)).await?;
-        let claims = match &asked.outcome {
+        let call = self.call(cloud.app_token_claims(account, trace)).await?;
+        let claims = match &call.outcome {
             Ok(claims) => claims,
             Err(failure) => {
-                let found = self.failure(failure, &asked);
-                let fact = Fact::failed("app_token", found, CREDENTIALS);
-                let fact = self.described(fact, &asked).titled("AppJWT claims");
-                self.tell(fact)?;
+                let found = self.failure(failure, &call);
+                let fact = Fact::failed("app_token", found, HINT_CREDENTIALS);
+                let fact = self.described(fact, &call).titled("AppJWT claims");
+                self.report_fact(fact)?;
                 return Ok(false);
             }
         };
         let time = |name: &str| claims.get(name).and_then(Value::as_i64);
         let lifetime = time("exp").zip(time("iat")).map(|(exp, iat)| exp - iat);
-        let is_for_account = has(claims, "aud", account.as_str());
-        let is_for_client = has(claims, "azp", &self.account.client_id);
-        let has_scope = has(claims, "scope", SCOPE);
-        let lives = lifetime.map_or_else(
+        let is_for_account = contains(claims, "aud", account.as_str());
+        let is_for_client = contains(claims, "azp", &self.account.client_id);
+        let has_scope = contains(claims, "scope", SCOPE);
+        let validity = lifetime.map_or_else(
             || "its lifetime is unknown".to_owned(),
             |seconds| format!("it is valid for {seconds} s"),
         );
-        let mut odd = Vec::new();
-        for (is_usual, what) in [
+        let mut deviations = Vec::new();
+        for (is_expected, deviation) in [
             (is_for_account, "aud is not the account"),
             (is_for_client, "azp is not the client id"),
             (has_scope, "scope is not msg.consumer"),
@@ -52,17 +52,18 @@ impl Walk<'_> {
                 "the documented lifetime is an hour",
             ),
         ] {
-            if !is_usual {
-                odd.push(what);
+            if !is_expected {
+                deviations.push(deviation);
             }
         }
-        let fact = if odd.is_empty() {
+        let fact = if deviations.is_empty() {
             Fact::ok(
                 "app_token",
-                format!("for this account and app installation; {lives}"),
+                format!("for this account and app installation; {validity}"),
             )
         } else {
-            Fact::note("app_token", format!("{lives}; {}", odd.join(", ")))
+            let deviations = deviations.join(", ");
+            Fact::note("app_token", format!("{validity}; {deviations}"))
         };
         let fact = fact
             .titled("AppJWT claims")
@@ -71,7 +72,7 @@ impl Walk<'_> {
             .with("aud_is_account", is_for_account)
             .with("azp_is_client_id", is_for_client)
             .with("scope_is_msg_consumer", has_scope);
-        self.tell(fact)?;
+        self.report_fact(fact)?;
         Ok(true)
     }
 
@@ -82,15 +83,15 @@ impl Walk<'_> {
     ) -> anyhow::Result<Option<ConsumerToken>> {
         let account = &self.account.account_id;
         let (cloud, trace) = (self.run.cloud, self.run.trace);
-        let first = self.ask(cloud.consumer_token(account, external_id, trace));
+        let first = self.call(cloud.consumer_token(account, external_id, trace));
         let first = first.await?;
         let token = match &first.outcome {
             Ok(token) => token.clone(),
             Err(failure) => {
                 let found = self.failure(failure, &first);
-                let fact = Fact::failed("consumer_token", found, CREDENTIALS);
+                let fact = Fact::failed("consumer_token", found, HINT_CREDENTIALS);
                 let fact = self.described(fact, &first).titled("ConsumerJWS claims");
-                self.tell(fact)?;
+                self.report_fact(fact)?;
                 return Ok(None);
             }
         };
@@ -110,9 +111,9 @@ impl Walk<'_> {
             .titled("ConsumerJWS claims")
             .with("claims", names(&claims))
             .with("expires", expires);
-        self.tell(fact)?;
+        self.report_fact(fact)?;
 
-        let second = self.ask(cloud.consumer_token(account, external_id, trace));
+        let second = self.call(cloud.consumer_token(account, external_id, trace));
         let second = second.await?;
         let fact = match &second.outcome {
             Ok(again) => {
@@ -135,17 +136,17 @@ impl Walk<'_> {
             }
             Err(failure) => {
                 let found = self.failure(failure, &second);
-                Fact::failed("consumer_token_again", found, CREDENTIALS)
+                Fact::failed("consumer_token_again", found, HINT_CREDENTIALS)
             }
         };
         let fact = self.described(fact, &second);
-        self.tell(fact.titled("ConsumerJWS, requested again"))?;
+        self.report_fact(fact.titled("ConsumerJWS, requested again"))?;
         Ok(Some(token))
     }
 }
 
 /// True if a claim is this text, or a list that contains it.
-fn has(claims: &Map<String, Value>, name: &str, text: &str) -> bool {
+fn contains(claims: &Map<String, Value>, name: &str, text: &str) -> bool {
     match claims.get(name) {
         Some(Value::String(claim)) => claim == text,
         Some(Value::Array(claims)) => claims.iter().any(|claim| claim == text),

@@ -21,8 +21,8 @@ fn text() -> BoxedStrategy<Value> {
     "[a-zA-Zé👋\"\\\\ ]{0,8}".prop_map(Value::from).boxed()
 }
 
-fn one_of(words: &'static [&'static str]) -> BoxedStrategy<Value> {
-    prop::sample::select(words).prop_map(Value::from).boxed()
+fn one_of(names: &'static [&'static str]) -> BoxedStrategy<Value> {
+    prop::sample::select(names).prop_map(Value::from).boxed()
 }
 
 fn date() -> BoxedStrategy<Value> {
@@ -105,7 +105,7 @@ fn api_name(member: &str) -> String {
 }
 
 /// Translates a value on the wire back to the API's form.
-fn back(value: &Value) -> Value {
+fn to_api(value: &Value) -> Value {
     match value {
         Value::Object(date) if date.contains_key("year") => {
             let part = |name: &str| date[name].as_u64().unwrap();
@@ -115,14 +115,14 @@ fn back(value: &Value) -> Value {
         Value::Object(members) => {
             let member = |(member, value): (&String, &Value)| {
                 let value = match (&member[..], value) {
-                    ("gender" | "phoneType", Value::String(word)) => json!(word.to_lowercase()),
-                    _ => back(value),
+                    ("gender" | "phoneType", Value::String(name)) => json!(name.to_lowercase()),
+                    _ => to_api(value),
                 };
                 (api_name(member), value)
             };
             members.iter().map(member).collect()
         }
-        Value::Array(elements) => elements.iter().map(back).collect(),
+        Value::Array(elements) => elements.iter().map(to_api).collect(),
         value => value.clone(),
     }
 }
@@ -133,12 +133,12 @@ fn without_blanks(value: Value) -> Value {
     match value {
         Value::Object(members) => {
             let members = members.into_iter();
-            let kept = members.map(|(name, value)| (name, without_blanks(value)));
-            kept.filter(|(_, value)| !blank(value)).collect()
+            let members = members.map(|(name, value)| (name, without_blanks(value)));
+            members.filter(|(_, value)| !blank(value)).collect()
         }
         Value::Array(elements) => {
-            let kept = elements.into_iter().map(without_blanks);
-            kept.filter(|element| !blank(element)).collect()
+            let elements = elements.into_iter().map(without_blanks);
+            elements.filter(|element| !blank(element)).collect()
         }
         value => value,
     }
@@ -149,18 +149,18 @@ proptest! {
     fn a_profile_is_sent_completely_and_without_blank_members(profile in profile()) {
         let wire = on_the_wire(profile.clone());
 
-        let mut told = Map::new();
+        let mut received = Map::new();
         let attributes = wire.pointer("/authenticatedData/lp_sdes");
         for attribute in attributes.and_then(Value::as_array).into_iter().flatten() {
             match attribute["type"].as_str() {
                 Some("ctmrinfo") => {
-                    told.insert("customer".to_owned(), back(&attribute["info"]));
+                    received.insert("customer".to_owned(), to_api(&attribute["info"]));
                 }
-                _ => told.extend(back(&attribute["personal"]).as_object().unwrap().clone()),
+                _ => received.extend(to_api(&attribute["personal"]).as_object().unwrap().clone()),
             }
         }
-        prop_assert_eq!(Value::Object(told), without_blanks(profile));
-        prop_assert_eq!(without_blanks(wire.clone()), wire, "what says nothing was sent");
+        prop_assert_eq!(Value::Object(received), without_blanks(profile));
+        prop_assert_eq!(without_blanks(wire.clone()), wire, "an empty member was sent");
     }
 }
 

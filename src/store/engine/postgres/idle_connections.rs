@@ -19,7 +19,7 @@ use sqlx::{PgPool, Postgres as Database};
 use tokio::runtime::Handle;
 use tokio::time::{Instant, sleep};
 
-use super::pooled_connection::{close, give_back};
+use super::pooled_connection::{close, return_to_pool};
 use crate::store::Error;
 use crate::store::engine::health::{Health, Moment};
 
@@ -41,7 +41,7 @@ struct State {
     /// The number of callers that wait for a connection from the pool.
     waiting: usize,
     /// True if a task returns unused connections to the pool.
-    is_watched: bool,
+    has_watcher: bool,
     is_closed: bool,
 }
 
@@ -59,7 +59,7 @@ struct Waiting<'a>(&'a IdleConnections);
 impl IdleConnections {
     /// Takes a kept idle connection, or else one from the pool. Also returns the moment at which it
     /// was taken from the pool.
-    pub(super) async fn take(
+    pub(super) async fn acquire(
         &self,
         pool: &PgPool,
         health: &Health,
@@ -70,7 +70,7 @@ impl IdleConnections {
             ..
         }) = self.pop_or_wait()
         {
-            if health.trusts_since(acquired_at) {
+            if health.still_trusts(acquired_at) {
                 return Ok((connection, acquired_at));
             }
             close(connection);
@@ -78,30 +78,31 @@ impl IdleConnections {
         let _waiting = Waiting(self);
         // Boxed, because it is rare: otherwise the future of every operation would have 14 KB of
         // space for it, and be copied with it.
-        let connection = health.note(Box::pin(pool.acquire()).await)?;
+        let connection = health.record(Box::pin(pool.acquire()).await)?;
         Ok((connection, health.now()))
     }
 
     /// Keeps a connection that has answered every statement, unless it should go back to the pool.
-    pub(super) fn keep(
+    pub(super) fn put(
         &self,
         connection: PoolConnection<Database>,
         acquired_at: Moment,
         health: &Health,
     ) {
-        let mut kept = lock(&self.0);
+        let mut state = lock(&self.0);
         // Callers that already wait at the pool come before later ones.
-        let is_wanted = kept.waiting == 0 && !kept.is_closed && health.since(acquired_at) < MAX_USE;
-        let (true, Ok(runtime)) = (is_wanted, Handle::try_current()) else {
-            drop(kept);
-            return give_back(connection, false);
+        let is_reusable =
+            state.waiting == 0 && !state.is_closed && health.elapsed_since(acquired_at) < MAX_USE;
+        let (true, Ok(runtime)) = (is_reusable, Handle::try_current()) else {
+            drop(state);
+            return return_to_pool(connection, false);
         };
-        kept.idle_connections.push_back(IdleConnection {
+        state.idle_connections.push_back(IdleConnection {
             connection,
             acquired_at,
             unused_since: Instant::now(),
         });
-        if !mem::replace(&mut kept.is_watched, true) {
+        if !mem::replace(&mut state.has_watcher, true) {
             // The task ends when no idle connection is left.
             runtime.spawn(watch(Arc::downgrade(&self.0)));
         }
@@ -114,17 +115,17 @@ impl IdleConnections {
 
     /// Closes all kept idle connections and accepts no more.
     pub(super) fn close(&self) {
-        let mut kept = lock(&self.0);
-        kept.is_closed = true;
-        kept.clear();
+        let mut state = lock(&self.0);
+        state.is_closed = true;
+        state.clear();
     }
 
     /// Takes the most recently used connection. If there is none, counts the caller as waiting for
     /// the pool.
     fn pop_or_wait(&self) -> Option<IdleConnection> {
-        let mut kept = lock(&self.0);
-        let idle_connection = kept.idle_connections.pop_back();
-        kept.waiting += usize::from(idle_connection.is_none());
+        let mut state = lock(&self.0);
+        let idle_connection = state.idle_connections.pop_back();
+        state.waiting += usize::from(idle_connection.is_none());
         idle_connection
     }
 }
@@ -150,26 +151,26 @@ impl Drop for State {
 }
 
 /// Returns unused connections to the pool, until no idle connection is left here.
-async fn watch(kept: Weak<Mutex<State>>) {
+async fn watch(state: Weak<Mutex<State>>) {
     loop {
         sleep(IDLE_LIMIT).await;
-        let Some(kept) = kept.upgrade() else {
+        let Some(state) = state.upgrade() else {
             return;
         };
-        let mut kept = lock(&kept);
+        let mut state = lock(&state);
         let is_unused = |idle_connection: &mut IdleConnection| {
             idle_connection.unused_since.elapsed() >= IDLE_LIMIT
         };
-        while let Some(idle_connection) = kept.idle_connections.pop_front_if(is_unused) {
-            give_back(idle_connection.connection, false);
+        while let Some(idle_connection) = state.idle_connections.pop_front_if(is_unused) {
+            return_to_pool(idle_connection.connection, false);
         }
-        if kept.idle_connections.is_empty() {
-            kept.is_watched = false;
+        if state.idle_connections.is_empty() {
+            state.has_watcher = false;
             return;
         }
     }
 }
 
-fn lock(kept: &Mutex<State>) -> MutexGuard<'_, State> {
-    kept.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,10 +1,10 @@
-//! A connection in use, and its way back to the pool.
+//! A connection in use, and its return to the pool.
 //!
 //! sqlx's pool takes back each dropped connection, and first waits without a limit for the server's
 //! answer. If a server stops answering, each connection would be missing until the network gives it
 //! up, a quarter of an hour later. So this module returns a connection within a time limit, and
-//! closes it after an error that may be its own fault. A connection that has answered every
-//! statement is returned without a wait.
+//! closes it after an error that the connection may have caused. A connection that has answered
+//! every statement is returned without a wait.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -24,8 +24,8 @@ use crate::types::ids::ChannelId;
 pub(in crate::store) struct PooledConnection {
     /// Present until this is dropped.
     connection: Option<PoolConnection<Database>>,
-    from: Postgres,
-    taken_at: Moment,
+    postgres: Postgres,
+    acquired_at: Moment,
     state: State,
 }
 
@@ -34,7 +34,7 @@ enum State {
     /// Every statement on it has been answered.
     Idle,
     /// A statement may still be unanswered.
-    Asked,
+    AwaitingAnswer,
     /// In a transaction, which is ended before the connection is reused.
     InTransaction,
     /// It must not be used again.
@@ -43,18 +43,18 @@ enum State {
 
 impl PooledConnection {
     /// Takes an idle connection or makes a new one.
-    pub(super) async fn take(from: &Postgres) -> Result<Self, Error> {
+    pub(super) async fn acquire(postgres: &Postgres) -> Result<Self, Error> {
         let Postgres {
             pool,
             idle_connections,
             health,
             ..
-        } = from;
-        let (connection, taken_at) = idle_connections.take(pool, health).await?;
+        } = postgres;
+        let (connection, acquired_at) = idle_connections.acquire(pool, health).await?;
         Ok(Self {
             connection: Some(connection),
-            from: from.clone(),
-            taken_at,
+            postgres: postgres.clone(),
+            acquired_at,
             state: State::Idle,
         })
     }
@@ -64,7 +64,7 @@ impl PooledConnection {
         mut self,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        self.state = State::Asked;
+        self.state = State::AwaitingAnswer;
         let outcome = limits::within(limits::STATEMENT, statement(&mut self)).await;
         let settled = self.settle(outcome);
         if settled.is_ok() {
@@ -74,7 +74,7 @@ impl PooledConnection {
     }
 
     /// Runs one statement of a transaction, within `limit`.
-    pub(in crate::store) async fn ask<T>(
+    pub(in crate::store) async fn run_in_tx<T>(
         &mut self,
         limit: Duration,
         statement: impl AsyncFnOnce(&mut PgConnection) -> Result<T, sqlx::Error>,
@@ -89,10 +89,10 @@ impl PooledConnection {
         &mut self,
         outcome: Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        let health = &self.from.health;
-        let settled = health.note(outcome);
-        if let Err(Error::Unavailable(why)) = &settled
-            && health.distrust(self.taken_at, why)
+        let health = &self.postgres.health;
+        let settled = health.record(outcome);
+        if let Err(Error::Unavailable(cause)) = &settled
+            && health.distrust(self.acquired_at, cause)
         {
             self.state = State::Broken;
         }
@@ -112,13 +112,13 @@ impl PooledConnection {
         Ok(())
     }
 
-    /// Commits the transaction. `grown` names the channels with new events in their logs.
+    /// Commits the transaction. `channels_to_wake` are the channels with new events in their logs.
     pub(in crate::store) async fn commit(
         mut self,
         limit: Duration,
-        grown: &[ChannelId],
+        channels_to_wake: &[ChannelId],
     ) -> Result<(), Error> {
-        let committed = limits::within(limit, Wakeups::commit(&mut self, grown)).await;
+        let committed = limits::within(limit, Wakeups::commit(&mut self, channels_to_wake)).await;
         self.settle(committed)?;
         self.state = State::Idle;
         Ok(())
@@ -160,11 +160,11 @@ impl Drop for PooledConnection {
             idle_connections,
             health,
             ..
-        } = &self.from;
+        } = &self.postgres;
         match self.state {
-            State::Idle => idle_connections.keep(connection, self.taken_at, health),
-            State::Asked => give_back(connection, false),
-            State::InTransaction => give_back(connection, true),
+            State::Idle => idle_connections.put(connection, self.acquired_at, health),
+            State::AwaitingAnswer => return_to_pool(connection, false),
+            State::InTransaction => return_to_pool(connection, true),
             State::Broken => close(connection),
         }
     }
@@ -181,7 +181,7 @@ pub(super) fn close(mut connection: PoolConnection<Database>) {
 }
 
 /// Returns a connection to the pool, after ending a transaction that is still open.
-pub(super) fn give_back(mut connection: PoolConnection<Database>, is_open: bool) {
+pub(super) fn return_to_pool(mut connection: PoolConnection<Database>, is_open: bool) {
     let Ok(runtime) = Handle::try_current() else {
         return close(connection);
     };
@@ -189,14 +189,14 @@ pub(super) fn give_back(mut connection: PoolConnection<Database>, is_open: bool)
     connection.close_on_drop();
     // The task ends within its limit, and closing the pool waits for it.
     runtime.spawn(async move {
-        let back = async {
+        let returned = async {
             if is_open {
                 sqlx::raw_sql("ROLLBACK").execute(&mut *connection).await?;
             }
             connection.return_to_pool().await;
             Ok(())
         };
-        if let Err(error) = limits::within(limits::RETURN, back).await {
+        if let Err(error) = limits::within(limits::RETURN, returned).await {
             tracing::debug!(
                 error = &error as &dyn std::error::Error,
                 "a connection could not be returned to the pool and is replaced"

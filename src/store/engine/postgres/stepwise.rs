@@ -45,11 +45,11 @@ impl Migrate for Stepwise<'_> {
     ) -> BoxFuture<'e, Result<(), MigrateError>> {
         Box::pin(async move {
             // A role that may not create schemas may still use an existing one.
-            let is_there: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
+            let exists: bool = sqlx::query_scalar("SELECT to_regnamespace($1) IS NOT NULL")
                 .bind(schema_name)
                 .fetch_one(&mut *self.0)
                 .await?;
-            if is_there {
+            if exists {
                 return Ok(());
             }
             let quoted = format!("\"{schema_name}\"");
@@ -98,18 +98,18 @@ impl Migrate for Stepwise<'_> {
 /// Splits a migration into its statements. Each ends with a semicolon at the end of a line, outside
 /// a comment.
 fn statements(migration: &str) -> impl Iterator<Item = &str> {
-    let mut rest = migration;
+    let mut remaining = migration;
     std::iter::from_fn(move || {
         let mut end = 0;
-        for line in rest.split_inclusive('\n') {
+        for line in remaining.split_inclusive('\n') {
             end += line.len();
             let code = line.split("--").next().unwrap_or_default();
             if code.trim_end().ends_with(';') {
                 break;
             }
         }
-        let (statement, after) = rest.split_at(end);
-        rest = after;
+        let (statement, after) = remaining.split_at(end);
+        remaining = after;
         (!statement.trim().is_empty()).then_some(statement)
     })
 }

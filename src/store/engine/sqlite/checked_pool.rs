@@ -37,7 +37,7 @@ impl CheckedPool {
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
         let outcome = self.try_run(statement).await;
-        self.note(outcome)
+        self.record(outcome)
     }
 
     async fn try_run<T>(
@@ -49,8 +49,7 @@ impl CheckedPool {
         match statement(&mut connection).await {
             Ok(value) => self.check().map(|()| value),
             Err(error) => {
-                // After an outage, a new connection may see more of the disk than one that has seen
-                // it fail.
+                // After an outage, a new connection may work although this one does not.
                 if error::is_outage(&error) {
                     connection.close_on_drop();
                 }
@@ -64,7 +63,7 @@ impl CheckedPool {
         files::check(self.files.as_deref())
     }
 
-    pub(super) fn note<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
-        self.health.note(outcome)
+    pub(super) fn record<T>(&self, outcome: Result<T, sqlx::Error>) -> Result<T, Error> {
+        self.health.record(outcome)
     }
 }

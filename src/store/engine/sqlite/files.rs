@@ -44,8 +44,8 @@ const HEADER: usize = 24;
 pub(super) struct Files {
     database: PathBuf,
     log: PathBuf,
-    opened: File,
-    seal: Snapshot,
+    handle: File,
+    snapshot: Snapshot,
     /// True once the store begins to close: SQLite itself then removes the log.
     is_closed: AtomicBool,
     /// The lock file, locked until the store is closed.
@@ -70,7 +70,7 @@ enum FileFault {
     #[error(
         "{} was deleted or moved while the service was running; nothing is written, since a restart would not find it; put the file back, or restart the service to begin with the present files", .0.display()
     )]
-    Gone(PathBuf),
+    Missing(PathBuf),
     #[error(
         "{} was replaced with another file while the service was running; nothing is written, since a restart would not find it; restart the service to use the new file", .0.display()
     )]
@@ -103,24 +103,24 @@ impl Files {
         }
         let database = data_dir.join(DATABASE);
         // SQLite gives its other files the permissions of this one.
-        let opened = open(&database).map_err(unusable)?;
+        let handle = open(&database).map_err(unusable)?;
         for name in [DATABASE, LOG, INDEX, LOCK] {
             make_private(&data_dir.join(name));
         }
         Ok(Self {
             database,
             log: data_dir.join(LOG),
-            opened,
-            seal: Snapshot::default(),
+            handle,
+            snapshot: Snapshot::default(),
             is_closed: AtomicBool::new(false),
             lock,
         })
     }
 
     /// Records the identity of the files, once SQLite has opened them.
-    pub(super) fn seal(mut self) -> Result<Self, sqlx::Error> {
-        self.seal = Snapshot {
-            database: Identity::of(&self.opened.metadata()?),
+    pub(super) fn record_identity(mut self) -> Result<Self, sqlx::Error> {
+        self.snapshot = Snapshot {
+            database: Identity::of(&self.handle.metadata()?),
             log: Identity::of(&fs::metadata(&self.log)?),
             header: self.header()?,
         };
@@ -136,7 +136,7 @@ impl Files {
     /// Returns the sizes in bytes of the database file and of the log.
     pub(super) fn sizes(&self) -> io::Result<(u64, u64)> {
         let log = fs::metadata(&self.log)?;
-        Ok((self.opened.metadata()?.len(), log.len()))
+        Ok((self.handle.metadata()?.len(), log.len()))
     }
 
     /// Stops the checks.
@@ -162,10 +162,10 @@ impl Files {
         if self.is_closed() {
             return Ok(());
         }
-        check_identity(&self.database, self.seal.database)?;
-        check_identity(&self.log, self.seal.log)?;
+        check_identity(&self.database, self.snapshot.database)?;
+        check_identity(&self.log, self.snapshot.log)?;
         match self.header() {
-            Ok(header) if header == self.seal.header => Ok(()),
+            Ok(header) if header == self.snapshot.header => Ok(()),
             Ok(_) => Err(FileFault::Damaged(self.database.clone()).into()),
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                 Err(FileFault::Damaged(self.database.clone()).into())
@@ -176,7 +176,7 @@ impl Files {
 
     fn header(&self) -> io::Result<[u8; HEADER]> {
         let mut header = [0; HEADER];
-        self.opened.read_exact_at(&mut header, 0)?;
+        self.handle.read_exact_at(&mut header, 0)?;
         Ok(header)
     }
 }
@@ -193,8 +193,8 @@ impl Identity {
 }
 
 impl From<FileFault> for io::Error {
-    fn from(trouble: FileFault) -> Self {
-        Self::other(trouble)
+    fn from(fault: FileFault) -> Self {
+        Self::other(fault)
     }
 }
 
@@ -204,7 +204,7 @@ fn check_identity(path: &Path, identity: Identity) -> io::Result<()> {
         Ok(metadata) if Identity::of(&metadata) == identity => Ok(()),
         Ok(_) => Err(FileFault::Replaced(PathBuf::from(path)).into()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            Err(FileFault::Gone(PathBuf::from(path)).into())
+            Err(FileFault::Missing(PathBuf::from(path)).into())
         }
         Err(error) => Err(error),
     }
@@ -226,8 +226,8 @@ fn make_private(path: &Path) {
     if mode & !PRIVATE == 0 {
         return;
     }
-    let closed = fs::set_permissions(path, Permissions::from_mode(PRIVATE));
-    match closed {
+    let changed = fs::set_permissions(path, Permissions::from_mode(PRIVATE));
+    match changed {
         Ok(()) => tracing::warn!(
             file = %path.display(),
             mode = %format_args!("{mode:04o}"),

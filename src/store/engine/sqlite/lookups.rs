@@ -15,11 +15,11 @@ use super::files::{self, Files};
 pub(super) struct LookupConnection {
     options: SqliteConnectOptions,
     files: Option<Arc<Files>>,
-    connection: Mutex<LookUp>,
+    connection: Mutex<State>,
 }
 
 #[derive(Debug)]
-enum LookUp {
+enum State {
     Ready(SqliteConnection),
     /// The connection failed. The old one is closed once there is a new one: closing the last
     /// connection would remove the write-ahead log.
@@ -36,14 +36,14 @@ impl LookupConnection {
         Ok(Self {
             options,
             files,
-            connection: Mutex::new(LookUp::Ready(connection)),
+            connection: Mutex::new(State::Ready(connection)),
         })
     }
 
     /// Returns the number of connections, and the number of those that are idle.
     pub(super) fn connections(&self) -> (u32, usize) {
         match self.connection.try_lock() {
-            Ok(connection) if matches!(*connection, LookUp::Ready(_)) => (1, 1),
+            Ok(connection) if matches!(*connection, State::Ready(_)) => (1, 1),
             Ok(_) => (0, 0),
             Err(_) => (1, 0),
         }
@@ -54,32 +54,32 @@ impl LookupConnection {
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, sqlx::Error> {
         files::check(self.files.as_deref())?;
-        let mut kept = self.connection.lock().await;
-        let mut connection = match mem::replace(&mut *kept, LookUp::Lost(None)) {
-            LookUp::Ready(connection) => connection,
-            LookUp::Lost(old) => match self.options.connect().await {
+        let mut state = self.connection.lock().await;
+        let mut connection = match mem::replace(&mut *state, State::Lost(None)) {
+            State::Ready(connection) => connection,
+            State::Lost(old) => match self.options.connect().await {
                 Ok(connection) => connection,
                 Err(error) => {
-                    *kept = LookUp::Lost(old);
+                    *state = State::Lost(old);
                     return Err(error);
                 }
             },
-            LookUp::Closed => {
-                *kept = LookUp::Closed;
+            State::Closed => {
+                *state = State::Closed;
                 return Err(sqlx::Error::PoolClosed);
             }
         };
         let outcome = statement(&mut connection).await;
-        *kept = match &outcome {
-            Ok(_) => LookUp::Ready(connection),
-            Err(_) => LookUp::Lost(Some(connection)),
+        *state = match &outcome {
+            Ok(_) => State::Ready(connection),
+            Err(_) => State::Lost(Some(connection)),
         };
         outcome
     }
 
     pub(super) async fn close(&self) {
-        let mut kept = self.connection.lock().await;
-        if let LookUp::Ready(connection) = mem::replace(&mut *kept, LookUp::Closed)
+        let mut state = self.connection.lock().await;
+        if let State::Ready(connection) = mem::replace(&mut *state, State::Closed)
             && let Err(error) = connection.close().await
         {
             tracing::debug!(

@@ -25,10 +25,10 @@ const TRUNCATE_INTERVAL: Duration = Duration::from_secs(10);
 const READER_WAIT: Duration = Duration::from_millis(100);
 
 /// 1 minute: the time for which truncation may be blocked before that is logged.
-const BLOCKED: Duration = Duration::from_mins(1);
+const BLOCKED_LOG_DELAY: Duration = Duration::from_mins(1);
 
 /// 1 h: the interval of rebuilds if only retention has deleted data.
-const AGAIN: Duration = Duration::from_hours(1);
+const REBUILD_INTERVAL: Duration = Duration::from_hours(1);
 
 /// 1 s per MiB of the database: the minimum time between two rebuilds after erasures, so that
 /// frequent erasures do not wear out the disk.
@@ -54,11 +54,11 @@ struct State {
     /// The time of the last attempt to truncate the log.
     attempted_at: Option<Instant>,
     /// The time of the last rebuild or attempt at one.
-    renewed_at: Option<Instant>,
+    rebuilt_at: Option<Instant>,
     /// The time since which other readers have blocked truncation.
     blocked_since: Option<Instant>,
     /// True if that was logged.
-    has_told: bool,
+    has_logged: bool,
     /// True if the last rebuild failed.
     has_failed: bool,
 }
@@ -80,7 +80,7 @@ impl Wiping {
         }
     }
 
-    pub(super) fn has_erased(&self) {
+    pub(super) fn record_erasure(&self) {
         self.has_erased.store(true, Ordering::Relaxed);
     }
 
@@ -96,45 +96,45 @@ impl Wiping {
         {
             return Ok(());
         }
-        writer.note(writer.check())?;
-        let (size, log) = writer.note(files.sizes().map_err(sqlx::Error::from))?;
-        let renew = self.is_to_renew(&state, size, now);
-        if log == 0 && !renew {
+        writer.record(writer.check())?;
+        let (size, log) = writer.record(files.sizes().map_err(sqlx::Error::from))?;
+        let rebuild = self.is_rebuild_due(&state, size, now);
+        if log == 0 && !rebuild {
             return Ok(());
         }
         state.attempted_at = Some(now);
-        // Runs while it holds the writer connection, since nothing can be written meanwhile.
-        let outcome = writer
-            .run(async |_: &mut SqliteConnection| self.wipe(&mut state, renew).await)
+        // Holds the writer's connection meanwhile, since nothing can be written anyway.
+        let is_truncated = writer
+            .run(async |_: &mut SqliteConnection| self.wipe(&mut state, rebuild).await)
             .await?;
-        state.note(outcome, now);
+        state.record_truncation(is_truncated, now);
         Ok(())
     }
 
     /// True if the database is to be rebuilt: soon after an erasure, otherwise once an hour.
-    fn is_to_renew(&self, state: &State, size: u64, now: Instant) -> bool {
-        let Some(at) = state.renewed_at else {
+    fn is_rebuild_due(&self, state: &State, size: u64, now: Instant) -> bool {
+        let Some(at) = state.rebuilt_at else {
             // The previous process may have erased a user just before it ended.
             return size <= MAX_REBUILD_SIZE;
         };
         let mib = u32::try_from(size.div_ceil(MIB)).unwrap_or(u32::MAX);
-        let rest = if self.has_erased.load(Ordering::Relaxed) {
+        let interval = if self.has_erased.load(Ordering::Relaxed) {
             REBUILD_INTERVAL_PER_MIB * mib
         } else {
-            AGAIN
+            REBUILD_INTERVAL
         };
-        size <= MAX_REBUILD_SIZE && now >= at + rest
+        size <= MAX_REBUILD_SIZE && now >= at + interval
     }
 
-    /// Rebuilds the database if `renew` is set, and truncates the log. Returns true if no reader
+    /// Rebuilds the database if `rebuild` is set, and truncates the log. Returns true if no reader
     /// blocked the truncation.
-    async fn wipe(&self, state: &mut State, renew: bool) -> Result<bool, sqlx::Error> {
+    async fn wipe(&self, state: &mut State, rebuild: bool) -> Result<bool, sqlx::Error> {
         let mut connection = self.options.connect().await?;
-        if renew {
-            state.renewed_at = Some(Instant::now());
+        if rebuild {
+            state.rebuilt_at = Some(Instant::now());
             self.has_erased.store(false, Ordering::Relaxed);
-            let renewed = sqlx::query("VACUUM").execute(&mut connection).await;
-            if let Err(error) = &renewed {
+            let outcome = sqlx::query("VACUUM").execute(&mut connection).await;
+            if let Err(error) = &outcome {
                 self.has_erased.store(true, Ordering::Relaxed);
                 if !state.has_failed {
                     tracing::warn!(
@@ -143,7 +143,7 @@ impl Wiping {
                     );
                 }
             }
-            state.has_failed = renewed.is_err();
+            state.has_failed = outcome.is_err();
         }
         let (busy,): (i64,) = sqlx::query_as("PRAGMA wal_checkpoint(TRUNCATE)")
             .fetch_one(&mut connection)
@@ -154,15 +154,15 @@ impl Wiping {
 }
 
 impl State {
-    fn note(&mut self, is_done: bool, now: Instant) {
-        if is_done {
+    fn record_truncation(&mut self, is_truncated: bool, now: Instant) {
+        if is_truncated {
             self.blocked_since = None;
-            self.has_told = false;
+            self.has_logged = false;
             return;
         }
         let since = *self.blocked_since.get_or_insert(now);
-        if now >= since + BLOCKED && !self.has_told {
-            self.has_told = true;
+        if now >= since + BLOCKED_LOG_DELAY && !self.has_logged {
+            self.has_logged = true;
             tracing::warn!(
                 "another process, such as a backup, has been reading the embedded database for a minute; data erased meanwhile stays in bridge.db-wal until it ends"
             );

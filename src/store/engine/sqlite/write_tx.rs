@@ -13,58 +13,58 @@ use crate::store::Error;
 /// A transaction. If it is dropped without a commit, nothing is written.
 pub(in crate::store) struct WriteTx {
     transaction: Transaction<'static, Database>,
-    side: CheckedPool,
+    writer: CheckedPool,
     /// The first error of a statement. SQLite may have ended the transaction then, and later
     /// statements would run outside it.
-    failed: Option<Error>,
+    first_error: Option<Error>,
 }
 
 impl WriteTx {
     /// Begins a transaction. `IMMEDIATE` takes the lock at once: after a plain `BEGIN`, a read
     /// followed by a write can fail with `SQLITE_BUSY_SNAPSHOT`, which waiting does not resolve.
-    pub(super) async fn begin(side: &CheckedPool) -> Result<Self, Error> {
-        side.note(side.check())?;
-        let transaction = side.pool().begin_with("BEGIN IMMEDIATE").await;
+    pub(super) async fn begin(writer: &CheckedPool) -> Result<Self, Error> {
+        writer.record(writer.check())?;
+        let transaction = writer.pool().begin_with("BEGIN IMMEDIATE").await;
         Ok(Self {
-            transaction: side.note(transaction)?,
-            side: side.clone(),
-            failed: None,
+            transaction: writer.record(transaction)?,
+            writer: writer.clone(),
+            first_error: None,
         })
     }
 
     /// Runs one statement of the transaction. After a failed one, returns its error instead.
-    pub(in crate::store) async fn ask<T>(
+    pub(in crate::store) async fn run<T>(
         &mut self,
         statement: impl AsyncFnOnce(&mut SqliteConnection) -> Result<T, sqlx::Error>,
     ) -> Result<T, Error> {
-        if let Some(error) = &self.failed {
+        if let Some(error) = &self.first_error {
             return Err(error.clone());
         }
         let outcome = statement(&mut self.transaction).await;
-        let outcome = self.side.note(outcome);
-        self.failed = outcome.as_ref().err().cloned();
+        let outcome = self.writer.record(outcome);
+        self.first_error = outcome.as_ref().err().cloned();
         outcome
     }
 
     /// Commits. Succeeds only if the writes are in files that a restart finds.
     pub(in crate::store) async fn commit(self) -> Result<(), Error> {
-        if let Some(error) = self.failed {
+        if let Some(error) = self.first_error {
             return Err(error);
         }
         let committed = self.transaction.commit().await;
-        let committed = committed.and_then(|()| self.side.check());
-        self.side.note(committed)
+        let committed = committed.and_then(|()| self.writer.check());
+        self.writer.record(committed)
     }
 
     /// Rolls the transaction back.
     pub(in crate::store) async fn rollback(self) -> Result<(), Error> {
         let rolled_back = self.transaction.rollback().await;
-        self.side.note(rolled_back)
+        self.writer.record(rolled_back)
     }
 }
 
 /// True if a returned connection is in no transaction, so that the next caller can begin one.
-pub(super) async fn is_over(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_reusable(connection: &mut SqliteConnection) -> Result<bool, sqlx::Error> {
     if connection.is_in_transaction() {
         // Its `ROLLBACK` may still be queued; the ping runs after it.
         connection.ping().await?;
@@ -99,9 +99,9 @@ mod tests {
         ran.await.unwrap();
     }
 
-    async fn insert(writing: &mut WriteTx, text: &str) -> Result<(), Error> {
+    async fn insert(write_tx: &mut WriteTx, text: &str) -> Result<(), Error> {
         let text = text.to_owned();
-        let inserted = writing.ask(async |db: &mut SqliteConnection| {
+        let inserted = write_tx.run(async |db: &mut SqliteConnection| {
             let insert = sqlx::query("INSERT INTO texts VALUES ($1)").bind(text);
             insert.execute(db).await
         });
@@ -121,17 +121,17 @@ mod tests {
     async fn fill(sqlite: &Sqlite) -> WriteTx {
         // This limit is the connection's, and ends with it.
         execute(sqlite, "PRAGMA max_page_count = 20").await;
-        let mut writing = sqlite.begin().await.unwrap();
+        let mut write_tx = sqlite.begin().await.unwrap();
         let mut refused = Ok(());
         for _ in 0..100 {
-            refused = insert(&mut writing, &"x".repeat(4096)).await;
+            refused = insert(&mut write_tx, &"x".repeat(4096)).await;
             if refused.is_err() {
                 break;
             }
         }
         let refused = refused.unwrap_err();
         assert!(refused.is_outage(), "{refused:?}");
-        writing
+        write_tx
     }
 
     #[tokio::test]
@@ -142,9 +142,9 @@ mod tests {
         for round in ["one", "two"] {
             drop(fill(&sqlite).await);
 
-            let mut writing = sqlite.begin().await.unwrap();
-            insert(&mut writing, round).await.unwrap();
-            writing.commit().await.unwrap();
+            let mut write_tx = sqlite.begin().await.unwrap();
+            insert(&mut write_tx, round).await.unwrap();
+            write_tx.commit().await.unwrap();
         }
 
         assert_eq!(texts(&sqlite).await, ["one", "two"]);
@@ -162,11 +162,11 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let sqlite = database(folder.path()).await;
 
-        let mut writing = sqlite.begin().await.unwrap();
-        insert(&mut writing, "before").await.unwrap();
-        insert(&mut writing, "bad").await.unwrap_err();
-        insert(&mut writing, "after").await.unwrap_err();
-        writing.commit().await.unwrap_err();
+        let mut write_tx = sqlite.begin().await.unwrap();
+        insert(&mut write_tx, "before").await.unwrap();
+        insert(&mut write_tx, "bad").await.unwrap_err();
+        insert(&mut write_tx, "after").await.unwrap_err();
+        write_tx.commit().await.unwrap_err();
         let mut full = fill(&sqlite).await;
         insert(&mut full, "alone").await.unwrap_err();
         drop(full);

@@ -1,4 +1,4 @@
-//! Generated content with every kind of element: the text has each word once and in order, and the
+//! Generated content with every kind of element. The text has each word once and in order, and the
 //! choices have each published text.
 
 use std::mem;
@@ -14,7 +14,7 @@ enum Kind {
     Picture(&'static str),
     Map,
     Link,
-    Way,
+    Navigation,
     Choice,
     Subtitled,
     Untitled,
@@ -43,7 +43,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
         Kind::Picture("tooltip"),
         Kind::Map,
         Kind::Link,
-        Kind::Way,
+        Kind::Navigation,
         Kind::Choice,
         Kind::Subtitled,
         Kind::Untitled,
@@ -75,7 +75,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
     })
 }
 
-/// A builder of content from distinct words. It records the words to show and the texts to publish.
+/// A builder of content from distinct words. It records the expected words and published texts.
 #[derive(Default)]
 struct Builder {
     words: usize,
@@ -104,7 +104,7 @@ impl Builder {
         json!({"actions": [{"type": "publishText", "text": text}], "metadata": [{"type": "ExternalId", "id": "1"}]})
     }
 
-    fn all(&mut self, kinds: &[Kind]) -> Vec<Value> {
+    fn build_all(&mut self, kinds: &[Kind]) -> Vec<Value> {
         kinds.iter().map(|kind| self.build(kind)).collect()
     }
 
@@ -122,7 +122,7 @@ impl Builder {
             _ => 0..0,
         };
         let items = items(kind);
-        let place = json!({"uri": "https://e.com/", "name": "", "web": {"uri": self.hidden()}});
+        let target = json!({"uri": "https://e.com/", "name": "", "web": {"uri": self.hidden()}});
         match kind {
             Kind::Text => {
                 json!({"type": "text", "text": self.word(), "tooltip": self.hidden(), "tag": self.hidden()})
@@ -133,9 +133,9 @@ impl Builder {
                 picture
             }
             Kind::Map => json!({"type": "map", "la": 1.5, "lo": 2, "tooltip": self.word()}),
-            Kind::Link | Kind::Way => {
+            Kind::Link | Kind::Navigation => {
                 let title = self.word();
-                let mut action = place;
+                let mut action = target;
                 action["type"] = json!(if matches!(kind, Kind::Link) {
                     "link"
                 } else {
@@ -219,7 +219,7 @@ impl Builder {
                 json!({"type": "new", "label": self.word(), "description": self.word(), "value": self.hidden()})
             }
             Kind::Box(kind, elements) => {
-                json!({"type": kind, "tag": self.hidden(), "percentages": [30, 70], "elements": self.all(elements)})
+                json!({"type": kind, "tag": self.hidden(), "percentages": [30, 70], "elements": self.build_all(elements)})
             }
             Kind::Accordion(panels) => {
                 let mut titles = Vec::new();
@@ -242,13 +242,13 @@ impl Builder {
             }
             Kind::List(elements) => {
                 let title = self.build(&Kind::Text);
-                let section = json!({"type": "section", "sectionID": self.hidden(), "elements": self.all(elements)});
+                let section = json!({"type": "section", "sectionID": self.hidden(), "elements": self.build_all(elements)});
                 let buttons = [self.build(&Kind::Submit), self.build(&Kind::Choice)];
                 json!({"type": "list", "elements": [
                     title, {"type": "sectionList", "elements": [section]}, {"type": "buttonList", "elements": buttons}]})
             }
             Kind::NewBox(elements) => {
-                json!({"type": "new", "title": self.word(), "items": self.all(elements)})
+                json!({"type": "new", "title": self.word(), "items": self.build_all(elements)})
             }
         }
     }
@@ -336,7 +336,7 @@ proptest! {
     #[test]
     fn shown_texts_appear_in_the_text_and_published_ones_as_choices(kinds in prop::collection::vec(kinds(), 1..4)) {
         let mut builder = Builder::default();
-        let content: Vec<_> = builder.all(&kinds);
+        let content: Vec<_> = builder.build_all(&kinds);
         let plain = render(&content.iter().collect::<Vec<_>>());
 
         let mut words = Vec::new();

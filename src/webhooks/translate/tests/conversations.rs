@@ -3,8 +3,8 @@ use crate::types::conversation::CloseReason;
 
 /// Returns the type of the event for a fixture, or the reason why it is ignored. `newest` is the
 /// time of the newest known state, in milliseconds after the start of the conversation.
-fn told(name: &str, announced: Option<Announced>, newest: Option<i64>) -> Value {
-    let known = Known {
+fn event_type(name: &str, announced: Option<Announced>, newest: Option<i64>) -> Value {
+    let known = KnownState {
         announced,
         updated_at: newest.map(|after| at(BEGIN + after)),
         ..known()
@@ -67,14 +67,14 @@ fn a_conversation_is_opened_once_then_updated_and_closed_once() {
         ("conversation_deleted", closed, None, "ended"),
     ] {
         assert_eq!(
-            told(name, announced, newest),
+            event_type(name, announced, newest),
             expected,
             "{name} after {announced:?}, {newest:?}"
         );
     }
 }
 
-fn mapping(name: &str, known: &Known<'_>) -> ConversationChange {
+fn mapping(name: &str, known: &KnownState<'_>) -> ConversationChange {
     translate(&change(name), known).unwrap().mapping.unwrap()
 }
 
@@ -113,7 +113,7 @@ fn the_mapping_records_the_survey_dialog() {
 
 #[test]
 fn the_mapping_records_the_end_from_any_available_time() {
-    let reason = |word: &str| Some(CloseReason(word.to_owned()));
+    let reason = |name: &str| Some(CloseReason(name.to_owned()));
     for (name, after, reason) in [
         ("conversation_closed", 399_000, reason("agent")),
         ("conversation_closed_2018", 400_000, None),
@@ -135,7 +135,7 @@ fn the_mapping_records_the_end_from_any_available_time() {
 #[test]
 fn a_late_end_does_not_move_the_update_time_back() {
     let newest = at(BEGIN + 999_000);
-    let known = Known {
+    let known = KnownState {
         updated_at: Some(newest),
         announced: Some(Announced::Opened),
         ..known()
@@ -271,9 +271,9 @@ fn impossible_times_are_replaced_by_the_present_time() {
 }
 
 /// Returns the known state after a change was translated.
-fn after(details: &Value, known: &Known<'_>) -> (Announced, Option<DateTime<Utc>>, String) {
-    let taken = translate(&change_of(details), known).unwrap();
-    let mapping = taken.mapping.unwrap();
+fn after(details: &Value, known: &KnownState<'_>) -> (Announced, Option<DateTime<Utc>>, String) {
+    let translation = translate(&change_of(details), known).unwrap();
+    let mapping = translation.mapping.unwrap();
     (mapping.announced, mapping.updated_at, mapping.fingerprint)
 }
 
@@ -281,24 +281,24 @@ fn after(details: &Value, known: &Known<'_>) -> (Announced, Option<DateTime<Utc>
 fn a_second_state_of_the_same_time_counts_if_it_differs() {
     let state = |skill: &str, stage: &str, ts: i64| json!({"stage": stage, "skillId": skill, "metaDataLastUpdateTs": ts});
     let (announced, updated_at, fingerprint) = after(&state("1", "OPEN", 7), &known());
-    let known = Known {
+    let known = KnownState {
         announced: Some(announced),
         updated_at,
         fingerprint: Some(&fingerprint),
         ..known()
     };
-    let told = |details: Value| {
+    let event_type = |details: Value| {
         let seen = seen(&change_of(&details), &known);
         seen.get("type").unwrap_or(&seen["ignored"]).clone()
     };
 
-    assert_eq!(told(state("1", "OPEN", 7)), "stale");
-    assert_eq!(told(state("2", "OPEN", 7)), "conversation.updated");
-    assert_eq!(told(state("2", "OPEN", 6)), "stale");
-    assert_eq!(told(state("1", "OPEN", 8)), "conversation.updated");
-    assert_eq!(told(state("1", "CLOSE", 7)), "conversation.closed");
+    assert_eq!(event_type(state("1", "OPEN", 7)), "stale");
+    assert_eq!(event_type(state("2", "OPEN", 7)), "conversation.updated");
+    assert_eq!(event_type(state("2", "OPEN", 6)), "stale");
+    assert_eq!(event_type(state("1", "OPEN", 8)), "conversation.updated");
+    assert_eq!(event_type(state("1", "CLOSE", 7)), "conversation.closed");
     // Stored by a version without fingerprints.
-    let unmarked = Known {
+    let unmarked = KnownState {
         fingerprint: None,
         ..known.clone()
     };
@@ -312,7 +312,7 @@ fn a_rating_after_the_end_is_reported_once() {
     let closed =
         |csat: Value, ts: i64| json!({"stage": "CLOSE", "csat": csat, "metaDataLastUpdateTs": ts});
     let (announced, updated_at, fingerprint) = after(&closed(json!(null), 7), &known());
-    let ended = Known {
+    let ended = KnownState {
         announced: Some(announced),
         updated_at,
         fingerprint: Some(&fingerprint),
@@ -322,9 +322,9 @@ fn a_rating_after_the_end_is_reported_once() {
     let rated = seen(&change_of(&closed(csat.clone(), 9)), &ended);
     assert_eq!(rated["type"], "conversation.updated");
     assert_eq!(rated["data"]["state"], "closed");
-    let told = json!({"score": 5, "fcr": "yes", "status": "filled"});
-    assert_eq!(rated["data"]["csat"], told);
-    for (details, why) in [
+    let expected = json!({"score": 5, "fcr": "yes", "status": "filled"});
+    assert_eq!(rated["data"]["csat"], expected);
+    for (details, reason) in [
         (closed(json!(null), 9), "ended"),
         (closed(csat.clone(), 6), "ended"),
         (
@@ -334,13 +334,13 @@ fn a_rating_after_the_end_is_reported_once() {
     ] {
         assert_eq!(
             seen(&change_of(&details), &ended)["ignored"],
-            why,
+            reason,
             "{details}"
         );
     }
 
     let (announced, updated_at, fingerprint) = after(&closed(csat.clone(), 9), &ended);
-    let rated = Known {
+    let rated = KnownState {
         announced: Some(announced),
         updated_at,
         fingerprint: Some(&fingerprint),
@@ -358,7 +358,7 @@ fn a_rating_after_the_end_is_reported_once() {
 
 #[test]
 fn only_readable_members_of_a_rating_are_reported() {
-    for (csat, told) in [
+    for (csat, expected) in [
         (
             json!({"csatRate": 0, "status": "SKIPPED"}),
             json!({"status": "skipped"}),
@@ -372,7 +372,7 @@ fn only_readable_members_of_a_rating_are_reported() {
     ] {
         let details = json!({"stage": "CLOSE", "csat": csat});
         let seen = seen(&change_of(&details), &known());
-        assert_eq!(seen["data"]["csat"], told, "{csat}");
+        assert_eq!(seen["data"]["csat"], expected, "{csat}");
     }
 }
 
@@ -401,7 +401,7 @@ fn participants_may_be_grouped_by_role() {
 #[test]
 fn a_dialog_among_agents_is_hidden_from_the_channel() {
     let person = |id: &str, role: &str| json!({"id": id, "role": role});
-    let dialog = |id: &str, kind: &str, channel: &str, who: Value| json!({"dialogId": id, "dialogType": kind, "channelType": channel, "state": "OPEN", "participantsDetails": [who]});
+    let dialog = |id: &str, kind: &str, channel: &str, participant: Value| json!({"dialogId": id, "dialogType": kind, "channelType": channel, "state": "OPEN", "participantsDetails": [participant]});
     let mut marked = dialog("d3", "OTHER", "MESSAGING", person("expert", "AGENT"));
     marked["audience"] = json!("AGENTS_AND_MANAGERS");
     let details = json!({"stage": "OPEN", "dialogs": [

@@ -54,9 +54,9 @@ fn the_user_is_recognized_by_role_or_id() {
     let by_role = json!({"originatorId": "another", "originatorMetadata": {"role": "CONSUMER"}});
     let by_id = json!({"originatorId": CONSUMER, "originatorMetadata": null});
     let by_id_in_metadata = json!({"originatorId": null, "originatorMetadata": {"id": CONSUMER}});
-    let in_disguise = json!({"originatorId": CONSUMER});
+    let by_id_despite_role = json!({"originatorId": CONSUMER});
 
-    for change in [by_role, by_id, by_id_in_metadata, in_disguise] {
+    for change in [by_role, by_id, by_id_in_metadata, by_id_despite_role] {
         let seen = seen(&message(&change), &known());
         assert_eq!(seen["type"], "message.echoed", "{change}");
         assert_eq!(seen["data"]["sender"]["role"], "consumer", "{change}");
@@ -65,13 +65,13 @@ fn the_user_is_recognized_by_role_or_id() {
 
 #[test]
 fn a_sender_without_an_id_is_not_the_user() {
-    let nobody = message(&json!({"originatorId": null, "originatorMetadata": null}));
-    let known = Known {
+    let anonymous = message(&json!({"originatorId": null, "originatorMetadata": null}));
+    let known = KnownState {
         consumer_id: None,
         ..known()
     };
 
-    let seen = seen(&nobody, &known);
+    let seen = seen(&anonymous, &known);
 
     assert_eq!(seen["type"], "message.created");
     assert_eq!(seen["data"]["sender"], json!({"role": "agent"}));
@@ -402,7 +402,7 @@ fn unknown_statuses_are_passed_on_in_lower_case() {
 
 #[test]
 fn a_file_without_a_link_is_reported_as_unsupported_content() {
-    let known = Known {
+    let known = KnownState {
         file: None,
         ..known()
     };

@@ -4,7 +4,7 @@ use proptest::sample::{Index, select};
 use super::*;
 use crate::types::ids::AccountId;
 
-/// Generates any JSON, with names and members of the Cloud's, so that parsing goes deep.
+/// Generates any JSON, with the Cloud's names and members, so that it reaches most of the parser.
 fn anything() -> impl Strategy<Value = Value> {
     let word = select(vec![
         "ALL",
@@ -78,7 +78,7 @@ enum Mutation {
 
 fn mutations() -> impl Strategy<Value = Vec<Mutation>> {
     let mutation = prop_oneof![
-        (any::<Index>(), anything()).prop_map(|(place, it)| Mutation::Replace(place, it)),
+        (any::<Index>(), anything()).prop_map(|(index, it)| Mutation::Replace(index, it)),
         any::<Index>().prop_map(Mutation::Remove),
         any::<Index>().prop_map(Mutation::Wrap),
     ];
@@ -107,13 +107,13 @@ fn paths(value: &Value, path: String, found: &mut Vec<String>) {
 fn mutate(body: &mut Value, mutation: Mutation) {
     let mut found = Vec::new();
     paths(body, String::new(), &mut found);
-    let (Mutation::Replace(place, _) | Mutation::Remove(place) | Mutation::Wrap(place)) = &mutation;
-    let path: &String = place.get(&found);
-    let at = body.pointer_mut(path).unwrap();
-    *at = match mutation {
+    let (Mutation::Replace(index, _) | Mutation::Remove(index) | Mutation::Wrap(index)) = &mutation;
+    let path: &String = index.get(&found);
+    let target = body.pointer_mut(path).unwrap();
+    *target = match mutation {
         Mutation::Replace(_, value) => value,
         Mutation::Remove(_) => json!(null),
-        Mutation::Wrap(_) => json!([at.take()]),
+        Mutation::Wrap(_) => json!([target.take()]),
     };
 }
 
@@ -121,11 +121,11 @@ fn fixture_body() -> impl Strategy<Value = Value> {
     select(names()).prop_map(|name| serde_json::from_slice(&fixture(&name)).unwrap())
 }
 
-fn any_known() -> impl Strategy<Value = Known<'static>> {
+fn any_known() -> impl Strategy<Value = KnownState<'static>> {
     let announced = select(vec![None, Some(Announced::Opened), Some(Announced::Closed)]);
     let updated_at = prop::option::of(0_i64..1_000_000);
     (announced, updated_at, any::<bool>(), any::<bool>()).prop_map(
-        |(announced, updated_at, has_file, has_consumer)| Known {
+        |(announced, updated_at, has_file, has_consumer)| KnownState {
             announced,
             updated_at: updated_at.map(|after| at(BEGIN + after)),
             consumer_id: known().consumer_id.filter(|_| has_consumer),
@@ -135,8 +135,8 @@ fn any_known() -> impl Strategy<Value = Known<'static>> {
     )
 }
 
-/// Calls everything that can be called for a body.
-fn exhaust(body: &[u8], known: &Known<'_>) {
+/// Calls all functions for a body.
+fn exhaust(body: &[u8], known: &KnownState<'_>) {
     let account: AccountId = "12345678".parse().unwrap();
     let Ok(notification) = Notification::parse(body) else {
         return;
@@ -183,7 +183,7 @@ proptest! {
         mutations in mutations(),
         name in select(vec!["messageAudience", "audience", "MESSAGEAUDIENCE", "Audience"]),
         audience in anything(),
-        place in any::<Index>(),
+        index in any::<Index>(),
         known in any_known(),
     ) {
         let is_all = audience.as_str().is_some_and(|word| word.eq_ignore_ascii_case("ALL"));
@@ -198,10 +198,10 @@ proptest! {
         // Around all changes, or at one level of each change outside its content.
         let around = ["", "/body"].map(str::to_owned);
         let changes = body["body"]["changes"].as_array().unwrap();
-        let within = changes.first().map(|change| marked_places(change, String::new()));
-        let places: Vec<_> = around.into_iter().chain(within.into_iter().flatten().map(|it| format!("change{it}"))).collect();
-        let place = place.get(&places).as_str();
-        if let Some(within) = place.strip_prefix("change") {
+        let within = changes.first().map(|change| object_paths(change, String::new()));
+        let paths: Vec<_> = around.into_iter().chain(within.into_iter().flatten().map(|it| format!("change{it}"))).collect();
+        let path = index.get(&paths).as_str();
+        if let Some(within) = path.strip_prefix("change") {
             for change in body["body"]["changes"].as_array_mut().unwrap() {
                 // Other changes of the body may lack this member.
                 let at = change.pointer_mut(within).filter(|it| it.is_object());
@@ -212,7 +212,7 @@ proptest! {
                 }
             }
         } else {
-            body.pointer_mut(place).unwrap()[name] = audience.clone();
+            body.pointer_mut(path).unwrap()[name] = audience.clone();
         }
 
         for change in Notification::parse(body.to_string().as_bytes()).unwrap().changes {
@@ -226,7 +226,7 @@ proptest! {
 }
 
 /// Returns the paths of the objects of a change that are not content.
-fn marked_places(value: &Value, path: String) -> Vec<String> {
+fn object_paths(value: &Value, path: String) -> Vec<String> {
     let Some(members) = value.as_object() else {
         return Vec::new();
     };
@@ -236,9 +236,9 @@ fn marked_places(value: &Value, path: String) -> Vec<String> {
         .filter(|(name, _)| !content.contains(&&***name));
     let inner = inner.flat_map(|(name, value)| {
         let name = name.replace('~', "~0").replace('/', "~1");
-        marked_places(value, format!("{path}/{name}"))
+        object_paths(value, format!("{path}/{name}"))
     });
-    let mut places: Vec<_> = inner.collect();
-    places.push(path);
-    places
+    let mut paths: Vec<_> = inner.collect();
+    paths.push(path);
+    paths
 }

@@ -6,9 +6,9 @@ use liveperson_bridge::sandbox::{Conversation, Role, Stage};
 use reqwest::Method;
 use serde_json::Value;
 
-use super::{FAILED, INVERTED, LEFT_OPEN, LOST, NOT_ALLOWED, Verdict};
+use super::{FAILED, INVERTED, LOST, NOT_ALLOWED, STATE_MISMATCH, Verdict};
+use crate::crash::actions::{Action, Life, UserAction, content_of};
 use crate::crash::copies::{Cause, SentCopy, causes};
-use crate::crash::deeds::{Deed, Life, What, content_of};
 use crate::crash::parts::Part;
 use crate::crash::scene::Scene;
 use crate::support::channel::send;
@@ -26,7 +26,7 @@ struct Arrived {
 #[derive(Debug)]
 struct Message {
     /// The index of its first copy among all messages of the user.
-    place: usize,
+    index: usize,
     copies: Vec<SentCopy>,
     /// The path of a file at the Cloud.
     path: Option<String>,
@@ -35,7 +35,7 @@ struct Message {
 impl Verdict {
     pub(super) async fn judge_cloud(&mut self, scene: &Scene, lives: &[Life]) {
         let conversations = scene.sandbox.conversations();
-        self.counted.add("conversations", conversations.len());
+        self.counts.add("conversations", conversations.len());
         let mut by_user = HashMap::<&str, Vec<&Conversation>>::new();
         for conversation in &conversations {
             let consumer = &conversation.consumer.ext_consumer_id;
@@ -49,7 +49,7 @@ impl Verdict {
             self.judge_open(scene, life, &theirs).await;
         }
         for user in by_user.keys() {
-            self.complain(format!("{user} is at the Cloud and was nobody"));
+            self.complain(format!("{user} is at the Cloud, but was never simulated"));
         }
     }
 
@@ -60,71 +60,85 @@ impl Verdict {
             self.complain(format!("{id} has {} conversations", conversations.len()));
         }
         let mut arrived = Arrived::of(scene, conversations);
-        let there: usize = arrived.messages.values().map(|it| it.copies.len()).sum();
-        self.counted
-            .add("users' texts and files at the Cloud", there);
+        let arrived_count: usize = arrived.messages.values().map(|it| it.copies.len()).sum();
+        self.counts
+            .add("users' texts and files at the Cloud", arrived_count);
         let mut last: Option<(usize, &str)> = None;
         let mut closed: Option<&str> = None;
-        for deed in &life.deeds {
-            self.judge_key(life, deed);
-            let is_there = match &deed.what {
-                What::Text(label) | What::File(label) => {
+        for user_action in &life.user_actions {
+            self.judge_key(life, user_action);
+            let has_arrived = match &user_action.action {
+                Action::Text(label) | Action::File(label) => {
                     let message = arrived.messages.remove(label);
                     if let Some(message) = &message {
-                        self.judge_message(scene, life, deed, message);
-                        if !deed.taken.is_empty() {
-                            self.judge_order(life, label, message.place, &mut last);
+                        self.judge_message(scene, life, user_action, message);
+                        if !user_action.accepted.is_empty() {
+                            self.judge_order(life, label, message.index, &mut last);
                         }
                     }
                     message.is_some()
                 }
-                What::Receipt(number) => {
-                    arrived.receipts.contains(number) || !deed.was_done_at_once()
+                Action::Receipt(number) => {
+                    arrived.receipts.contains(number) || !user_action.was_sent_immediately()
                 }
-                What::Close { survey } => {
-                    let taken = deed.taken.iter().find(|taken| taken.status == 200);
-                    closed = taken.and_then(|taken| taken.conversation_id.as_deref());
+                Action::Close { survey } => {
+                    let accepted = user_action.accepted.iter().find(|it| it.status == 200);
+                    closed = accepted.and_then(|accepted| accepted.conversation_id.as_deref());
                     closed.is_none_or(|closed| is_closed(conversations, closed, *survey))
                 }
-                What::Rating(_) => !deed.was_done_at_once() || is_rated(conversations, closed),
+                Action::Rating(_) => {
+                    !user_action.was_sent_immediately() || is_rated(conversations, closed)
+                }
             };
             // Queued requests are deleted together with an erased user.
-            let is_promised = deed.was_done_at_once() || !deed.taken.is_empty() && !life.is_ending;
-            if is_promised && !is_there {
-                self.breach(LOST, format!("{id}: not at the Cloud: {deed:?}"));
+            let is_promised = user_action.was_sent_immediately()
+                || !user_action.accepted.is_empty() && !life.is_ending;
+            if is_promised && !has_arrived {
+                self.breach(LOST, format!("{id}: not at the Cloud: {user_action:?}"));
             }
         }
         for label in arrived.messages.keys() {
-            self.complain(format!("{id}: nobody wrote `{label}`"));
+            self.complain(format!(
+                "{id}: `{label}` is at the Cloud, but was never written"
+            ));
         }
     }
 
-    fn judge_key(&mut self, life: &Life, deed: &Deed) {
-        let ids = deed.taken.iter().map(|taken| &taken.message_id);
+    fn judge_key(&mut self, life: &Life, user_action: &UserAction) {
+        let ids = user_action
+            .accepted
+            .iter()
+            .map(|accepted| &accepted.message_id);
         let ids: HashSet<_> = ids.collect();
         if ids.len() > 1 {
             let id = &life.user_id;
-            self.complain(format!("{id}: one key, several messages: {deed:?}"));
+            self.complain(format!("{id}: one key, several messages: {user_action:?}"));
         }
     }
 
-    fn judge_message(&mut self, scene: &Scene, life: &Life, deed: &Deed, message: &Message) {
+    fn judge_message(
+        &mut self,
+        scene: &Scene,
+        life: &Life,
+        user_action: &UserAction,
+        message: &Message,
+    ) {
         let id = &life.user_id;
         for cause in causes(&message.copies) {
             if cause == Cause::NotAllowed {
                 let copies = &message.copies;
                 self.breach(
                     NOT_ALLOWED,
-                    format!("{id}: {deed:?} is there as {copies:?}"),
+                    format!("{id}: {user_action:?} has the copies {copies:?}"),
                 );
             } else {
-                self.counted.note(cause.name());
+                self.counts.increment(cause.name());
             }
         }
-        if let (What::File(caption), Some(path)) = (&deed.what, &message.path) {
+        if let (Action::File(caption), Some(path)) = (&user_action.action, &message.path) {
             let content = scene.sandbox.file(path);
             if content.is_none_or(|content| content != content_of(caption)) {
-                self.complain(format!("{id}: the bytes of {deed:?} are others"));
+                self.complain(format!("{id}: the bytes of {user_action:?} differ"));
             }
         }
     }
@@ -133,18 +147,15 @@ impl Verdict {
         &mut self,
         life: &Life,
         label: &'a str,
-        place: usize,
+        index: usize,
         last: &mut Option<(usize, &'a str)>,
     ) {
         match *last {
-            Some((before, earlier)) if place < before => {
+            Some((before, earlier)) if index < before => {
                 let id = &life.user_id;
-                self.breach(
-                    INVERTED,
-                    format!("{id}: `{label}` stands before `{earlier}`"),
-                );
+                self.breach(INVERTED, format!("{id}: `{label}` is before `{earlier}`"));
             }
-            _ => *last = Some((place, label)),
+            _ => *last = Some((index, label)),
         }
     }
 
@@ -153,20 +164,23 @@ impl Verdict {
         if life.is_ending {
             return;
         }
-        for deed in &life.deeds {
-            let Some(message_id) = deed.queued() else {
+        for user_action in &life.user_actions {
+            let Some(message_id) = user_action.queued() else {
                 continue;
             };
             let location = format!("/v1/messages/{message_id}");
-            let shown = scene.channel.get(&location).await;
-            let code = shown.body["failure"]["code"].as_str().unwrap_or_default();
-            let (id, body) = (&life.user_id, &shown.body);
-            if body["status"] == "failed" && deed.what.may_fail_for(code) {
-                self.counted.note("queued, and could not be done any more");
+            let response = scene.channel.get(&location).await;
+            let code = response.body["failure"]["code"]
+                .as_str()
+                .unwrap_or_default();
+            let (id, body) = (&life.user_id, &response.body);
+            if body["status"] == "failed" && user_action.action.may_fail_for(code) {
+                self.counts
+                    .increment("queued, and could not be done any more");
             } else if body["status"] == "failed" {
-                self.breach(FAILED, format!("{id}: {deed:?}: {body}"));
+                self.breach(FAILED, format!("{id}: {user_action:?}: {body}"));
             } else if body["status"] != "sent" {
-                self.complain(format!("{id}: {deed:?} was queued and is {body}"));
+                self.complain(format!("{id}: {user_action:?} was queued and is {body}"));
             }
         }
     }
@@ -177,19 +191,19 @@ impl Verdict {
         let mut open = conversations.iter().filter(|it| it.stage == Stage::Open);
         let at_cloud = open.next().map(|conversation| conversation.id.as_str());
         let path = format!("/v1/users/{id}/conversation");
-        let shown = scene.channel.get(&path).await;
-        let is_open = shown.status == 200 && shown.body["state"] == "open";
-        let at_bridge = is_open.then(|| shown.body["id"].as_str().unwrap());
+        let response = scene.channel.get(&path).await;
+        let is_open = response.status == 200 && response.body["state"] == "open";
+        let at_bridge = is_open.then(|| response.body["id"].as_str().unwrap());
         if at_cloud != at_bridge || open.next().is_some() {
             let complaint =
                 format!("{id}: open at the Cloud {at_cloud:?}, by the bridge {at_bridge:?}");
-            self.breach(LEFT_OPEN, complaint);
+            self.breach(STATE_MISMATCH, complaint);
         }
         if life.erased_at.is_some() {
             let path = format!("/v1/users/{id}");
-            let shown = send(scene.channel.request(Method::GET, &path)).await;
-            if shown.status != 404 {
-                self.complain(format!("{id} was erased and is {shown:?}"));
+            let response = send(scene.channel.request(Method::GET, &path)).await;
+            if response.status != 404 {
+                self.complain(format!("{id} was erased and is {response:?}"));
             }
         }
     }
@@ -201,17 +215,17 @@ impl Arrived {
         let dialogs = conversations.iter().flat_map(|it| &it.dialogs);
         let events = dialogs.flat_map(|dialog| dialog.events.iter().map(move |it| (dialog, it)));
         let theirs = events.filter(|(_, event)| event.originator.role == Role::Consumer);
-        for (place, (dialog, event)) in theirs.enumerate() {
-            let said = &event.event;
-            if said["type"] == "AcceptStatusEvent" {
-                let numbers = said["sequenceList"].as_array().into_iter().flatten();
+        for (index, (dialog, event)) in theirs.enumerate() {
+            let content = &event.event;
+            if content["type"] == "AcceptStatusEvent" {
+                let numbers = content["sequenceList"].as_array().into_iter().flatten();
                 let numbers = numbers.filter_map(Value::as_u64);
                 arrived
                     .receipts
                     .extend(numbers.filter_map(|number| u32::try_from(number).ok()));
                 continue;
             }
-            let message = &said["message"];
+            let message = &content["message"];
             let label = message.as_str().or(message["caption"].as_str());
             let Some(label) = label else {
                 continue;
@@ -223,7 +237,7 @@ impl Arrived {
                 .messages
                 .entry(label.to_owned())
                 .or_insert_with(|| Message {
-                    place,
+                    index,
                     copies: Vec::new(),
                     path: message["relativePath"].as_str().map(str::to_owned),
                 });

@@ -20,7 +20,7 @@ impl ConversationFixture {
     /// Waits until this is the last event of the brand's side, and returns all of them.
     async fn answers_until(&self, last: &Value) -> Vec<Value> {
         eventually("the agent's answer", || {
-            let events = of_brand(&self.cloud.conversation(&self.id));
+            let events = brand_events(&self.cloud.conversation(&self.id));
             (events.last() == Some(last)).then_some(events)
         })
         .await
@@ -28,7 +28,7 @@ impl ConversationFixture {
 }
 
 /// Returns the events that were not published by the consumer.
-fn of_brand(conversation: &Conversation) -> Vec<Value> {
+fn brand_events(conversation: &Conversation) -> Vec<Value> {
     let events = conversation
         .dialogs
         .iter()
@@ -47,7 +47,7 @@ fn receipt(status: &str, sequence: usize) -> Value {
     json!({"type": "AcceptStatusEvent", "status": status, "sequenceList": [sequence]})
 }
 
-fn said(message: &str) -> Value {
+fn text_event(message: &str) -> Value {
     json!({"type": "ContentEvent", "contentType": "text/plain", "message": message})
 }
 
@@ -55,14 +55,14 @@ fn said(message: &str) -> Value {
 async fn the_agent_joins_reads_types_and_answers() {
     let scene = ConversationFixture::scripted().await;
 
-    scene.say("Hello").await;
+    scene.send_text("Hello").await;
     let answers = scene.answers_until(&typing("ACTIVE")).await;
 
     let expected = [
         receipt("ACCEPT", 0),
         receipt("READ", 0),
         typing("COMPOSING"),
-        said("You said: Hello"),
+        text_event("You said: Hello"),
         typing("ACTIVE"),
     ];
     assert_eq!(answers, expected);
@@ -75,10 +75,10 @@ async fn texts_are_answered_in_their_order() {
     let scene = ConversationFixture::scripted().await;
 
     for number in 0..5 {
-        scene.say(&number.to_string()).await;
+        scene.send_text(&number.to_string()).await;
     }
     let answers = eventually("five answers", || {
-        let events = of_brand(&scene.cloud.conversation(&scene.id));
+        let events = brand_events(&scene.cloud.conversation(&scene.id));
         (events.len() == 25).then_some(events)
     })
     .await;
@@ -93,14 +93,14 @@ async fn texts_are_answered_in_their_order() {
 
 #[tokio::test]
 async fn some_keywords_get_special_answers() {
-    for (word, pointer, expected) in [
+    for (keyword, pointer, expected) in [
         ("the MENU, please", "/quickReplies/replies/1/title", "Tea"),
         ("a card", "/content/elements/1/text", "Coffee"),
         ("picture", "/message/fileType", "PNG"),
     ] {
         let scene = ConversationFixture::scripted().await;
 
-        scene.say(word).await;
+        scene.send_text(keyword).await;
         let answers = scene.answers_until(&typing("ACTIVE")).await;
 
         let found = answers[3].pointer(pointer);
@@ -116,14 +116,14 @@ async fn some_keywords_get_special_answers() {
 async fn bye_ends_the_conversation() {
     let scene = ConversationFixture::scripted().await;
 
-    scene.say("Bye!").await;
+    scene.send_text("Bye!").await;
     let closed = eventually("closed", || {
         let conversation = scene.cloud.conversation(&scene.id);
         conversation.close_reason.clone().map(|_| conversation)
     })
     .await;
 
-    assert_eq!(of_brand(&closed)[3], said("Goodbye!"));
+    assert_eq!(brand_events(&closed)[3], text_event("Goodbye!"));
     assert_eq!(closed.close_reason.as_deref(), Some("AGENT"));
 }
 
@@ -155,7 +155,7 @@ async fn the_agent_thanks_the_user_for_a_file() {
         .await;
     let answers = scene.answers_until(&typing("ACTIVE")).await;
 
-    assert_eq!(answers[3], said("Thank you for the file."));
+    assert_eq!(answers[3], text_event("Thank you for the file."));
 }
 
 /// No socket is involved here, so the paused time advances only when every task waits for the
@@ -174,24 +174,24 @@ async fn the_agent_stops_answering_when_the_conversation_closes() {
     let second = cloud.open(&tokens).await;
     cloud.send(&tokens, &text(&second, "again")).await;
     eventually("the second is answered", || {
-        let events = of_brand(&cloud.conversation(&second));
+        let events = brand_events(&cloud.conversation(&second));
         (events.last() == Some(&typing("ACTIVE"))).then_some(())
     })
     .await;
 
-    let answers = of_brand(&cloud.conversation(&first));
+    let answers = brand_events(&cloud.conversation(&first));
     assert!(!answers.contains(&typing("COMPOSING")), "{answers:?}");
 }
 
 impl ConversationFixture {
-    async fn choose(&self, script: &Value) -> Answer {
+    async fn set_script(&self, script: &Value) -> Answer {
         let body = script.to_string();
         self.cloud
             .call("PUT", "/_sandbox/agent", &[JSON], body)
             .await
     }
 
-    async fn chosen(&self) -> Value {
+    async fn current_script(&self) -> Value {
         self.cloud
             .call("GET", "/_sandbox/agent", &[], "")
             .await
@@ -210,16 +210,16 @@ async fn a_custom_script_is_played() {
         {"when": "*", "then": [{"type": "text", "text": "Pardon?"}]},
     ], "pace_ms": 0});
 
-    let chosen = scene.choose(&script).await;
-    scene.say("silence, please").await;
-    scene.say("hello").await;
-    scene.answers_until(&said("Pardon?")).await;
-    scene.say("my order").await;
+    let answer = scene.set_script(&script).await;
+    scene.send_text("silence, please").await;
+    scene.send_text("hello").await;
+    scene.answers_until(&text_event("Pardon?")).await;
+    scene.send_text("my order").await;
 
-    assert_eq!(chosen.status, StatusCode::NO_CONTENT, "{}", chosen.body);
-    assert_eq!(scene.chosen().await, script);
+    assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
+    assert_eq!(scene.current_script().await, script);
     let events = eventually("three answers", || {
-        let events = of_brand(&scene.cloud.conversation(&scene.id));
+        let events = brand_events(&scene.cloud.conversation(&scene.id));
         (events.len() == 3).then_some(events)
     })
     .await;
@@ -231,31 +231,37 @@ async fn a_custom_script_is_played() {
 async fn the_scripted_agent_can_be_switched_off_and_on() {
     let scene = ConversationFixture::scripted().await;
 
-    let before = scene.chosen().await;
-    scene.choose(&json!({"script": "none"})).await;
-    scene.say("Hello").await;
-    let none = scene.chosen().await;
+    let before = scene.current_script().await;
+    scene.set_script(&json!({"script": "none"})).await;
+    scene.send_text("Hello").await;
+    let none = scene.current_script().await;
     let on = json!({"script": "built-in", "pace_ms": 0});
-    scene.choose(&on).await;
+    scene.set_script(&on).await;
     scene.cloud.sandbox.clear_requests();
-    scene.say("again").await;
+    scene.send_text("again").await;
     scene.answers_until(&typing("ACTIVE")).await;
 
     assert_eq!((before, none), (on, json!({"script": "none"})));
-    let answers = of_brand(&scene.cloud.conversation(&scene.id));
-    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
-    assert!(answers.contains(&said("You said: again")), "{answers:?}");
+    let answers = brand_events(&scene.cloud.conversation(&scene.id));
+    assert!(
+        !answers.contains(&text_event("You said: Hello")),
+        "{answers:?}"
+    );
+    assert!(
+        answers.contains(&text_event("You said: again")),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
 async fn the_script_outlives_a_reset() {
     let scene = ConversationFixture::new().await;
     let script = json!({"script": [], "pace_ms": 5});
-    scene.choose(&script).await;
+    scene.set_script(&script).await;
 
     scene.cloud.sandbox.reset();
 
-    assert_eq!(scene.chosen().await, script);
+    assert_eq!(scene.current_script().await, script);
 }
 
 /// No socket is involved here, so the paused time advances only when every task waits for the
@@ -268,7 +274,7 @@ async fn a_script_switched_off_while_typing_stops_without_an_answer() {
     });
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
-    let last = || of_brand(&cloud.conversation(&id)).pop();
+    let last = || brand_events(&cloud.conversation(&id)).pop();
 
     cloud.send(&tokens, &text(&id, "Hello")).await;
     eventually("types", || {
@@ -278,8 +284,11 @@ async fn a_script_switched_off_while_typing_stops_without_an_answer() {
     cloud.sandbox.set_script(None);
     eventually("stops", || (last() == Some(typing("ACTIVE"))).then_some(())).await;
 
-    let answers = of_brand(&cloud.conversation(&id));
-    assert!(!answers.contains(&said("You said: Hello")), "{answers:?}");
+    let answers = brand_events(&cloud.conversation(&id));
+    assert!(
+        !answers.contains(&text_event("You said: Hello")),
+        "{answers:?}"
+    );
 }
 
 #[tokio::test]
@@ -314,7 +323,10 @@ async fn an_invalid_script_is_refused_and_changes_nothing() {
         ),
         (json!({"script": "none", "pace": 1}), "unknown field `pace`"),
     ] {
-        scene.choose(&script).await.assert_complaint(422, complaint);
+        scene
+            .set_script(&script)
+            .await
+            .assert_complaint(422, complaint);
     }
-    assert_eq!(scene.chosen().await["script"], "built-in");
+    assert_eq!(scene.current_script().await["script"], "built-in");
 }

@@ -21,7 +21,7 @@ fn conversation_details(got: &ReceivedRequest) -> &Value {
 
 #[tokio::test]
 async fn an_opening_is_reported_with_the_whole_conversation_state() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
 
     let tokens = cloud.tokens("u-1").await;
     let opening = json!({"skillId": "2736637412", "ttrDefName": "URGENT"});
@@ -29,7 +29,7 @@ async fn an_opening_is_reported_with_the_whole_conversation_state() {
         .open_with(&tokens, None, &batch(&json!({}), &opening))
         .await;
     let id = conversation_id(&answer);
-    let got = receiver.await_some(1).await;
+    let got = receiver.wait_for(1).await;
 
     let consumer = &cloud.conversation(&id).consumer.lp_consumer_id;
     let expected = json!({
@@ -65,7 +65,7 @@ async fn an_opening_is_reported_with_the_whole_conversation_state() {
 
 #[tokio::test]
 async fn each_change_is_reported_with_the_whole_state_and_a_later_time() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (_, id) = cloud.opened("u-1").await;
 
     for action in [
@@ -79,7 +79,7 @@ async fn each_change_is_reported_with_the_whole_state_and_a_later_time() {
     }
     cloud.advance(60);
     cloud.sandbox.act(&id, Action::Close {}).unwrap();
-    let got = receiver.await_some(5).await;
+    let got = receiver.wait_for(5).await;
 
     let details: Vec<_> = got.iter().map(conversation_details).collect();
     let updated: Vec<_> = details
@@ -116,7 +116,7 @@ async fn each_change_is_reported_with_the_whole_state_and_a_later_time() {
 
 #[tokio::test]
 async fn changes_by_the_consumer_are_reported() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
     let urgency = json!({"field": "TTRField", "ttrType": "URGENT", "value": 120});
@@ -126,7 +126,7 @@ async fn changes_by_the_consumer_are_reported() {
         "field": "CSATRate", "csatRate": 5, "csatResolutionConfirmation": true, "status": "FILLED",
     });
     cloud.send(&tokens, &update(&id, &rating)).await;
-    let got = receiver.await_some(4).await;
+    let got = receiver.wait_for(4).await;
 
     let details: Vec<_> = got.iter().map(conversation_details).collect();
     assert_eq!(
@@ -141,14 +141,14 @@ async fn changes_by_the_consumer_are_reported() {
 
 #[tokio::test]
 async fn a_profile_change_is_not_reported() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
     let profile =
         json!({"kind": "req", "id": "1", "type": "userprofile.SetUserProfile", "body": {}});
     assert_eq!(cloud.send(&tokens, &profile).await.status, StatusCode::OK);
-    cloud.say(&tokens, &id, "after it").await;
-    let got = receiver.await_some(2).await;
+    cloud.send_text(&tokens, &id, "after it").await;
+    let got = receiver.wait_for(2).await;
 
     assert_eq!(texts(&got), ["after it"]);
     assert_eq!(got.len(), 2);
@@ -156,7 +156,7 @@ async fn a_profile_change_is_not_reported() {
 
 #[tokio::test]
 async fn the_consumers_own_events_are_echoed() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
     let mut tagged = text(&id, "Hello 👍");
@@ -166,7 +166,7 @@ async fn the_consumers_own_events_are_echoed() {
     cloud.send(&tokens, &publish(&id, &typing)).await;
     let read = json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [0]});
     cloud.send(&tokens, &publish(&id, &read)).await;
-    let got = receiver.await_some(4).await;
+    let got = receiver.wait_for(4).await;
 
     let consumer = cloud.conversation(&id).consumer.lp_consumer_id;
     let common = json!({
@@ -189,10 +189,11 @@ async fn the_consumers_own_events_are_echoed() {
             .all(|got| got.body["type"] == "ms.MessagingEventNotification")
     );
     let changes: Vec<_> = events.iter().map(|got| got.change().clone()).collect();
-    let said = json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Hello 👍"});
+    let content =
+        json!({"type": "ContentEvent", "contentType": "text/plain", "message": "Hello 👍"});
     let expected = [
         with(json!({
-            "sequence": 0, "serverTimestamp": START, "event": said, "metadata": tagged["metadata"],
+            "sequence": 0, "serverTimestamp": START, "event": content, "metadata": tagged["metadata"],
         })),
         with(json!({"event": typing})),
         with(json!({"sequence": 1, "serverTimestamp": START, "event": read})),
@@ -202,17 +203,17 @@ async fn the_consumers_own_events_are_echoed() {
 
 #[tokio::test]
 async fn every_notification_is_signed_over_its_bytes() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
-    cloud.say(&tokens, &id, "Grüße 👍").await;
+    cloud.send_text(&tokens, &id, "Grüße 👍").await;
     cloud.settled().await;
 
     cloud.sandbox.subscribe(Webhook {
         algorithm: Algorithm::Sha256,
         ..receiver.webhook(Retry::default())
     });
-    cloud.say(&tokens, &id, "Grüße 👍").await;
-    let got = receiver.await_some(3).await;
+    cloud.send_text(&tokens, &id, "Grüße 👍").await;
+    let got = receiver.wait_for(3).await;
 
     let legacy = hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY;
     for (got, name, algorithm) in [
@@ -230,7 +231,7 @@ async fn every_notification_is_signed_over_its_bytes() {
 
 #[tokio::test]
 async fn notifications_of_a_conversation_arrive_in_order() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let mut conversations = Vec::new();
     for name in ["u-1", "u-2", "u-3"] {
         conversations.push(cloud.opened(name).await);
@@ -238,8 +239,8 @@ async fn notifications_of_a_conversation_arrive_in_order() {
 
     for number in 0..20 {
         for (tokens, id) in &conversations {
-            cloud.say(tokens, id, &number.to_string()).await;
-            let agent = Action::say(format!("answer to {number}"));
+            cloud.send_text(tokens, id, &number.to_string()).await;
+            let agent = Action::text(format!("answer to {number}"));
             cloud.sandbox.act(id, agent).unwrap();
         }
     }
@@ -270,7 +271,7 @@ async fn a_subscriber_receives_only_later_notifications_of_its_account() {
         ..Options::default()
     });
     let (tokens, id) = cloud.opened("u-1").await;
-    cloud.say(&tokens, &id, "before").await;
+    cloud.send_text(&tokens, &id, "before").await;
 
     cloud.sandbox.subscribe(Webhook {
         client_id: "another app".to_owned(),
@@ -281,7 +282,7 @@ async fn a_subscriber_receives_only_later_notifications_of_its_account() {
         account_id: "le2".to_owned(),
         ..elsewhere.webhook(Retry::default())
     });
-    cloud.say(&tokens, &id, "after").await;
+    cloud.send_text(&tokens, &id, "after").await;
     cloud.settled().await;
 
     assert_eq!(texts(&first.got()), ["before", "after"]);
@@ -299,15 +300,15 @@ async fn a_subscriber_receives_only_later_notifications_of_its_account() {
 
 #[tokio::test]
 async fn a_private_message_is_marked_as_not_for_the_consumer() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (_, id) = cloud.opened("u-1").await;
 
-    let whisper = crate::agent::Text {
+    let private = crate::agent::Text {
         private: true,
         ..crate::agent::Text::new("He is angry")
     };
-    cloud.sandbox.act(&id, Action::Text(whisper)).unwrap();
-    let got = receiver.await_some(3).await;
+    cloud.sandbox.act(&id, Action::Text(private)).unwrap();
+    let got = receiver.wait_for(3).await;
 
     assert_eq!(got[2].change()["messageAudience"], "AGENTS_AND_MANAGERS");
 }

@@ -35,13 +35,13 @@ async fn webhooks_are_controlled_over_http() {
         .await;
     let tokens = cloud.tokens("u-1").await;
     let id = cloud.open(&tokens).await;
-    cloud.say(&tokens, &id, "held back").await;
+    cloud.send_text(&tokens, &id, "held back").await;
     eventually("the opening failed", || {
         (cloud.statuses() == [Some(503)]).then_some(())
     })
     .await;
     let retried = cloud.control("POST", "/webhooks/retry", "").await;
-    receiver.await_some(2).await;
+    receiver.wait_for(2).await;
     let released = cloud.control("POST", "/webhooks/release", "").await;
     cloud.settled().await;
     let list = cloud.control("GET", "/notifications", "").await;
@@ -51,7 +51,7 @@ async fn webhooks_are_controlled_over_http() {
         assert_eq!(answer.status, StatusCode::NO_CONTENT, "{}", answer.body);
     }
     let list = list.body.as_array().unwrap().clone();
-    let brief: Vec<_> = list
+    let attempts: Vec<_> = list
         .iter()
         .map(|n| (&n["kind"], &n["attempt"], &n["status"]))
         .collect();
@@ -60,7 +60,7 @@ async fn webhooks_are_controlled_over_http() {
         (&json!("conversation"), &json!(2), &json!(200)),
         (&json!("content"), &json!(1), &json!(200)),
     ];
-    assert_eq!(brief, expected);
+    assert_eq!(attempts, expected);
     let ids: Vec<_> = list.iter().map(|n| n["id"].as_u64()).collect();
     assert_eq!(ids, [Some(1), Some(2), Some(3)]);
     assert_eq!(newer.body, json!([list[2]]));
@@ -82,18 +82,18 @@ async fn foreign_and_raw_notifications_can_be_requested_over_http() {
     let (cloud, receiver) = (Cloud::new(), Receiver::start().await);
     let foreign = format!("/notifications/{ACCOUNT}/foreign");
     let raw = format!("/notifications/{ACCOUNT}/raw");
-    let too_early = cloud.control("POST", &foreign, "").await;
-    let raw_too_early = cloud.control("POST", &raw, "x").await;
+    let unsubscribed = cloud.control("POST", &foreign, "").await;
+    let raw_unsubscribed = cloud.control("POST", &raw, "x").await;
     let webhook = subscription(&receiver, &json!({}));
     cloud.control("PUT", "/webhooks", webhook).await;
 
-    let told = cloud.control("POST", &foreign, "").await;
+    let notified = cloud.control("POST", &foreign, "").await;
     let sent = cloud.control("POST", &raw, "not JSON").await;
     cloud.settled().await;
 
-    too_early.assert_complaint(404, "has no webhook subscription");
-    raw_too_early.assert_complaint(404, "has no webhook subscription");
-    assert!(told.body["conversation_id"].is_string());
+    unsubscribed.assert_complaint(404, "has no webhook subscription");
+    raw_unsubscribed.assert_complaint(404, "has no webhook subscription");
+    assert!(notified.body["conversation_id"].is_string());
     assert_eq!(sent.status, StatusCode::NO_CONTENT);
     assert!(receiver.got().iter().any(|got| got.raw == "not JSON"));
 }
@@ -102,7 +102,7 @@ async fn foreign_and_raw_notifications_can_be_requested_over_http() {
 async fn invalid_webhook_control_requests_are_refused() {
     let (cloud, receiver) = (Cloud::new(), Receiver::start().await);
     let with = |members: Value| ("PUT", "/webhooks", subscription(&receiver, &members));
-    let trouble = |body: Value| ("POST", "/webhooks/disturbances", body);
+    let disturbance = |body: Value| ("POST", "/webhooks/disturbances", body);
 
     for (method, path, body) in [
         with(json!({"url": "ftp://example.com"})),
@@ -114,9 +114,9 @@ async fn invalid_webhook_control_requests_are_refused() {
         with(json!({"retry": "for ever"})),
         with(json!({"client_secret": null})),
         with(json!({"mistyped": 1})),
-        trouble(json!({"trouble": "flood"})),
-        trouble(json!({"trouble": "drop", "only": "texts"})),
-        trouble(json!({"trouble": "drop", "time": 1})),
+        disturbance(json!({"trouble": "flood"})),
+        disturbance(json!({"trouble": "drop", "only": "texts"})),
+        disturbance(json!({"trouble": "drop", "time": 1})),
     ] {
         let answer = cloud.control(method, path, &body).await;
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{body}");
@@ -139,21 +139,21 @@ fn the_debug_output_of_a_webhook_hides_its_secret() {
 
 #[tokio::test]
 async fn pending_disturbances_can_be_listed_and_withdrawn_over_http() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     let (tokens, id) = cloud.opened("u-1").await;
     let path = "/_sandbox/webhooks/disturbances";
     let batch = r#"{"trouble": "batch", "times": 3, "only": "content", "by": "CONSUMER"}"#;
     cloud.call("POST", path, &[JSON], batch).await;
-    cloud.say(&tokens, &id, "first").await;
+    cloud.send_text(&tokens, &id, "first").await;
 
     let shown = cloud.call("GET", path, &[], "").await;
-    let taken_back = cloud.call("DELETE", path, &[], "").await;
-    cloud.say(&tokens, &id, "second").await;
+    let withdrawn = cloud.call("DELETE", path, &[], "").await;
+    cloud.send_text(&tokens, &id, "second").await;
     cloud.settled().await;
 
-    let left = json!({"trouble": "batch", "times": 2, "only": "content", "by": "CONSUMER"});
-    shown.assert(200, json!([left]));
-    assert_eq!(taken_back.status, StatusCode::NO_CONTENT);
+    let remaining = json!({"trouble": "batch", "times": 2, "only": "content", "by": "CONSUMER"});
+    shown.assert(200, json!([remaining]));
+    assert_eq!(withdrawn.status, StatusCode::NO_CONTENT);
     assert!(cloud.sandbox.disturbances().is_empty());
     assert_eq!(texts(&receiver.got()), ["first", "second"]);
 }

@@ -1,21 +1,21 @@
-//! Disturbances of deliveries, and notifications of conversations that the sandbox does not hold.
+//! Disturbances of deliveries, and notifications of conversations that the sandbox does not have.
 
 use super::*;
 use crate::agent::{self, AcceptStatus};
 
 /// Opens a conversation, waits for its notifications, and then injects a disturbance.
 async fn disturbed(disturbance: Disturbance) -> (Cloud, Receiver, Tokens, String) {
-    let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::ByNumber(1)).await;
     let (tokens, id) = cloud.opened("u-1").await;
     cloud.sandbox.disturb(disturbance);
     (cloud, receiver, tokens, id)
 }
 
 /// Sends these texts under a disturbance, and returns the notifications that arrive.
-async fn under(disturbance: Disturbance, messages: &[&str]) -> (Cloud, Vec<ReceivedRequest>) {
+async fn send_under(disturbance: Disturbance, messages: &[&str]) -> (Cloud, Vec<ReceivedRequest>) {
     let (cloud, receiver, tokens, id) = disturbed(disturbance).await;
     for message in messages {
-        cloud.say(&tokens, &id, message).await;
+        cloud.send_text(&tokens, &id, message).await;
     }
     cloud.settled().await;
     let got = receiver.got().split_off(1);
@@ -29,7 +29,7 @@ async fn a_duplicate_disturbance_delivers_a_notification_twice() {
         ..Disturbance::next(DisturbanceKind::Duplicate)
     };
 
-    let (_, got) = under(duplicate, &["a", "b", "c"]).await;
+    let (_, got) = send_under(duplicate, &["a", "b", "c"]).await;
 
     assert_eq!(texts(&got), ["a", "a", "b", "b", "c"]);
     assert_eq!(got[0].raw, got[1].raw);
@@ -37,7 +37,7 @@ async fn a_duplicate_disturbance_delivers_a_notification_twice() {
 
 #[tokio::test]
 async fn a_reorder_disturbance_delivers_a_notification_after_the_next_one() {
-    let (_, got) = under(
+    let (_, got) = send_under(
         Disturbance::next(DisturbanceKind::Reorder),
         &["a", "b", "c"],
     )
@@ -52,9 +52,9 @@ async fn a_reorder_disturbance_delivers_a_notification_after_the_next_one() {
 async fn a_delay_disturbance_holds_a_notification_until_it_is_released() {
     let (cloud, receiver, tokens, id) = disturbed(Disturbance::next(DisturbanceKind::Delay)).await;
 
-    cloud.say(&tokens, &id, "a").await;
-    cloud.say(&tokens, &id, "b").await;
-    eventually("one disturbance is left", || {
+    cloud.send_text(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "b").await;
+    eventually("one notification is held back", || {
         (cloud.sandbox.pending_notifications() == 1).then_some(())
     })
     .await;
@@ -67,7 +67,7 @@ async fn a_delay_disturbance_holds_a_notification_until_it_is_released() {
 
 #[tokio::test]
 async fn a_drop_disturbance_loses_a_notification() {
-    let (_, got) = under(Disturbance::next(DisturbanceKind::Drop), &["a", "b"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::Drop), &["a", "b"]).await;
 
     assert_eq!(texts(&got), ["b"]);
 }
@@ -78,7 +78,7 @@ async fn a_bad_signature_disturbance_affects_only_the_first_attempt() {
         disturbed(Disturbance::next(DisturbanceKind::BadSignature)).await;
     receiver.answer([ReceiverAnswer::Status(401)]);
 
-    cloud.say(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "a").await;
     eventually("it was refused", || {
         (cloud.statuses() == [Some(200), Some(401)]).then_some(())
     })
@@ -100,7 +100,7 @@ async fn an_old_form_disturbance_sends_notifications_in_the_2018_format() {
     };
     let (cloud, receiver, tokens, id) = disturbed(old).await;
 
-    cloud.say(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "a").await;
     cloud.send(&tokens, &close(&id)).await;
     cloud.settled().await;
 
@@ -125,7 +125,7 @@ async fn a_batch_disturbance_sends_several_changes_in_one_request() {
         ..Disturbance::next(DisturbanceKind::Batch)
     };
 
-    let (_, got) = under(batch, &["a", "b", "c", "d"]).await;
+    let (_, got) = send_under(batch, &["a", "b", "c", "d"]).await;
 
     assert_eq!(texts(&got), ["a+b+c", "d"]);
 }
@@ -140,8 +140,8 @@ async fn a_disturbance_can_be_limited_to_one_kind_of_notification() {
     let typing = json!({"type": "ChatStateEvent", "chatState": "COMPOSING"});
 
     cloud.send(&tokens, &publish(&id, &typing)).await;
-    cloud.say(&tokens, &id, "a").await;
-    cloud.say(&tokens, &id, "b").await;
+    cloud.send_text(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "b").await;
     cloud.settled().await;
 
     let kinds: Vec<_> = cloud
@@ -162,9 +162,9 @@ async fn a_disturbance_can_be_limited_to_messages_of_one_role() {
     };
     let (cloud, receiver, tokens, id) = disturbed(only_the_agents).await;
 
-    cloud.say(&tokens, &id, "a").await;
-    cloud.sandbox.act(&id, Action::say("b")).unwrap();
-    cloud.say(&tokens, &id, "c").await;
+    cloud.send_text(&tokens, &id, "a").await;
+    cloud.sandbox.act(&id, Action::text("b")).unwrap();
+    cloud.send_text(&tokens, &id, "c").await;
     cloud.settled().await;
 
     assert_eq!(texts(&receiver.got()), ["a", "c"]);
@@ -180,8 +180,8 @@ async fn a_disturbance_is_not_used_up_without_a_subscriber() {
     let receiver = Receiver::start().await;
     cloud.sandbox.subscribe(receiver.webhook(Retry::default()));
 
-    cloud.say(&tokens, &id, "a").await;
-    cloud.say(&tokens, &id, "b").await;
+    cloud.send_text(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "b").await;
     cloud.settled().await;
 
     assert_eq!(texts(&receiver.got()), ["b"]);
@@ -189,10 +189,10 @@ async fn a_disturbance_is_not_used_up_without_a_subscriber() {
 
 #[tokio::test]
 async fn notifications_include_conversations_of_other_channels() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
 
-    let id = cloud.sandbox.foreign(ACCOUNT).unwrap();
-    let nowhere = cloud.sandbox.foreign("le2");
+    let id = cloud.sandbox.notify_foreign(ACCOUNT).unwrap();
+    let nowhere = cloud.sandbox.notify_foreign("le2");
     cloud.settled().await;
 
     let got = receiver.got();
@@ -207,15 +207,15 @@ async fn notifications_include_conversations_of_other_channels() {
 
 #[tokio::test]
 async fn an_altering_disturbance_changes_the_notification_but_not_the_conversation() {
-    for (trouble, text, told) in [
+    for (kind, text, expected) in [
         (DisturbanceKind::Mask, "card 4111", "card ****"),
         (DisturbanceKind::Trim, " late\n", "late"),
         (DisturbanceKind::Escape, "<it's>", "&lt;it&#39;s&gt;"),
         (DisturbanceKind::LineBreaks, "a\nb", "a\r\nb"),
     ] {
-        let (cloud, got) = under(Disturbance::next(trouble), &[text, text]).await;
+        let (cloud, got) = send_under(Disturbance::next(kind), &[text, text]).await;
 
-        assert_eq!(texts(&got), [told, text]);
+        assert_eq!(texts(&got), [expected, text]);
         let conversation = &cloud.sandbox.conversations()[0];
         assert_eq!(conversation.dialogs[0].events[0].event["message"], text);
     }
@@ -223,7 +223,7 @@ async fn an_altering_disturbance_changes_the_notification_but_not_the_conversati
 
 #[tokio::test]
 async fn slow_clock_and_old_disturbances_backdate_a_notification() {
-    let (_, got) = under(Disturbance::next(DisturbanceKind::SlowClock), &["a", "b"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::SlowClock), &["a", "b"]).await;
 
     let sent_at = |got: &ReceivedRequest| {
         let body: Value = serde_json::from_slice(&got.raw).unwrap();
@@ -233,14 +233,14 @@ async fn slow_clock_and_old_disturbances_backdate_a_notification() {
     };
     let behind = sent_at(&got[1]) - sent_at(&got[0]);
     assert_eq!(behind, 30_000);
-    let (_, got) = under(Disturbance::next(DisturbanceKind::Old), &["a", "b"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::Old), &["a", "b"]).await;
     let behind = sent_at(&got[1]) - sent_at(&got[0]);
     assert_eq!(behind, 5 * 86_400_000);
 }
 
 #[tokio::test]
 async fn any_body_can_be_sent_as_a_signed_notification() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
 
     assert!(cloud.sandbox.notify_raw(ACCOUNT, b"no \xff JSON".to_vec()));
     assert!(!cloud.sandbox.notify_raw("le2", "nobody"));
@@ -259,16 +259,16 @@ async fn any_body_can_be_sent_as_a_signed_notification() {
 
 #[tokio::test]
 async fn a_disturbance_can_change_the_form_of_the_body() {
-    let (_, got) = under(Disturbance::next(DisturbanceKind::Empty), &["a"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::Empty), &["a"]).await;
     assert_eq!((got.len(), got[0].raw.len()), (2, 0));
     assert_eq!(texts(&got[1..]), ["a"]);
 
-    let (_, got) = under(Disturbance::next(DisturbanceKind::ByteOrderMark), &["a"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::ByteOrderMark), &["a"]).await;
     let json = got[0].raw.strip_prefix(b"\xef\xbb\xbf").unwrap();
     let body: Value = serde_json::from_slice(json).unwrap();
     assert_eq!(body["body"]["changes"][0]["event"]["message"], "a");
 
-    let (_, got) = under(Disturbance::next(DisturbanceKind::Untyped), &["a"]).await;
+    let (_, got) = send_under(Disturbance::next(DisturbanceKind::Untyped), &["a"]).await;
     let names: Vec<_> = got[0].body.as_object().unwrap().keys().collect();
     assert_eq!(names, ["body"]);
     assert_eq!(texts(&got), ["a"]);
@@ -294,7 +294,7 @@ async fn a_disturbance_can_alter_the_members_of_a_change() {
         only: Some(Kind::Content),
         ..Disturbance::next(DisturbanceKind::AudienceInEvent)
     });
-    cloud.say(&tokens, &id, "a").await;
+    cloud.send_text(&tokens, &id, "a").await;
     cloud.sandbox.act(&id, Action::Text(private)).unwrap();
     cloud.sandbox.act(&id, read).unwrap();
     cloud.settled().await;

@@ -4,14 +4,14 @@ use super::*;
 
 #[tokio::test]
 async fn only_status_200_and_201_acknowledge_a_notification() {
-    let (cloud, receiver) = Cloud::telling(Retry::ByNumber(1)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::ByNumber(1)).await;
     let (tokens, id) = cloud.opened("u-1").await;
 
     let failures = [202, 204, 302, 401, 404, 500];
     receiver.answer([ReceiverAnswer::Status(201)]);
     receiver.answer(failures.map(ReceiverAnswer::Status));
     for number in 0..7 {
-        cloud.say(&tokens, &id, &number.to_string()).await;
+        cloud.send_text(&tokens, &id, &number.to_string()).await;
     }
     eventually("all tried", || {
         (cloud.sandbox.notifications().len() == 8).then_some(())
@@ -28,16 +28,16 @@ async fn only_status_200_and_201_acknowledge_a_notification() {
 
 #[tokio::test]
 async fn retry_by_number_repeats_the_same_bytes_and_lets_others_pass() {
-    let (cloud, receiver) = Cloud::telling(Retry::ByNumber(2)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::ByNumber(2)).await;
     let (tokens, id) = cloud.opened("u-1").await;
     receiver.answer([503].map(ReceiverAnswer::Status));
 
-    cloud.say(&tokens, &id, "first").await;
-    cloud.say(&tokens, &id, "second").await;
-    receiver.await_some(3).await;
+    cloud.send_text(&tokens, &id, "first").await;
+    cloud.send_text(&tokens, &id, "second").await;
+    receiver.wait_for(3).await;
     receiver.answer([503].map(ReceiverAnswer::Status));
     cloud.advance(30);
-    receiver.await_some(4).await;
+    receiver.wait_for(4).await;
     eventually("settled", || {
         (cloud.sandbox.notifications().len() == 4).then_some(())
     })
@@ -59,18 +59,18 @@ async fn retry_by_number_repeats_the_same_bytes_and_lets_others_pass() {
 
 #[tokio::test]
 async fn retry_by_time_holds_back_all_later_notifications_of_the_app() {
-    let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::TimeToLive(86_400)).await;
     let (alice, first) = cloud.opened("u-1").await;
     let (bob, second) = cloud.opened("u-2").await;
     receiver.answer([503, 503].map(ReceiverAnswer::Status));
 
-    cloud.say(&alice, &first, "a1").await;
+    cloud.send_text(&alice, &first, "a1").await;
     eventually("it failed", || {
         (cloud.sandbox.notifications().len() == 3).then_some(())
     })
     .await;
-    cloud.say(&bob, &second, "b1").await;
-    cloud.say(&alice, &first, "a2").await;
+    cloud.send_text(&bob, &second, "b1").await;
+    cloud.send_text(&alice, &first, "a2").await;
     cloud.advance(2);
     eventually("it failed again", || {
         (cloud.sandbox.notifications().len() == 4).then_some(())
@@ -81,14 +81,14 @@ async fn retry_by_time_holds_back_all_later_notifications_of_the_app() {
 
     let texts = texts(&receiver.got());
     assert_eq!(texts[..3], ["a1", "a1", "a1"]);
-    let (mut others, expected) = (texts[3..].to_vec(), ["a2", "b1"]);
-    others.sort();
-    assert_eq!(others, expected);
+    let (mut remaining, expected) = (texts[3..].to_vec(), ["a2", "b1"]);
+    remaining.sort();
+    assert_eq!(remaining, expected);
 }
 
 #[tokio::test]
 async fn a_retry_can_be_requested_without_advancing_the_clock() {
-    let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::TimeToLive(86_400)).await;
     receiver.answer([404].map(ReceiverAnswer::Status));
     let tokens = cloud.tokens("u-1").await;
     cloud.open(&tokens).await;
@@ -105,7 +105,7 @@ async fn a_retry_can_be_requested_without_advancing_the_clock() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_does_not_come_within_5_s_is_a_failure() {
-    let (cloud, receiver) = Cloud::telling(Retry::default()).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::default()).await;
     receiver.answer([ReceiverAnswer::Stall]);
     let before = tokio::time::Instant::now();
 
@@ -141,7 +141,7 @@ async fn a_notification_to_an_unreachable_receiver_fails() {
 
 #[tokio::test]
 async fn a_reset_drops_queued_notifications_and_keeps_the_subscription() {
-    let (cloud, receiver) = Cloud::telling(Retry::TimeToLive(86_400)).await;
+    let (cloud, receiver) = Cloud::with_receiver(Retry::TimeToLive(86_400)).await;
     receiver.answer([503].map(ReceiverAnswer::Status));
     let tokens = cloud.tokens("u-1").await;
     cloud.open(&tokens).await;

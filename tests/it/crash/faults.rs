@@ -1,5 +1,5 @@
-//! The faults. Each module makes one kind until the end of a run, has random numbers of its own,
-//! and then restores everything.
+//! The faults. Each module makes one kind until the end of a run, and then restores everything. It
+//! has random numbers of its own.
 
 pub(super) mod answers;
 pub(super) mod clocks;
@@ -30,15 +30,15 @@ const TICK: Duration = Duration::from_millis(100);
 /// Makes all faults of a run until its end. Each has a thread of its own, because they block on
 /// other programs.
 pub(super) async fn until(end: Instant, scene: &Arc<Scene>) {
-    let mut troubles = JoinSet::new();
-    for make in scene.settings.mix.troubles() {
+    let mut faults = JoinSet::new();
+    for inject in scene.settings.mix.faults() {
         let (scene, runtime) = (Arc::clone(scene), Handle::current());
-        troubles.spawn_blocking(move || runtime.block_on(make(scene, end)));
+        faults.spawn_blocking(move || runtime.block_on(inject(scene, end)));
     }
-    troubles.join_all().await;
+    faults.join_all().await;
 }
 
 /// Returns a random time in this range of seconds.
-fn seconds(chance: &mut StdRng, between: Range<f64>) -> Duration {
-    Duration::from_secs_f64(chance.random_range(between))
+fn seconds(rng: &mut StdRng, between: Range<f64>) -> Duration {
+    Duration::from_secs_f64(rng.random_range(between))
 }

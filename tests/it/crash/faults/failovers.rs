@@ -6,12 +6,12 @@ use std::time::Instant;
 
 use super::seconds;
 use crate::crash::parts::Part;
-use crate::crash::scene::{Scene, pass};
-use crate::crash::settings::Dice;
+use crate::crash::scene::{Scene, wait};
+use crate::crash::settings::RngStream;
 use crate::support::postgres::Server;
 use rand::seq::IndexedRandom as _;
 
-/// A way to lose a primary: the name of its count, and the action.
+/// A loss of the primary: the name of its count, and the action.
 type Loss = (&'static str, fn(&Server));
 
 const LOSSES: [Loss; 3] = [
@@ -21,25 +21,25 @@ const LOSSES: [Loss; 3] = [
 ];
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Failovers));
-    while pass(seconds(&mut chance, 20.0..40.0), end).await {
-        let _turn = scene.storage.hold().await;
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::Failovers));
+    while wait(seconds(&mut rng, 20.0..40.0), end).await {
+        let _lock = scene.storage.lock().await;
         let postgres = scene.storage.postgres();
-        let (name, lose) = LOSSES.choose(&mut chance).unwrap();
+        let (name, lose) = LOSSES.choose(&mut rng).unwrap();
         lose(postgres.primary());
-        scene.tally.note(name);
+        scene.tally.increment(name);
         // The time until the failure is noticed.
-        pass(seconds(&mut chance, 1.0..6.0), end).await;
+        wait(seconds(&mut rng, 1.0..6.0), end).await;
         postgres.fence().await;
         let former = postgres.promote_standby().await;
-        pass(seconds(&mut chance, 1.0..10.0), end).await;
-        bury(former);
-        postgres.take_in(former).await;
+        wait(seconds(&mut rng, 1.0..10.0), end).await;
+        stop_former(former);
+        postgres.rejoin(former).await;
     }
 }
 
 /// Ends a server that is no longer the primary.
-fn bury(server: &Server) {
+fn stop_former(server: &Server) {
     if server.is_running() {
         server.thaw();
         server.crash();

@@ -15,8 +15,8 @@ use crate::telemetry::log::sanitize_line;
 use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
 
-/// 200 characters: the longest error text that is kept from an answer.
-const MAX_WORDS_CHARS: usize = 200;
+/// 200 characters: the longest error text that is captured.
+const MAX_TEXT_CHARS: usize = 200;
 
 tokio::task_local! {
     /// The answers that [`capture_answers`] has captured so far in this task.
@@ -44,26 +44,26 @@ pub struct RawPart {
     /// The vendor's number of the error.
     pub error_code: Option<String>,
     /// The error text, in one line of at most 200 characters.
-    pub words: Option<String>,
+    pub error_text: Option<String>,
 }
 
 /// Runs a call and returns its outcome with the answers to all of its attempts.
 ///
-/// Answers with domains are left out. An answer with an `AppJWT` is included if the call has to
-/// obtain one.
+/// Answers of the domain API are left out. If the call obtains an `AppJWT`, Sentinel's answer is
+/// included.
 pub async fn capture_answers<T>(call: impl Future<Output = T>) -> (T, Vec<RawAnswer>) {
-    let listening = async {
+    let capturing = async {
         let outcome = call.await;
         (outcome, CAPTURED.with(RefCell::take))
     };
-    CAPTURED.scope(RefCell::default(), listening).await
+    CAPTURED.scope(RefCell::default(), capturing).await
 }
 
 /// Records an answer, if the call runs in [`capture_answers`].
-pub(super) fn note(operation: &'static str, answer: &Answer) {
+pub(super) fn record(operation: &'static str, answer: &Answer) {
     // Fails outside of `capture_answers`, which is the usual case.
-    let _unheard = CAPTURED.try_with(|overheard| {
-        overheard
+    let _not_capturing = CAPTURED.try_with(|captured| {
+        captured
             .borrow_mut()
             .push(RawAnswer::read(operation, answer));
     });
@@ -81,7 +81,7 @@ impl Client {
         account: &AccountId,
         trace: &Trace,
     ) -> Result<Map<String, Value>, Error> {
-        let token = self.site(account)?.tokens.get(trace).await?;
+        let token = self.client_of(account)?.tokens.get(trace).await?;
         Ok(claims(token.value.as_bytes()))
     }
 }
@@ -131,11 +131,11 @@ impl RawAnswer {
     /// Returns the error text of the last part that has one. In a batch, the last part answers the
     /// request itself.
     #[must_use]
-    pub fn words(&self) -> Option<&str> {
+    pub fn error_text(&self) -> Option<&str> {
         self.parts
             .iter()
             .rev()
-            .find_map(|part| part.words.as_deref())
+            .find_map(|part| part.error_text.as_deref())
     }
 
     /// Returns the `errorCode`, or else the `code`, of the last part that has either.
@@ -151,21 +151,21 @@ impl RawAnswer {
 impl RawPart {
     fn read(part: &Value) -> Self {
         let body = part.get("body").unwrap_or(&Value::Null);
-        let words = body.as_str().or_else(|| {
-            let places = [
+        let error_text = body.as_str().or_else(|| {
+            let candidates = [
                 body.get("msg"),
                 body.get("title"),
                 body.get("details"),
                 part.get("message"),
                 part.get("error"),
             ];
-            places.into_iter().flatten().find_map(Value::as_str)
+            candidates.into_iter().flatten().find_map(Value::as_str)
         });
         let error_code = [body.get("errorCode"), part.get("errorCode")];
         Self {
             code: scalar(part.get("code")),
             error_code: error_code.into_iter().find_map(scalar),
-            words: words.map(line),
+            error_text: error_text.map(line),
         }
     }
 }
@@ -180,7 +180,7 @@ fn scalar(value: Option<&Value>) -> Option<String> {
 }
 
 fn line(text: &str) -> String {
-    sanitize_line(text, MAX_WORDS_CHARS)
+    sanitize_line(text, MAX_TEXT_CHARS)
 }
 
 #[cfg(test)]
@@ -211,9 +211,9 @@ mod tests {
             (400, "json", 2)
         );
         assert_eq!(batch.code(), Some("40001"));
-        assert_eq!(batch.words(), Some("Missing parameter"));
-        assert_eq!(batch.parts[0].words.as_deref(), Some("set"));
-        for (body, form, words) in [
+        assert_eq!(batch.error_text(), Some("Missing parameter"));
+        assert_eq!(batch.parts[0].error_text.as_deref(), Some("set"));
+        for (body, form, error_text) in [
             ("", "empty", None),
             ("  <html>", "html", None),
             ("no", "text", None),
@@ -222,11 +222,12 @@ mod tests {
             (r#"{"message":"later"}"#, "json", Some("later")),
         ] {
             let answer = read(body);
-            assert_eq!((answer.form, answer.words()), (form, words), "{body}");
+            assert_eq!(answer.form, form, "{body}");
+            assert_eq!(answer.error_text(), error_text, "{body}");
         }
         assert_eq!(
             read(&format!(r#"{{"message":"{}"}}"#, "x".repeat(300)))
-                .words()
+                .error_text()
                 .unwrap()
                 .len(),
             200
@@ -240,10 +241,10 @@ mod tests {
             headers: HeaderMap::new(),
             body: "{}".into(),
         };
-        note("cloud.open", &answer);
+        record("cloud.open", &answer);
 
         let (outcome, answers) = capture_answers(async {
-            note("cloud.close", &answer);
+            record("cloud.close", &answer);
             7
         })
         .await;

@@ -8,8 +8,8 @@ use rand::RngExt as _;
 
 use super::seconds;
 use crate::crash::parts::Part;
-use crate::crash::scene::{Scene, pass};
-use crate::crash::settings::Dice;
+use crate::crash::scene::{Scene, wait};
+use crate::crash::settings::RngStream;
 use crate::support::relay::Relay;
 
 /// A network: the name of its count, and its relay if there is one.
@@ -26,20 +26,20 @@ const NETWORKS: [Network; 3] = [
 ];
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::HalfOpen));
-    while pass(seconds(&mut chance, 4.0..16.0), end).await {
-        let (name, network) = NETWORKS[chance.random_range(0..NETWORKS.len())];
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::HalfOpen));
+    while wait(seconds(&mut rng, 4.0..16.0), end).await {
+        let (name, network) = NETWORKS[rng.random_range(0..NETWORKS.len())];
         let Some(relay) = network(&scene) else {
             continue;
         };
         relay.silence();
-        scene.tally.note(name);
+        scene.tally.increment(name);
         // Most silences are shorter than the wait for an echo, some are longer.
-        let is_long = chance.random_ratio(1, 5);
+        let is_long = rng.random_ratio(1, 5);
         let silence = if is_long { 8.0..20.0 } else { 2.0..8.0 };
-        pass(seconds(&mut chance, silence), end).await;
+        wait(seconds(&mut rng, silence), end).await;
         // Afterwards the held data arrives, or the connections turn out to be dead.
-        if chance.random_bool(0.5) {
+        if rng.random_bool(0.5) {
             relay.cut();
         }
         relay.pass();

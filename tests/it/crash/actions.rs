@@ -8,7 +8,7 @@ use crate::support::channel::{Channel, FORM, Part, Reply, form};
 
 /// An action of a user. Its content distinguishes it from all other actions of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Action {
     Text(String),
     /// A file, by its caption.
     File(String),
@@ -22,22 +22,22 @@ pub(super) enum What {
 
 /// An action that a user did, and the answers to it.
 #[derive(Debug)]
-pub(super) struct Deed {
-    pub(super) what: What,
+pub(super) struct UserAction {
+    pub(super) action: Action,
     pub(super) key: Option<String>,
     /// True if the request asks for 202 at once.
     pub(super) is_async: bool,
     /// The number of times that it was sent.
     pub(super) requests: usize,
     /// The 2xx answers, including those to repeats.
-    pub(super) taken: Vec<Taken>,
+    pub(super) accepted: Vec<Accepted>,
     /// The code of the problem with which it was refused, if that is allowed.
     pub(super) refused: Option<String>,
 }
 
 /// A 2xx answer.
 #[derive(Debug, Clone)]
-pub(super) struct Taken {
+pub(super) struct Accepted {
     pub(super) status: u16,
     /// `None` for a request that is not a message and was done at once.
     pub(super) message_id: Option<String>,
@@ -60,7 +60,7 @@ pub(super) fn content_of(caption: &str) -> Vec<u8> {
     format!("GIF89a{caption}").into_bytes()
 }
 
-impl What {
+impl Action {
     /// True for a problem for which this action may be refused, or fail later.
     pub(super) fn may_fail_for(&self, code: &str) -> bool {
         match self {
@@ -116,25 +116,25 @@ impl What {
     }
 }
 
-impl Deed {
-    pub(super) fn new(what: What, key: Option<String>, is_async: bool) -> Self {
+impl UserAction {
+    pub(super) fn new(action: Action, key: Option<String>, is_async: bool) -> Self {
         Self {
-            what,
+            action,
             key,
             is_async,
             requests: 0,
-            taken: Vec::new(),
+            accepted: Vec::new(),
             refused: None,
         }
     }
 
     /// True once the action needs no further attempt.
     pub(super) fn is_settled(&self) -> bool {
-        !self.taken.is_empty() || self.refused.is_some()
+        !self.accepted.is_empty() || self.refused.is_some()
     }
 
     /// Records an answer, and returns an error if it is not an allowed one.
-    pub(super) fn hear(&mut self, reply: &Reply) -> Result<(), String> {
+    pub(super) fn record(&mut self, reply: &Reply) -> Result<(), String> {
         let code = reply.body["code"].as_str().unwrap_or_default();
         match reply.status {
             status @ (200 | 201 | 202 | 204) => {
@@ -144,7 +144,7 @@ impl Deed {
                     200 => (None, text("id")),
                     _ => (text("id"), text("conversation_id")),
                 };
-                self.taken.push(Taken {
+                self.accepted.push(Accepted {
                     status,
                     message_id,
                     conversation_id,
@@ -152,7 +152,7 @@ impl Deed {
                 Ok(())
             }
             409 if code == "idempotency-key-in-use" && self.key.is_some() => Ok(()),
-            404 | 409 if self.what.may_fail_for(code) => {
+            404 | 409 if self.action.may_fail_for(code) => {
                 self.refused = Some(code.to_owned());
                 Ok(())
             }
@@ -162,19 +162,19 @@ impl Deed {
                 Ok(())
             }
             500..600 => Ok(()),
-            _ => Err(format!("{:?}: {reply:?}", self.what)),
+            _ => Err(format!("{:?}: {reply:?}", self.action)),
         }
     }
 
     /// Returns the id from a 202 answer.
     pub(super) fn queued(&self) -> Option<&str> {
-        let taken = self.taken.iter().find(|taken| taken.status == 202)?;
-        taken.message_id.as_deref()
+        let accepted = self.accepted.iter().find(|it| it.status == 202)?;
+        accepted.message_id.as_deref()
     }
 
     /// True if the Cloud had it before the answer.
-    pub(super) fn was_done_at_once(&self) -> bool {
-        self.taken.iter().any(|taken| taken.status != 202)
+    pub(super) fn was_sent_immediately(&self) -> bool {
+        self.accepted.iter().any(|it| it.status != 202)
     }
 }
 
@@ -183,7 +183,7 @@ impl Deed {
 pub(super) struct Life {
     pub(super) user_id: String,
     /// All actions, in order.
-    pub(super) deeds: Vec<Deed>,
+    pub(super) user_actions: Vec<UserAction>,
     /// The time at which the erasure was answered 2xx.
     pub(super) erased_at: Option<DateTime<Utc>>,
     /// True once erasure was requested: from then on, queued requests may be lost.
@@ -195,7 +195,7 @@ impl Life {
     pub(super) fn new(user_id: String) -> Self {
         Self {
             user_id,
-            deeds: Vec::new(),
+            user_actions: Vec::new(),
             erased_at: None,
             is_ending: false,
             complaints: Vec::new(),

@@ -46,21 +46,21 @@ pub(super) struct Unreported<'a> {
 
 impl ReportedStates {
     /// Returns the unreported changes of a conversation, and records them as reported.
-    pub(super) fn news<'a>(
+    pub(super) fn take_unreported<'a>(
         &mut self,
         conversation: &'a Conversation,
         now: DateTime<Utc>,
     ) -> Unreported<'a> {
-        let told = self.0.entry(conversation.id.clone());
-        let told = told.or_insert_with(|| Reported {
+        let reported = self.0.entry(conversation.id.clone());
+        let reported = reported.or_insert_with(|| Reported {
             state: None,
             times: starting(conversation.opened_at),
             dialogs: Vec::new(),
         });
         Unreported {
             conversation,
-            state: told.change(conversation, now),
-            events: told.events(conversation),
+            state: reported.change(conversation, now),
+            events: reported.events(conversation),
         }
     }
 }
@@ -85,11 +85,11 @@ impl Reported {
             });
         let dialogs = self.dialogs.iter_mut().zip(&conversation.dialogs);
         let dialogs: Vec<_> = dialogs
-            .map(|(told, dialog)| {
+            .map(|(reported, dialog)| {
                 let describe = |times| notification::dialog(conversation, dialog, times);
-                end(&mut told.times, dialog.state, now);
-                update(&mut told.state, &mut told.times, updated, describe);
-                told.state.clone().unwrap_or_default()
+                end(&mut reported.times, dialog.state, now);
+                update(&mut reported.state, &mut reported.times, updated, describe);
+                reported.state.clone().unwrap_or_default()
             })
             .collect();
         let describe = |times| notification::details(conversation, times, &dialogs);
@@ -100,10 +100,10 @@ impl Reported {
 
     fn events<'a>(&mut self, conversation: &'a Conversation) -> Vec<(&'a Dialog, &'a Event)> {
         let mut new = Vec::new();
-        for (told, dialog) in self.dialogs.iter_mut().zip(&conversation.dialogs) {
-            let events = dialog.events.iter().skip(told.events);
+        for (reported, dialog) in self.dialogs.iter_mut().zip(&conversation.dialogs) {
+            let events = dialog.events.iter().skip(reported.events);
             new.extend(events.map(|event| (dialog, event)));
-            told.events = dialog.events.len();
+            reported.events = dialog.events.len();
         }
         new
     }

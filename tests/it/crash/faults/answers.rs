@@ -11,31 +11,31 @@ use reqwest::StatusCode;
 
 use super::TICK;
 use crate::crash::parts::Part;
-use crate::crash::scene::{Scene, pass};
-use crate::crash::settings::Dice;
+use crate::crash::scene::{Scene, wait};
+use crate::crash::settings::RngStream;
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Answers));
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::Answers));
     // Each user sends an opening at the beginning.
     for _ in 0..scene.settings.users / 2 {
-        inject(&scene, Operation::Conversation, &mut chance);
+        inject(&scene, Operation::Conversation, &mut rng);
     }
-    while pass(TICK, end).await {
+    while wait(TICK, end).await {
         for (operation, per_thousand) in [
             (Operation::Send, 150),
             (Operation::Conversation, 10),
             (Operation::Upload, 5),
             (Operation::AppToken, 5),
         ] {
-            if chance.random_ratio(per_thousand, 1000) {
-                inject(&scene, operation, &mut chance);
+            if rng.random_ratio(per_thousand, 1000) {
+                inject(&scene, operation, &mut rng);
             }
         }
     }
 }
 
 /// Makes the next answer to an operation fail.
-fn inject(scene: &Scene, operation: Operation, chance: &mut StdRng) {
+fn inject(scene: &Scene, operation: Operation, rng: &mut StdRng) {
     let throttled = || {
         let mut reply = Reply::new(StatusCode::TOO_MANY_REQUESTS);
         reply.retry_after = Some("1".to_owned());
@@ -49,10 +49,10 @@ fn inject(scene: &Scene, operation: Operation, chance: &mut StdRng) {
         ("Cloud: 503", false, status(StatusCode::SERVICE_UNAVAILABLE)),
         ("Cloud: 429", false, throttled()),
     ];
-    let (kind, after_applying, answer) = kinds.choose(chance).unwrap().clone();
+    let (name, after_applying, answer) = kinds.choose(rng).unwrap().clone();
     scene.sandbox.inject(Fault {
         after_applying,
         ..Fault::new(operation, answer)
     });
-    scene.tally.note(kind);
+    scene.tally.increment(name);
 }

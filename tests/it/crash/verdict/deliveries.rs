@@ -7,39 +7,44 @@ use chrono::TimeDelta;
 use reqwest::Method;
 
 use super::{AFTER_ERASURE, INVERTED, LOST, NOT_ALLOWED, Verdict, queued};
+use crate::crash::actions::{Action, Life, content_of};
 use crate::crash::agents::Written;
-use crate::crash::deeds::{Life, What, content_of};
-use crate::crash::events::{Event, Matter};
+use crate::crash::events::{Content, Event};
 use crate::crash::scene::Scene;
 
 /// 1 s: signatures have whole seconds, and an answer takes a moment to arrive.
 const SLACK: TimeDelta = TimeDelta::seconds(1);
 
 /// The position of a text's event, and the file in it.
-struct Place<'a> {
+struct EventPosition<'a> {
     number: usize,
     file: Option<&'a str>,
 }
 
 impl Verdict {
-    pub(super) async fn judge_told(&mut self, scene: &Scene, lives: &[Life], written: &[Written]) {
+    pub(super) async fn judge_deliveries(
+        &mut self,
+        scene: &Scene,
+        lives: &[Life],
+        written: &[Written],
+    ) {
         let log = read_log(scene).await;
-        let (told, last_sent) = scene.callbacks.read(|ledger| {
+        let (delivered, last_sent) = scene.callbacks.read(|ledger| {
             self.complaints.extend(ledger.complaints.iter().cloned());
-            self.counted
+            self.counts
                 .add("callbacks", ledger.events.len() + ledger.repeats);
-            self.counted.add("repeats of callbacks", ledger.repeats);
-            self.counted.add("callbacks answered 503", ledger.refused);
+            self.counts.add("repeats of callbacks", ledger.repeats);
+            self.counts.add("callbacks answered 503", ledger.refused);
             (ledger.events.clone(), ledger.last_sent.clone())
         });
         // The events of erased users are deleted, and some may have been in flight.
-        let ended = lives.iter().filter(|life| life.is_ending);
-        let ended: HashSet<_> = ended.map(|life| life.user_id.as_str()).collect();
-        for (place, events) in [("the callback", &told), ("the log", &log)] {
-            self.judge_words(place, events, written, &ended);
-            self.judge_outcomes(place, events, lives);
+        let erased = lives.iter().filter(|life| life.is_ending);
+        let erased: HashSet<_> = erased.map(|life| life.user_id.as_str()).collect();
+        for (source, events) in [("the callback", &delivered), ("the log", &log)] {
+            self.judge_messages(source, events, written, &erased);
+            self.judge_outcomes(source, events, lives);
         }
-        self.compare(&told, &log, &ended);
+        self.compare(&delivered, &log, &erased);
         for life in lives {
             let Some(erased_at) = life.erased_at else {
                 continue;
@@ -50,122 +55,127 @@ impl Verdict {
             }
             let last = last_sent.get(id);
             if let Some(last) = last.filter(|last| **last > erased_at + SLACK) {
-                let complaint = format!("{id} was erased at {erased_at}, and told of at {last}");
+                let complaint = format!("{id}: erased at {erased_at}, and an event sent at {last}");
                 self.breach(AFTER_ERASURE, complaint);
             }
         }
-        self.judge_files(scene, &log, written, &ended).await;
+        self.judge_files(scene, &log, written, &erased).await;
     }
 
     /// Checks that each message of an agent is delivered once, and in order within a conversation.
-    fn judge_words(
+    fn judge_messages(
         &mut self,
-        place: &str,
+        source: &str,
         events: &[Event],
         written: &[Written],
-        ended: &HashSet<&str>,
+        erased: &HashSet<&str>,
     ) {
-        let mut places = HashMap::<&str, Place<'_>>::new();
+        let mut positions = HashMap::<&str, EventPosition<'_>>::new();
         for (number, event) in events.iter().enumerate() {
-            let Matter::Written { text, file, .. } = &event.matter else {
+            let Content::Written { text, file, .. } = &event.content else {
                 continue;
             };
-            let told = Place {
+            let position = EventPosition {
                 number,
                 file: file.as_deref(),
             };
-            if places.insert(text, told).is_some() {
+            if positions.insert(text, position).is_some() {
                 let user = &event.user_id;
                 self.breach(
                     NOT_ALLOWED,
-                    format!("{place}: {user} was told `{text}` twice"),
+                    format!("{source}: {user} received `{text}` twice"),
                 );
             }
         }
         let mut last = HashMap::<&str, (usize, &str)>::new();
         for Written {
-            seat,
+            assignment,
             text,
             is_file,
         } in written
         {
-            let Some(told) = places.remove(text.as_str()) else {
-                if !ended.contains(seat.user_id.as_str()) {
-                    self.breach(LOST, format!("{place}: {seat:?} was never told `{text}`"));
+            let Some(position) = positions.remove(text.as_str()) else {
+                if !erased.contains(assignment.user_id.as_str()) {
+                    self.breach(
+                        LOST,
+                        format!("{source}: {assignment:?} never received `{text}`"),
+                    );
                 }
                 continue;
             };
-            if told.file.is_some() != *is_file {
+            if position.file.is_some() != *is_file {
                 self.complain(format!(
-                    "{place}: {seat:?} was told `{text}` without its file"
+                    "{source}: {assignment:?} received `{text}` without its file"
                 ));
             }
-            match last.get(seat.conversation.as_str()) {
-                Some((before, earlier)) if told.number < *before => {
+            match last.get(assignment.conversation.as_str()) {
+                Some((before, earlier)) if position.number < *before => {
                     self.breach(
                         INVERTED,
-                        format!("{place}: {seat:?}: `{text}` before `{earlier}`"),
+                        format!("{source}: {assignment:?}: `{text}` before `{earlier}`"),
                     );
                 }
                 _ => {
-                    last.insert(&seat.conversation, (told.number, text));
+                    last.insert(&assignment.conversation, (position.number, text));
                 }
             }
         }
-        for text in places.keys() {
-            self.complain(format!("{place}: `{text}` was written by nobody"));
+        for text in positions.keys() {
+            self.complain(format!("{source}: `{text}` was never written"));
         }
     }
 
     /// Checks that the outcome of each queued request is reported once.
-    fn judge_outcomes(&mut self, place: &str, events: &[Event], lives: &[Life]) {
+    fn judge_outcomes(&mut self, source: &str, events: &[Event], lives: &[Life]) {
         let mut outcomes = HashMap::<&str, usize>::new();
         for event in events {
-            if let Matter::Sent(id) | Matter::Failed(id, _) = &event.matter {
+            if let Content::Sent(id) | Content::Failed(id, _) = &event.content {
                 *outcomes.entry(id).or_default() += 1;
             }
         }
         let queued = queued(lives);
         for event in events {
-            let Matter::Failed(id, code) = &event.matter else {
+            let Content::Failed(id, code) = &event.content else {
                 continue;
             };
-            let deed = queued.get(id.as_str());
+            let user_action = queued.get(id.as_str());
             // The answer with this id may have been lost.
-            let may_fail = deed.map_or_else(
-                || What::may_any_fail_for(code),
-                |(_, deed)| deed.what.may_fail_for(code),
+            let may_fail = user_action.map_or_else(
+                || Action::may_any_fail_for(code),
+                |(_, user_action)| user_action.action.may_fail_for(code),
             );
             if !may_fail {
-                self.complain(format!("{place}: {id} failed, {code}: {deed:?}"));
+                self.complain(format!("{source}: {id} failed, {code}: {user_action:?}"));
             }
         }
-        for (id, (life, deed)) in queued {
+        for (id, (life, user_action)) in queued {
             let times = outcomes.get(id).copied().unwrap_or_default();
             if times != 1 && !(life.is_ending && times == 0) {
                 let user = &life.user_id;
                 self.complain(format!(
-                    "{place}: {user} was told {times} times what became of {deed:?}"
+                    "{source}: {user} received {times} outcomes of {user_action:?}"
                 ));
             }
         }
     }
 
     /// Checks that the callback received exactly the events of the log.
-    fn compare(&mut self, told: &[Event], log: &[Event], ended: &HashSet<&str>) {
+    fn compare(&mut self, delivered: &[Event], log: &[Event], erased: &HashSet<&str>) {
         let by_id = |events: &[Event]| -> BTreeMap<String, u64> {
             let events = events.iter();
-            let stay = events.filter(|event| !ended.contains(event.user_id.as_str()));
-            stay.map(|event| (event.id.clone(), event.digest)).collect()
+            let remaining = events.filter(|event| !erased.contains(event.user_id.as_str()));
+            remaining
+                .map(|event| (event.id.clone(), event.digest))
+                .collect()
         };
-        let (told, logged) = (by_id(told), by_id(log));
+        let (delivered, logged) = (by_id(delivered), by_id(log));
         for (id, digest) in &logged {
-            if told.get(id) != Some(digest) {
-                self.complain(format!("the callback was not told {id} of the log"));
+            if delivered.get(id) != Some(digest) {
+                self.complain(format!("the callback did not receive {id} of the log"));
             }
         }
-        for id in told.keys().filter(|id| !logged.contains_key(*id)) {
-            self.complain(format!("the callback was told {id}, not in the log"));
+        for id in delivered.keys().filter(|id| !logged.contains_key(*id)) {
+            self.complain(format!("the callback received {id}, not in the log"));
         }
     }
 
@@ -175,24 +185,27 @@ impl Verdict {
         scene: &Scene,
         log: &[Event],
         written: &[Written],
-        ended: &HashSet<&str>,
+        erased: &HashSet<&str>,
     ) {
         let mut files = HashMap::<&str, &str>::new();
         for event in log {
-            if let Matter::Written { text, file, .. } = &event.matter {
+            if let Content::Written { text, file, .. } = &event.content {
                 files.extend(file.as_ref().map(|file| (text.as_str(), file.as_str())));
             }
         }
-        for Written { seat, text, .. } in written.iter().filter(|it| it.is_file) {
-            let user = seat.user_id.as_str();
-            let Some(file) = files.get(text.as_str()).filter(|_| !ended.contains(user)) else {
+        for Written {
+            assignment, text, ..
+        } in written.iter().filter(|it| it.is_file)
+        {
+            let user = assignment.user_id.as_str();
+            let Some(file) = files.get(text.as_str()).filter(|_| !erased.contains(user)) else {
                 continue;
             };
             let path = format!("/v1/users/{user}/files/{file}");
             let fetched = scene.channel.request(Method::GET, &path).send().await;
             let content = fetched.unwrap().bytes().await.unwrap();
             if content != content_of(text) {
-                self.complain(format!("{user}: the bytes of `{text}` are others"));
+                self.complain(format!("{user}: the bytes of `{text}` differ"));
             }
         }
     }

@@ -10,64 +10,64 @@ use rand::seq::IndexedRandom as _;
 
 use super::{TICK, seconds};
 use crate::crash::parts::Part;
-use crate::crash::scene::{Scene, pass};
-use crate::crash::settings::Dice;
+use crate::crash::scene::{Scene, wait};
+use crate::crash::settings::RngStream;
 
 /// About the number of texts that users write in a tick.
 const ALTERED: u32 = 3;
 
 /// About the number of texts that users write in two seconds.
-const HELD_BACK: u32 = 40;
+const DELAYED: u32 = 40;
 
 /// Masks echoes, escapes them for HTML, or dates them 30 s back.
 pub(in crate::crash) async fn alter_until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Altered));
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::AlteredEchoes));
     let kinds = [
         ("echoes masked", DisturbanceKind::Mask),
         ("echoes escaped", DisturbanceKind::Escape),
         ("echoes of a slow clock", DisturbanceKind::SlowClock),
     ];
-    while pass(TICK, end).await {
-        let (kind, trouble) = kinds.choose(&mut chance).unwrap();
-        if chance.random_ratio(1, 15) {
-            strike(&scene, kind, *trouble, ALTERED);
+    while wait(TICK, end).await {
+        let (name, kind) = kinds.choose(&mut rng).unwrap();
+        if rng.random_ratio(1, 15) {
+            disturb_echoes(&scene, name, *kind, ALTERED);
         }
     }
 }
 
 /// Delays echoes by 11 to 25 s, which is longer than the bridge waits for one.
-pub(in crate::crash) async fn hold_back_until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Late));
-    while pass(seconds(&mut chance, 10.0..20.0), end).await {
-        let _held_back = scene.holding_back.lock().await;
-        strike(
+pub(in crate::crash) async fn delay_until(scene: Arc<Scene>, end: Instant) {
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::LateEchoes));
+    while wait(seconds(&mut rng, 10.0..20.0), end).await {
+        let _lock = scene.delay_lock.lock().await;
+        disturb_echoes(
             &scene,
             "echoes late by 11 to 25 s",
             DisturbanceKind::Delay,
-            HELD_BACK,
+            DELAYED,
         );
-        pass(seconds(&mut chance, 11.0..25.0), end).await;
+        wait(seconds(&mut rng, 11.0..25.0), end).await;
         scene.sandbox.release_notifications();
     }
 }
 
 /// Drops echoes.
 pub(in crate::crash) async fn drop_until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Missing));
-    while pass(TICK, end).await {
-        if chance.random_ratio(3, 100) {
-            strike(&scene, "echoes missing", DisturbanceKind::Drop, 1);
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::MissingEchoes));
+    while wait(TICK, end).await {
+        if rng.random_ratio(3, 100) {
+            disturb_echoes(&scene, "echoes missing", DisturbanceKind::Drop, 1);
         }
     }
 }
 
 /// Disturbs this number of the next echoes of users' messages.
-fn strike(scene: &Scene, name: &'static str, trouble: DisturbanceKind, times: u32) {
+fn disturb_echoes(scene: &Scene, name: &'static str, kind: DisturbanceKind, times: u32) {
     scene.sandbox.disturb(Disturbance {
         times,
         only: Some(Kind::Content),
         by: Some(Role::Consumer),
-        ..Disturbance::next(trouble)
+        ..Disturbance::next(kind)
     });
     scene.tally.add(name, usize::try_from(times).unwrap());
 }

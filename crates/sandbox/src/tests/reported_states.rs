@@ -3,17 +3,17 @@
 use chrono::{TimeDelta, Utc};
 
 use super::*;
-use crate::announcements::ReportedStates;
 use crate::conversations::{Consumer, NewEvent, Opening, Stage};
 use crate::notification::Content;
 use crate::participant::{Audience, Participant, Role};
+use crate::reported_states::ReportedStates;
 
 const START: i64 = 1_800_000_000_000;
 
 /// A conversation, and the record of its reported state.
-struct Told {
+struct Reporter {
     conversation: Conversation,
-    announcements: ReportedStates,
+    reported_states: ReportedStates,
     now: DateTime<Utc>,
 }
 
@@ -33,12 +33,12 @@ fn opened(id: &str, now: DateTime<Utc>) -> Conversation {
     Conversation::new(id.to_owned(), opening, now)
 }
 
-impl Told {
+impl Reporter {
     fn new() -> Self {
         let now = DateTime::from_timestamp_millis(START).unwrap();
         Self {
             conversation: opened("CONV", now),
-            announcements: ReportedStates::default(),
+            reported_states: ReportedStates::default(),
             now,
         }
     }
@@ -53,9 +53,9 @@ impl Told {
         self.conversation.dialogs.push(survey);
     }
 
-    fn ask(&mut self, question: &str) {
+    fn publish_question(&mut self, question: &str) {
         let bot = Participant::of_brand(ACCOUNT, Role::Agent, "");
-        let publishing = NewEvent {
+        let new_event = NewEvent {
             originator: bot,
             audience: Audience::All,
             event: json!({"type": "ContentEvent", "message": question}),
@@ -63,13 +63,15 @@ impl Told {
             request_id: None,
         };
         let dialog = self.conversation.dialogs.last_mut().unwrap();
-        dialog.publish(publishing, self.now);
+        dialog.publish(new_event, self.now);
     }
 
-    /// Returns the changes that are reported now, each the only one of its notification.
-    fn news(&mut self) -> Vec<Value> {
-        let news = self.announcements.news(&self.conversation, self.now);
-        let notifications = news.notifications();
+    /// Reports the new changes, and returns them. Each is the only one of its notification.
+    fn report(&mut self) -> Vec<Value> {
+        let unreported = self
+            .reported_states
+            .take_unreported(&self.conversation, self.now);
+        let notifications = unreported.notifications();
         let change = |content: &Content| match content {
             Content::Changes(changes) => changes[0].clone(),
             Content::Raw(raw) => panic!("{raw:?}"),
@@ -77,20 +79,20 @@ impl Told {
         notifications.iter().map(|n| change(&n.content)).collect()
     }
 
-    fn pass(&mut self, seconds: i64) {
+    fn advance(&mut self, seconds: i64) {
         self.now += TimeDelta::seconds(seconds);
     }
 }
 
 #[test]
 fn no_change_is_reported_twice() {
-    let mut told = Told::new();
-    assert_eq!(told.news().len(), 1);
+    let mut reporter = Reporter::new();
+    assert_eq!(reporter.report().len(), 1);
 
-    told.ask("a");
-    let first = told.news();
-    told.pass(60);
-    let second = told.news();
+    reporter.publish_question("a");
+    let first = reporter.report();
+    reporter.advance(60);
+    let second = reporter.report();
 
     assert_eq!(first.len(), 1);
     assert_eq!(second, Vec::<Value>::new());
@@ -98,15 +100,15 @@ fn no_change_is_reported_twice() {
 
 #[test]
 fn a_survey_is_reported_as_a_separate_dialog() {
-    let mut told = Told::new();
-    told.news();
-    told.pass(60);
+    let mut reporter = Reporter::new();
+    reporter.report();
+    reporter.advance(60);
 
-    told.open_survey();
-    told.ask("Were you served?");
-    let news = told.news();
+    reporter.open_survey();
+    reporter.publish_question("Were you served?");
+    let changes = reporter.report();
 
-    let details = &news[0]["result"]["conversationDetails"];
+    let details = &changes[0]["result"]["conversationDetails"];
     assert_eq!([&details["state"], &details["stage"]], ["CLOSE", "OPEN"]);
     assert!(details.get("closeReason").is_none() && details.get("endTs").is_none());
     let bot = Participant::of_brand(ACCOUNT, Role::Agent, "").id;
@@ -125,7 +127,7 @@ fn a_survey_is_reported_as_a_separate_dialog() {
         },
     ]);
     assert_eq!(details["dialogs"], expected);
-    let question = &news[1];
+    let question = &changes[1];
     assert_eq!(
         (&question["dialogId"], &question["sequence"]),
         (&json!("SURVEY"), &json!(0))
@@ -134,30 +136,33 @@ fn a_survey_is_reported_as_a_separate_dialog() {
 
 #[test]
 fn the_end_of_a_conversation_is_reported_after_earlier_messages() {
-    let mut told = Told::new();
-    told.news();
+    let mut reporter = Reporter::new();
+    reporter.report();
 
-    told.ask("Goodbye");
-    told.conversation.close("AGENT");
-    let news = told.news();
+    reporter.publish_question("Goodbye");
+    reporter.conversation.close("AGENT");
+    let changes = reporter.report();
 
-    assert_eq!(news[0]["event"]["message"], "Goodbye");
-    assert_eq!(news[1]["result"]["conversationDetails"]["stage"], "CLOSE");
+    assert_eq!(changes[0]["event"]["message"], "Goodbye");
+    assert_eq!(
+        changes[1]["result"]["conversationDetails"]["stage"],
+        "CLOSE"
+    );
 }
 
 #[test]
 fn an_unchanged_dialog_keeps_its_update_time() {
-    let mut told = Told::new();
-    told.news();
-    told.pass(1);
-    told.open_survey();
-    told.news();
-    told.pass(1);
+    let mut reporter = Reporter::new();
+    reporter.report();
+    reporter.advance(1);
+    reporter.open_survey();
+    reporter.report();
+    reporter.advance(1);
 
-    told.ask("Were you served?");
-    let news = told.news();
+    reporter.publish_question("Were you served?");
+    let changes = reporter.report();
 
-    let dialogs = &news[0]["result"]["conversationDetails"]["dialogs"];
+    let dialogs = &changes[0]["result"]["conversationDetails"]["dialogs"];
     let updated = |index: usize| dialogs[index]["metaDataLastUpdateTs"].as_i64();
     assert_eq!(updated(0), Some(START + 1000));
     assert_eq!(updated(1), Some(START + 2000));

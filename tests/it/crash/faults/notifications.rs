@@ -15,43 +15,43 @@ use rand::seq::IndexedRandom as _;
 
 use super::TICK;
 use crate::crash::parts::Part;
-use crate::crash::scene::{Scene, pass};
-use crate::crash::settings::Dice;
+use crate::crash::scene::{Scene, wait};
+use crate::crash::settings::RngStream;
 
 /// In ticks, 1 s: the longest delay of a notification; an echo may take ten times as long.
-const RELEASE: u32 = 10;
+const RELEASE_TICKS: u32 = 10;
 
 pub(in crate::crash) async fn until(scene: Arc<Scene>, end: Instant) {
-    let mut chance = scene.settings.chance(Dice::Trouble(Part::Notifications));
+    let mut rng = scene.settings.rng(RngStream::Fault(Part::Notifications));
     let mut tick = 0;
-    while pass(TICK, end).await {
+    while wait(TICK, end).await {
         tick += 1;
-        if tick % RELEASE == 0
-            && let Ok(_nobody_holds_back) = scene.holding_back.try_lock()
+        if tick % RELEASE_TICKS == 0
+            && let Ok(_lock) = scene.delay_lock.try_lock()
         {
             scene.sandbox.release_notifications();
         }
-        if chance.random_ratio(15, 100) {
-            disturb(&scene, &mut chance);
+        if rng.random_ratio(15, 100) {
+            disturb(&scene, &mut rng);
         }
         // The Cloud takes a refusal for an outage of the app, and stops all notifications for 2 s.
-        if chance.random_ratio(1, 200) {
+        if rng.random_ratio(1, 200) {
             let forged = Disturbance::next(DisturbanceKind::BadSignature);
             scene.sandbox.disturb(forged);
-            scene.tally.note("notification with a bad signature");
+            scene.tally.increment("notification with a bad signature");
         }
     }
 }
 
 /// Disturbs the next notification.
-fn disturb(scene: &Scene, chance: &mut StdRng) {
-    let echo = |trouble| Disturbance {
+fn disturb(scene: &Scene, rng: &mut StdRng) {
+    let echo = |kind| Disturbance {
         by: Some(Role::Consumer),
-        ..Disturbance::next(trouble)
+        ..Disturbance::next(kind)
     };
-    let state = |trouble| Disturbance {
+    let state = |kind| Disturbance {
         only: Some(Kind::Conversation),
-        ..Disturbance::next(trouble)
+        ..Disturbance::next(kind)
     };
     let batch = Disturbance {
         times: 3,
@@ -67,7 +67,7 @@ fn disturb(scene: &Scene, chance: &mut StdRng) {
         ("three echoes at once", batch),
         ("state after the next", state(DisturbanceKind::Reorder)),
     ];
-    let (kind, disturbance) = kinds.choose(chance).unwrap();
+    let (name, disturbance) = kinds.choose(rng).unwrap();
     scene.sandbox.disturb(*disturbance);
-    scene.tally.note(kind);
+    scene.tally.increment(name);
 }
