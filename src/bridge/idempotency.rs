@@ -13,6 +13,7 @@
 //! would be refused.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -274,7 +275,10 @@ impl ClaimGuard {
             {
                 Ok(true) => {}
                 // The work is not cancelled midway, since its progress would be unknown.
-                Ok(false) => tracing::warn!("the lease on an idempotency key was lost"),
+                Ok(false) => {
+                    tracing::warn!("the lease on an idempotency key was lost");
+                    return pending().await;
+                }
                 Err(error) => tracing::warn!(
                     error = &error as &dyn std::error::Error,
                     "the lease on an idempotency key could not be renewed"

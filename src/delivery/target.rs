@@ -44,7 +44,7 @@ pub struct Resolver(Rules);
 /// IPv4 addresses that are not on the public Internet.
 ///
 /// Source: IANA's IPv4 Special-Purpose Address Registry; also multicast and class E.
-const NON_PUBLIC_V4: [Ipv4Net; 16] = [
+const NON_PUBLIC_V4: [Ipv4Net; 17] = [
     v4([0, 0, 0, 0], 8),       // this network
     v4([10, 0, 0, 0], 8),      // private
     v4([100, 64, 0, 0], 10),   // carrier-grade NAT
@@ -56,6 +56,7 @@ const NON_PUBLIC_V4: [Ipv4Net; 16] = [
     v4([192, 31, 196, 0], 24), // sinks for reverse lookups
     v4([192, 88, 99, 0], 24),  // 6to4 relays
     v4([192, 168, 0, 0], 16),  // private
+    v4([192, 175, 48, 0], 24), // sinks for reverse lookups
     v4([198, 18, 0, 0], 15),   // benchmarks
     v4([198, 51, 100, 0], 24), // documentation
     v4([203, 0, 113, 0], 24),  // documentation
@@ -66,10 +67,11 @@ const NON_PUBLIC_V4: [Ipv4Net; 16] = [
 /// IPv6 addresses that are not on the public Internet, except those that embed an IPv4 address.
 ///
 /// Source: IANA's IPv6 Special-Purpose Address Registry; also multicast and deprecated ranges.
-const NON_PUBLIC_V6: [Ipv6Net; 11] = [
+const NON_PUBLIC_V6: [Ipv6Net; 12] = [
     v6([0, 0, 0, 0], 96), // unspecified, loopback, and IPv4-compatible (deprecated)
     v6([0x64, 0xff9b, 1, 0], 48), // local NAT64 translation
     v6([0x100, 0, 0, 0], 64), // discard-only
+    v6([0x100, 0, 0, 1], 64), // dummy prefix
     v6([0x2001, 0, 0, 0], 23), // protocol assignments: Teredo, benchmarks, identifiers
     v6([0x2001, 0xdb8, 0, 0], 32), // documentation
     v6([0x3fff, 0, 0, 0], 20), // documentation
@@ -134,14 +136,14 @@ impl Rules {
     }
 }
 
-/// Returns the IPv4 address that an IPv6 address embeds: mapped, translated (NAT64, RFC 6052) or
-/// tunnelled (6to4, RFC 3056).
+/// Returns the IPv4 address that an IPv6 address embeds: mapped, translated (NAT64, RFC 6052;
+/// SIIT, RFC 2765) or tunnelled (6to4, RFC 3056).
 fn embedded(address: Ipv6Addr) -> Option<Ipv4Addr> {
     let pair = |high: u16, low: u16| Some(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
     match address.segments() {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => {
-            pair(high, low)
-        }
+        [0, 0, 0, 0, 0, 0xffff, high, low]
+        | [0, 0, 0, 0, 0xffff, 0, high, low]
+        | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => pair(high, low),
         [0x2002, high, low, ..] => pair(high, low),
         _ => None,
     }

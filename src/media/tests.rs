@@ -556,15 +556,20 @@ fn a_small_jpeg_of_too_many_scans_is_refused() {
 
 #[test]
 fn a_large_jpeg_of_many_empty_scans_costs_no_time() {
-    let mut jpeg = halves(8064, 6048, false, Colours::Grey);
-    jpeg.truncate(jpeg.len() - 2);
-    for _ in 0..100_000 {
-        segment(&mut jpeg, 0xda, &[1, 1, 0, 0, 63, 0]);
+    let picture = halves(8064, 6048, false, Colours::Grey);
+    // Without restarts, and with the longest possible interval between them.
+    for restart_interval in [0, u16::MAX] {
+        let mut jpeg = picture.clone();
+        jpeg.truncate(jpeg.len() - 2);
+        segment(&mut jpeg, 0xdd, &restart_interval.to_be_bytes());
+        for _ in 0..100_000 {
+            segment(&mut jpeg, 0xda, &[1, 1, 0, 0, 63, 0]);
+        }
+
+        let shown = shown(&preview(ImageType::Jpg, &jpeg).unwrap());
+
+        assert_pixel(&shown, 80, 40, [220; 3]);
     }
-
-    let shown = shown(&preview(ImageType::Jpg, &jpeg).unwrap());
-
-    assert_pixel(&shown, 80, 40, [220; 3]);
 }
 
 #[test]

@@ -107,7 +107,8 @@ impl Rejections {
         let now = self.0.clock.now();
         let mut tallies = self.lock();
         let tally = tallies.entry((account.cloned(), reason)).or_default();
-        tally.add(Unsaved {
+        tally.unlogged += 1;
+        tally.add_unsaved(Unsaved {
             count: 1,
             first_at: now,
             last_at: now,
@@ -170,7 +171,7 @@ impl Rejections {
         let mut tallies = self.lock();
         for rejected in unsaved {
             let key = (rejected.account_id, rejected.reason);
-            tallies.entry(key).or_default().add(Unsaved {
+            tallies.entry(key).or_default().add_unsaved(Unsaved {
                 count: rejected.count,
                 first_at: rejected.first_at,
                 last_at: rejected.last_at,
@@ -187,8 +188,7 @@ impl Rejections {
 }
 
 impl Tally {
-    fn add(&mut self, added: Unsaved) {
-        self.unlogged += added.count;
+    fn add_unsaved(&mut self, added: Unsaved) {
         self.unsaved = Some(match self.unsaved {
             Some(unsaved) => Unsaved {
                 count: unsaved.count + added.count,
@@ -241,6 +241,9 @@ mod tests {
         assert!(rejections.take_unsaved().is_empty());
         rejections.put_back(rows.clone());
         assert_eq!(rejections.take_unsaved(), rows);
+        // Counts that could not be saved have already been logged.
+        clock.advance(LOG_INTERVAL);
+        assert_eq!(count(), Some(1));
     }
 
     #[test]

@@ -377,25 +377,27 @@ impl<'a> Scan<'a> {
 
     /// Decodes the scan into the frame.
     fn decode(mut self, frame: &mut Frame, restart_interval: u32) -> Result<(), Error> {
-        let mut until_restart = restart_interval;
-        let mut is_at_end = false;
-        for row in 0..self.units.1 {
-            for column in 0..self.units.0 {
-                if restart_interval > 0 && until_restart == 0 {
-                    if !self.bits.restart() {
-                        return Ok(());
-                    }
-                    self.parts.iter_mut().for_each(|part| part.previous = 0);
-                    (until_restart, is_at_end) = (restart_interval, false);
-                }
-                until_restart = until_restart.saturating_sub(1);
-                is_at_end = is_at_end || self.read_unit(frame, column, row)?;
-                if is_at_end && restart_interval == 0 {
-                    return Ok(());
+        let (columns, rows) = self.units;
+        let count = columns * rows;
+        let mut first: u32 = 0;
+        loop {
+            let end = match restart_interval {
+                0 => count,
+                interval => count.min(first.saturating_add(interval)),
+            };
+            // After data that ends too early, the rest of the interval is skipped at once. So the
+            // time depends on the length of the data, not on the interval that the file declares.
+            for unit in first..end {
+                if self.read_unit(frame, unit % columns, unit / columns)? {
+                    break;
                 }
             }
+            if end == count || !self.bits.restart() {
+                return Ok(());
+            }
+            self.parts.iter_mut().for_each(|part| part.previous = 0);
+            first = end;
         }
-        Ok(())
     }
 
     /// Reads the blocks of a unit; returns true if the data ended too early.

@@ -209,3 +209,18 @@ async fn a_read_only_page_has_no_buttons_and_reports_stale_data() {
     bed.browser.shows("#live", "Stale").await;
     bed.browser.close().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_link_with_a_broken_percent_encoding_does_not_stop_the_page() {
+    let bed = Bed::start("", &[]).await;
+
+    // The new URL differs only in its fragment, so the page is loaded from another one.
+    bed.browser.open("about:blank").await;
+    bed.browser
+        .open(&format!("{}#/timeline/%zz", bed.page))
+        .await;
+
+    bed.browser.shows("#live", "Live").await;
+    bed.browser.find("[data-part=timeline]").await;
+    bed.browser.close().await;
+}

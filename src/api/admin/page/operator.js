@@ -23,9 +23,18 @@ let refreshing = null;
 let refreshAgain = false;
 
 /** The part of the page that the address names, and its subject, such as an event's id. */
+/** Decodes a part of the URL; text with a broken percent-encoding is returned as it is. */
+function decode(text) {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
+}
+
 function currentRoute() {
   const [part, ...segments] = location.hash.replace(/^#\//, "").split("/");
-  const subject = decodeURIComponent(segments.join("/"));
+  const subject = decode(segments.join("/"));
   return PARTS.includes(part) ? { part, subject } : { part: "overview", subject: "" };
 }
 
