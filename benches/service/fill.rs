@@ -8,7 +8,7 @@ use crate::database::Database;
 pub(crate) const WRITERS: u32 = 1_000;
 
 /// Users 1 to $1, each with an open conversation.
-const USERS: [&str; 3] = [
+const USERS: [&str; 4] = [
     "INSERT INTO users (account_id, namespace, user_id, created_at)
      WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < $1)
      SELECT '12345678', 'bench', 'user-' || n, 1700000000000 FROM numbers",
@@ -16,6 +16,9 @@ const USERS: [&str; 3] = [
      SELECT 'c-' || substr(user_id, 6), id, 1, 'bench', '[]', 1700000000000 FROM users WHERE id <= $1",
     "INSERT INTO dialogs (id, conversation_id, kind, opened_at)
      SELECT c.id, c.id, 'main', 1700000000000 FROM conversations c JOIN users u ON u.id = c.user_ref WHERE u.id <= $1",
+    // The copy of the open conversation in the user's row (`store/open_conversation.rs`).
+    "UPDATE users SET open_conversation = '{\"id\":\"c-' || substr(user_id, 6) || '\",\"features\":[],\"dialog\":\"c-' || substr(user_id, 6) || '\"}'
+     WHERE id <= $1",
 ];
 
 /// For users after $1 up to $2: a request and an event that are due in the year 2096. The request

@@ -136,7 +136,7 @@ fn describe_idempotency(document: &mut Document) {
         .required(Required::False)
         .description(Some(
             "The key of this request, stored for 24 hours. If the request is sent again with this key, it is not processed \
-             again but gets the first response. Keys belong to the channel, or to the user of a token for one user.",
+             again but gets the first response. A key belongs to the channel, or, with a token for one user, to that user.",
         ))
         .schema(Some(
             ObjectBuilder::new()

@@ -18,7 +18,7 @@ use crate::outbox::Outbox;
 use crate::types::conversation::{Conversation, Features, Opening, State as ConversationState};
 use crate::types::ids::{ConversationId, UserId};
 
-/// A conversation that the bridge opened for a user.
+/// A conversation with a user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Conversation)]
 pub(super) struct ConversationView {

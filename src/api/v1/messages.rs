@@ -113,8 +113,8 @@ impl From<Report> for MessageReport {
 
 /// Shows a message or another request that was answered with 202.
 ///
-/// A request that the Cloud took at once is not stored. The outcome of a queued request is kept for
-/// 7 days.
+/// A request that the Cloud accepts at once is not stored. The outcome of a queued request is
+/// stored as long as events are: 7 days by default.
 #[utoipa::path(
     get,
     path = "/v1/messages/{message_id}",

@@ -28,7 +28,7 @@ pub(super) struct Typing {
     operation_id = "setTyping",
     params(User),
     request_body = Typing,
-    responses((status = 204, description = "The Cloud has accepted it, if an agent is there to see it")),
+    responses((status = 204, description = "The Cloud has accepted it, or no agent is there to see it")),
 )]
 pub(super) async fn set(
     AuthChannel(caller): AuthChannel,
