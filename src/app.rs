@@ -7,6 +7,7 @@ mod notifications;
 mod refusals;
 mod responses;
 mod serving;
+mod threads;
 mod timekeeping;
 mod unread;
 
@@ -39,6 +40,7 @@ use crate::webhooks::{
 use crate::worker::{self, Source};
 use connections::{Connections, IdleLimits};
 pub use notifications::NotificationServer;
+pub use threads::Threads;
 pub(crate) use timekeeping::CLOCK_WRONG_FROM;
 pub use timekeeping::Timekeeper;
 
@@ -69,6 +71,7 @@ pub struct App {
     store: Store,
     life: Lifecycle,
     pending_per_address: usize,
+    threads: Threads,
 }
 
 /// The sockets on which the service listens.
@@ -189,6 +192,7 @@ impl App {
             store,
             life,
             pending_per_address: config.pending_connections_per_address,
+            threads: Threads::default(),
         })
     }
 
@@ -197,6 +201,13 @@ impl App {
     pub fn around_api(mut self, wrap: impl FnOnce(Router) -> Router) -> Self {
         let (api, errors) = self.api;
         self.api = (wrap(api), errors);
+        self
+    }
+
+    /// Serves the connections of the API on these threads instead of the main thread alone.
+    #[must_use]
+    pub fn on_threads(mut self, threads: Threads) -> Self {
+        self.threads = threads;
         self
     }
 
@@ -215,6 +226,7 @@ impl App {
             store,
             life,
             pending_per_address,
+            threads,
         } = self;
         let not_ready = {
             let life = life.clone();
@@ -225,7 +237,7 @@ impl App {
         };
         let (api, admin) = ((api, Some(api_errors)), (admin, Some(admin_errors)));
         let per_address = pending_per_address;
-        let requests = serve_until(listeners.api, api, per_address, not_ready);
+        let requests = serve_on(&threads, listeners.api, api, per_address, not_ready);
         let serving = async {
             // The probes respond until the last request has finished, since a load balancer watches
             // them.
@@ -246,6 +258,18 @@ impl App {
 /// complete head has arrived yet; 0 means no limit.
 pub(crate) async fn serve_until(
     listener: TcpListener,
+    service: (Router, Option<ProtocolErrors>),
+    pending_per_address: usize,
+    stop: impl Future<Output = ()>,
+) {
+    let current = Threads::default();
+    serve_on(&current, listener, service, pending_per_address, stop).await;
+}
+
+/// Does the same as [`serve_until`], with the connections spread over several threads.
+async fn serve_on(
+    threads: &Threads,
+    listener: TcpListener,
     (router, errors): (Router, Option<ProtocolErrors>),
     pending_per_address: usize,
     stop: impl Future<Output = ()>,
@@ -257,7 +281,7 @@ pub(crate) async fn serve_until(
         stop,
     )
     .with_pending(pending_per_address);
-    serving::serve(connections, router, errors, serving::HEAD_LIMIT).await;
+    serving::serve(connections, router, errors, serving::HEAD_LIMIT, threads).await;
 }
 
 /// Starts background work. At a stop, work that has begun finishes.

@@ -17,6 +17,7 @@ mod rotate;
 mod sandbox;
 mod serve;
 
+use std::env;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::num::NonZero;
@@ -31,6 +32,12 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config};
 use crate::telemetry::{Telemetry, log};
+
+/// The variable that sets the number of threads. Tokio's own runtimes read it as well.
+const THREADS: &str = "TOKIO_WORKER_THREADS";
+
+/// 1,024: the largest number of threads, far above the number of cores of usual machines.
+const MAX_THREADS: usize = 1024;
 
 /// The exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
@@ -103,9 +110,16 @@ pub fn run() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
+    let threads = match thread_count() {
+        Ok(threads) => threads,
+        Err(error) => {
+            log::print_failure(format, &error.to_string());
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
     let outcome = runtime()
         .context("the runtime could not be started")
-        .and_then(|runtime| runtime.block_on(dispatch(arguments)));
+        .and_then(|runtime| runtime.block_on(dispatch(arguments, threads)));
     telemetry.finish();
     match outcome {
         Ok(code) => code,
@@ -121,23 +135,30 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Builds the Tokio runtime. On a single core everything runs on the main thread, since passing
-/// work to other threads would gain nothing.
+/// Builds the runtime of the main thread. It runs everything except the connections that
+/// `app::Threads` serves.
 fn runtime() -> io::Result<Runtime> {
-    let cores = thread::available_parallelism().map_or(1, NonZero::get);
-    let mut runtime = if cores == 1 {
-        Builder::new_current_thread()
-    } else {
-        Builder::new_multi_thread()
-    };
-    runtime.enable_all().build()
+    Builder::new_current_thread().enable_all().build()
 }
 
-async fn dispatch(arguments: Arguments) -> anyhow::Result<ExitCode> {
+/// Returns the number of threads that serve the API: the number of cores that the process may use,
+/// unless `TOKIO_WORKER_THREADS` sets another one.
+fn thread_count() -> anyhow::Result<NonZero<usize>> {
+    match env::var_os(THREADS) {
+        Some(text) => text
+            .to_str()
+            .and_then(|text| text.parse().ok())
+            .filter(|count: &NonZero<usize>| count.get() <= MAX_THREADS)
+            .with_context(|| format!("{THREADS}: expected a whole number from 1 to {MAX_THREADS}")),
+        None => Ok(thread::available_parallelism().unwrap_or(NonZero::<usize>::MIN)),
+    }
+}
+
+async fn dispatch(arguments: Arguments, threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let config = || load(arguments.config.as_deref());
     match arguments.command {
-        Command::Serve => serve::run(&config()?).await,
-        Command::Demo => Box::pin(demo::run()).await,
+        Command::Serve => serve::run(&config()?, threads).await,
+        Command::Demo => Box::pin(demo::run(threads)).await,
         Command::Sandbox(options) => sandbox::run(*options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,

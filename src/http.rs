@@ -37,6 +37,7 @@ use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use percent_encoding::percent_decode_str;
+use thread_local::ThreadLocal;
 use tokio::time::{Instant, timeout};
 use tokio_util::bytes::Bytes;
 use tracing::field::Empty;
@@ -103,10 +104,10 @@ pub enum Proxy {
 /// A request. The headers that all requests carry are added when it is sent.
 pub type Request = hyper::Request<Full<Bytes>>;
 
-/// A client that sends requests over pooled connections. Clones share the pool.
+/// A client that sends requests over pooled connections. Clones share the pools.
 #[derive(Clone)]
 pub struct Client {
-    pool: legacy::Client<Connector, Full<Bytes>>,
+    pools: Arc<Pools>,
     proxies: Option<Arc<Matcher>>,
     /// The time limit for the start of a streamed answer, and for each silence within it.
     stream_timeout: Option<Duration>,
@@ -218,7 +219,7 @@ fn authorization(url: &Url) -> Option<HeaderValue> {
 }
 
 impl Client {
-    /// Creates a client with a pool of its own.
+    /// Creates a client with connections of its own.
     ///
     /// # Errors
     ///
@@ -235,11 +236,10 @@ impl Client {
     fn with_proxies(proxies: Option<Matcher>) -> Result<Self, TlsSetupError> {
         let proxies = proxies.map(Arc::new);
         Ok(Self {
-            pool: pool().build(Connector::new(
-                SystemResolver,
-                proxies.clone(),
-                CONNECT_TIMEOUT,
-            )?),
+            pools: Pools::new(
+                pool(),
+                Connector::new(SystemResolver, proxies.clone(), CONNECT_TIMEOUT)?,
+            ),
             proxies,
             stream_timeout: Some(STREAM_TIMEOUT),
         })
@@ -256,7 +256,7 @@ impl Client {
     pub fn for_callbacks(resolver: impl Resolve) -> Result<Self, TlsSetupError> {
         let connector = Connector::new(resolver, None, CALLBACK_CONNECT_TIMEOUT)?;
         Ok(Self {
-            pool: callback_pool().build(connector),
+            pools: Pools::new(callback_pool(), connector),
             proxies: None,
             stream_timeout: None,
         })
@@ -331,18 +331,42 @@ impl Client {
         // Only HTTP/2 can decline a request in this way, and only TLS negotiates HTTP/2.
         let is_declinable = request.uri().scheme() == Some(&Scheme::HTTPS);
         let copy = is_declinable.then(|| Box::new(request.clone()));
-        let mut response = self.pool.request(request);
+        let mut response = self.pools.of_thread().request(request);
         async move {
             for _ in 0..MAX_RETRIES {
                 match (response.await, &copy) {
                     (Err(error), Some(copy)) if was_declined(&error) => {
-                        response = self.pool.request((**copy).clone());
+                        response = self.pools.of_thread().request((**copy).clone());
                     }
                     (outcome, _) => return outcome.map_err(Error::from),
                 }
             }
             response.await.map_err(Error::from)
         }
+    }
+}
+
+/// The connections of a client: one pool for each thread. A connection is served by the runtime that
+/// made it, so a request from another thread would have to wake that thread and be woken by it.
+struct Pools {
+    by_thread: ThreadLocal<legacy::Client<Connector, Full<Bytes>>>,
+    settings: legacy::Builder,
+    connector: Connector,
+}
+
+impl Pools {
+    fn new(settings: legacy::Builder, connector: Connector) -> Arc<Self> {
+        Arc::new(Self {
+            by_thread: ThreadLocal::new(),
+            settings,
+            connector,
+        })
+    }
+
+    /// Returns the pool of the current thread.
+    fn of_thread(&self) -> &legacy::Client<Connector, Full<Bytes>> {
+        self.by_thread
+            .get_or(|| self.settings.build(self.connector.clone()))
     }
 }
 

@@ -58,6 +58,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 
 use crate::types::ids::SchemaName;
@@ -115,6 +116,8 @@ pub struct Store {
     wakeups: wakeups::Wakeups,
     health: health::Health,
     batchers: Arc<batchers::Batchers>,
+    /// The runtime that sends the batches, and so serves the connections of nearly all statements.
+    runtime: Handle,
     checks: Arc<checking::Checks>,
 }
 
@@ -146,6 +149,7 @@ impl Store {
             wakeups: wakeups::Wakeups::default(),
             health,
             batchers: Arc::default(),
+            runtime: Handle::current(),
             checks: Arc::default(),
         })
     }
@@ -166,6 +170,7 @@ impl Store {
             wakeups: wakeups::Wakeups::default(),
             health,
             batchers: Arc::default(),
+            runtime: Handle::current(),
             checks: Arc::default(),
         })
     }

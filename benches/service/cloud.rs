@@ -3,7 +3,7 @@
 
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -57,9 +57,14 @@ impl Cloud {
     /// use.
     pub(crate) fn start(machine: &Machine) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (upstream, address) = nginx(folder.path(), &machine.load_core, "cloud", |port| {
-            format!(
-                r#"
+        let (upstream, address) = nginx(
+            folder.path(),
+            machine.workers,
+            &machine.load_core,
+            "cloud",
+            |port| {
+                format!(
+                    r#"
                 location ~ ^/api/account/[^/]+/service/([^/]+)/baseURI.json$ {{
                     return 200 '{{"service":"$1","account":"{ACCOUNT}","baseURI":"http://127.0.0.1:{port}"}}';
                 }}
@@ -67,21 +72,28 @@ impl Cloud {
                 location /callback {{ return 204; }}
                 location ~ /consumer$ {{ return 200 '{{"token":"{consumer}"}}'; }}
                 location / {{ return 200 '{{"reqId":"1","code":"OK","body":{{"sequence":0}}}}'; }}"#,
-                app = app_token(),
-                consumer = consumer_token(),
-            )
-        });
-        let (proxy, proxy_address) = nginx(folder.path(), &machine.server_core, "proxy", |_| {
-            "location / {
+                    app = app_token(),
+                    consumer = consumer_token(),
+                )
+            },
+        );
+        let (proxy, proxy_address) = nginx(
+            folder.path(),
+            machine.workers,
+            &machine.server_core,
+            "proxy",
+            |_| {
+                "location / {
                 proxy_pass http://cloud;
                 proxy_http_version 1.1;
                 proxy_set_header Connection '';
             }"
-            .to_owned()
-                + &format!(
-                    "}} upstream cloud {{ server {address}; keepalive 256; keepalive_requests 100000000;"
-                )
-        });
+                .to_owned()
+                    + &format!(
+                        "}} upstream cloud {{ server {address}; keepalive 256; keepalive_requests 100000000;"
+                    )
+            },
+        );
         Self {
             url: format!("http://{address}"),
             proxy_address,
@@ -112,15 +124,21 @@ impl Cloud {
 impl Drop for Cloud {
     fn drop(&mut self) {
         for child in [&mut self.proxy, &mut self.upstream] {
-            let _may_have_ended = child.kill();
-            let _may_have_ended = child.wait();
+            end(child);
         }
     }
 }
 
-/// Starts an nginx of one process with these locations in its server.
+/// Ends an nginx with its workers.
+fn end(child: &mut Child) {
+    let ended = Command::new("kill").arg(child.id().to_string()).status();
+    let _may_have_ended = ended.and_then(|_| child.wait());
+}
+
+/// Starts an nginx with these locations in its server.
 fn nginx(
     folder: &Path,
+    workers: usize,
     core: &str,
     name: &str,
     locations: impl Fn(u16) -> String,
@@ -130,7 +148,7 @@ fn nginx(
         let port: u16 = rand::random_range(20_000..32_000);
         let file = folder.join(format!("{name}.conf"));
         let text = format!(
-            "daemon off; master_process off; worker_processes 1; pid {folder}/{name}.pid; error_log stderr crit;
+            "daemon off; user root; worker_processes {workers}; pid {folder}/{name}.pid; error_log stderr crit;
              events {{ worker_connections 4096; }}
              http {{
                 access_log off; keepalive_requests 100000000; default_type application/json;
@@ -159,7 +177,7 @@ fn nginx(
             }
             sleep(Duration::from_millis(20));
         }
-        let _may_have_ended = child.kill();
+        end(&mut child);
     }
     panic!("nginx does not start");
 }

@@ -17,6 +17,8 @@ pub(crate) struct Machine {
     pub(crate) server_core: String,
     /// The core of the load and of the upstream servers.
     pub(crate) load_core: String,
+    /// The number of worker processes of nginx.
+    pub(crate) workers: usize,
 }
 
 /// A process with its children.
@@ -34,6 +36,15 @@ impl Machine {
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown", |(_, model)| model);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        if std::env::var("BENCH_CORES").is_ok_and(|cores| cores == "all") {
+            let all = format!("0-{}", cores - 1);
+            return Self {
+                model: format!("{model}, {cores} cores, shared by all processes"),
+                server_core: all.clone(),
+                load_core: all,
+                workers: cores,
+            };
+        }
         // One core for the servers and one for the load, so that the load takes no CPU time from
         // the measured processes.
         let load_core = if cores > 1 { "1" } else { "0" };
@@ -41,6 +52,7 @@ impl Machine {
             model: format!("{model}, {cores} cores"),
             server_core: "0".to_owned(),
             load_core: load_core.to_owned(),
+            workers: 1,
         }
     }
 

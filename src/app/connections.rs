@@ -110,7 +110,43 @@ enum Listening {
     Closed(VecDeque<(TcpStream, SocketAddr)>, Instant),
 }
 
-/// An accepted connection. It fails if no byte goes in either direction for too long, or if the
+/// An accepted connection that no thread serves yet.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    stream: TcpStream,
+    address: SocketAddr,
+    limits: IdleLimits,
+    pending: Option<BoundPermit>,
+    permit: Option<OwnedSemaphorePermit>,
+    awaiting_first_byte: AwaitingFirstByte,
+}
+
+impl Accepted {
+    /// Moves the connection to the runtime of the current thread.
+    ///
+    /// # Errors
+    ///
+    /// If the system refuses to register the socket with that runtime.
+    pub(super) fn open(self) -> io::Result<Connection<TcpStream>> {
+        Ok(Connection {
+            stream: TcpStream::from_std(self.stream.into_std()?)?,
+            address: self.address,
+            limits: self.limits,
+            last_activity: Instant::now(),
+            silence_timer: Box::pin(sleep(self.limits.silence)),
+            write_timer: None,
+            traffic: Arc::new(Traffic {
+                pending: Mutex::new(self.pending),
+                ..Traffic::default()
+            }),
+            linger_timer: None,
+            _permit: self.permit,
+            awaiting_first_byte: Some(self.awaiting_first_byte),
+        })
+    }
+}
+
+/// A connection that is served. It fails if no byte goes in either direction for too long, or if the
 /// client does not read what it is sent.
 #[derive(Debug)]
 pub(super) struct Connection<T> {
@@ -183,7 +219,7 @@ impl<S: Future<Output = ()>> Connections<S> {
     /// Returns the next connection. After a stop, returns `None` once all established connections
     /// were accepted and have sent their first byte, or the time for that is over. Then idle ones
     /// may be closed.
-    pub(super) async fn next(&mut self) -> Option<Connection<TcpStream>> {
+    pub(super) async fn next(&mut self) -> Option<Accepted> {
         while let Listening::Open(listener) = &mut self.listening {
             let arriving = async {
                 let permit = Arc::clone(&self.permits).acquire_owned().await.ok();
@@ -191,7 +227,7 @@ impl<S: Future<Output = ()>> Connections<S> {
             };
             tokio::select! {
                 (permit, (stream, address)) = arriving => match self.pending(address.ip()) {
-                    Ok(pending) => return Some(self.connection(permit, stream, address, pending)),
+                    Ok(pending) => return Some(self.accepted(permit, stream, address, pending)),
                     Err(_limit) => self.log_refused(),
                 },
                 () = &mut self.stop => self.close(),
@@ -203,7 +239,7 @@ impl<S: Future<Output = ()>> Connections<S> {
         if let Some((stream, address)) = queue.pop_front() {
             let permit = Arc::clone(&self.permits).acquire_owned();
             let permit = timeout_at(*end, permit).await.ok()?.ok();
-            return Some(self.connection(permit, stream, address, None));
+            return Some(self.accepted(permit, stream, address, None));
         }
         let mut waiting = self.awaiting_first_byte.subscribe();
         // Continue either way: all have sent a byte, or the time is over.
@@ -237,13 +273,13 @@ impl<S: Future<Output = ()>> Connections<S> {
         }
     }
 
-    fn connection(
+    fn accepted(
         &self,
         permit: Option<OwnedSemaphorePermit>,
         stream: TcpStream,
         address: SocketAddr,
         pending: Option<BoundPermit>,
-    ) -> Connection<TcpStream> {
+    ) -> Accepted {
         if let Err(error) = stream.set_nodelay(true) {
             // A response is one small write, so holding it back for more data would only delay it.
             tracing::debug!(error = &error as &dyn std::error::Error, "TCP_NODELAY");
@@ -254,20 +290,13 @@ impl<S: Future<Output = ()>> Connections<S> {
                 "TCP_NOTSENT_LOWAT"
             );
         }
-        Connection {
+        Accepted {
             stream,
             address,
             limits: self.limits,
-            last_activity: Instant::now(),
-            silence_timer: Box::pin(sleep(self.limits.silence)),
-            write_timer: None,
-            traffic: Arc::new(Traffic {
-                pending: Mutex::new(pending),
-                ..Traffic::default()
-            }),
-            linger_timer: None,
-            _permit: permit,
-            awaiting_first_byte: Some(AwaitingFirstByte::new(&self.awaiting_first_byte)),
+            pending,
+            permit,
+            awaiting_first_byte: AwaitingFirstByte::new(&self.awaiting_first_byte),
         }
     }
 

@@ -21,6 +21,7 @@ use tokio_util::task::TaskTracker;
 use super::connections::{Connection, Connections};
 use super::refusals::ProblemWriter;
 use super::responses::ResponseTracker;
+use super::threads::Threads;
 use super::unread::UnreadBody;
 use crate::api::{MAX_HEAD_BYTES, ProtocolErrors};
 
@@ -43,18 +44,22 @@ pub(super) async fn serve(
     router: Router,
     errors: Option<ProtocolErrors>,
     head_limit: Duration,
+    threads: &Threads,
 ) {
     let stopping = CancellationToken::new();
     let tasks = TaskTracker::new();
-    while let Some(stream) = connections.next().await {
-        let (router, errors) = (router.clone(), errors.clone());
-        tasks.spawn(serve_one(
-            stream,
-            router,
-            errors,
-            head_limit,
-            stopping.clone(),
-        ));
+    while let Some(accepted) = connections.next().await {
+        let (router, errors, stopping) = (router.clone(), errors.clone(), stopping.clone());
+        let serving = async move {
+            match accepted.open() {
+                Ok(stream) => serve_one(stream, router, errors, head_limit, stopping).await,
+                Err(error) => tracing::warn!(
+                    error = &error as &dyn std::error::Error,
+                    "an accepted connection could not be served"
+                ),
+            }
+        };
+        threads.spawn(tasks.track_future(serving));
     }
     stopping.cancel();
     tasks.close();
@@ -159,7 +164,10 @@ mod tests {
             Connections::new(listener, 9, IdleLimits::default(), std::future::pending());
         let errors = ProtocolErrors::of_operators(Arc::new(SystemClock));
         #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
-        tokio::spawn(serve(connections, router, Some(errors), head_limit));
+        tokio::spawn(async move {
+            let threads = Threads::default();
+            serve(connections, router, Some(errors), head_limit, &threads).await;
+        });
         address
     }
 

@@ -6,6 +6,7 @@
 //! mislead.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -13,7 +14,7 @@ use anyhow::Context as _;
 use tokio::net::TcpListener;
 
 use super::sandbox::TIME_TO_LIVE;
-use crate::app::{App, Listeners, serve_until};
+use crate::app::{App, Listeners, Threads, serve_until};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, Environment};
 use crate::crypto::Key;
@@ -29,7 +30,7 @@ const API_KEY: &str = "demo-key";
 /// Fixed, since the page can be reached only from this machine.
 const OPERATOR_KEY: &str = "demo-operator-key";
 
-pub(super) async fn run() -> anyhow::Result<ExitCode> {
+pub(super) async fn run(threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let data_dir = tempfile::tempdir().context("no temporary directory can be created")?;
     let cloud = listen_with_fallback(9400).await?;
@@ -72,6 +73,7 @@ pub(super) async fn run() -> anyhow::Result<ExitCode> {
     )?;
     let app = App::build(&config, Proxy::None, life.clone())
         .await?
+        .on_threads(Threads::start(threads)?)
         .around_api(|api| sandbox.watch(api));
     // The simulated Cloud stops after the service, which may still be sending requests to it.
     let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());

@@ -1,15 +1,18 @@
 //! `serve`: runs the service.
 
+use std::num::NonZero;
 use std::process::ExitCode;
 
-use crate::app::{App, Listeners};
+use crate::app::{App, Listeners, Threads};
 use crate::config::Config;
 use crate::http::Proxy;
 use crate::lifecycle::Lifecycle;
 
-pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(config: &Config, threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
-    let app = App::build(config, Proxy::Environment, life).await?;
+    let app = App::build(config, Proxy::Environment, life)
+        .await?
+        .on_threads(Threads::start(threads)?);
     let listeners = Listeners {
         api: super::listen(config.listen).await?,
         admin: super::listen(config.admin_listen).await?,

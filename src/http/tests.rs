@@ -297,7 +297,7 @@ async fn a_connection_timeout_means_that_nothing_was_sent() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let limit = Duration::from_millis(50);
     let client = Client {
-        pool: pool().build(Connector::new(SystemResolver, None, limit).unwrap()),
+        pools: Pools::new(pool(), Connector::new(SystemResolver, None, limit).unwrap()),
         proxies: None,
         stream_timeout: None,
     };
@@ -434,7 +434,7 @@ fn fields(count: usize, bytes: usize) -> Vec<(String, String)> {
 async fn callback_response_heads_have_a_limit_in_both_http_versions() {
     let connector = || Connector::new(SystemResolver, None, MAX_WAIT).unwrap();
     let client = |pool: &legacy::Builder| Client {
-        pool: pool.build(connector()),
+        pools: Pools::new(pool.clone(), connector()),
         proxies: None,
         stream_timeout: None,
     };

@@ -416,6 +416,20 @@ fn database_away(toml: &str, database: &Database, engine: Engine) -> String {
 }
 
 #[tokio::test]
+async fn a_wrong_number_of_threads_is_bad_usage() {
+    for number in ["0", "two", "1025", ""] {
+        let mut openapi = command(&["openapi"]);
+        openapi.env("TOKIO_WORKER_THREADS", number);
+
+        let ended = run(openapi).await;
+
+        assert_eq!(ended.code, 2, "{number}");
+        let expected = "TOKIO_WORKER_THREADS: expected a whole number from 1 to 1024";
+        assert!(ended.errors.contains(expected), "{}", ended.errors);
+    }
+}
+
+#[tokio::test]
 async fn the_doctor_stops_at_a_configuration_error() {
     let ended = run_configured("doctor", "listen = 1").await;
 

@@ -19,6 +19,7 @@ use crate::support::process::{Process, command, run_configured};
 
 on_both_engines!(
     a_stop_finishes_requests_in_flight_and_accepts_no_new_ones,
+    a_stop_finishes_the_requests_of_all_threads,
     a_stop_serves_the_first_request_of_a_fresh_connection,
     idle_connections_do_not_delay_a_stop,
     slow_senders_and_unread_answers_do_not_delay_a_stop,
@@ -82,6 +83,28 @@ async fn a_stop_finishes_requests_in_flight_and_accepts_no_new_ones(engine: Engi
     in_flight.read().await.expect(201);
     assert_eq!(process.wait().await.code(), Some(0));
     assert_eq!(cloud.texts(&cloud.only_conversation().id), ["hello"]);
+}
+
+async fn a_stop_finishes_the_requests_of_all_threads(engine: Engine) {
+    let (cloud, database) = (Cloud::start().await, Database::create(engine).await);
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let threads = [("TOKIO_WORKER_THREADS", "4")];
+    let (mut process, sms, _admin) = Process::try_serve_with(&toml, &threads).await.unwrap();
+    let mut in_flight = Vec::new();
+    for _ in 0..8 {
+        in_flight.push(begin_message(&sms).await);
+    }
+
+    process.signal("TERM").await;
+
+    for connection in &mut in_flight {
+        connection.write(MESSAGE).await;
+    }
+    for connection in &mut in_flight {
+        connection.read().await.expect(201);
+    }
+    assert_eq!(process.wait().await.code(), Some(0));
+    assert_eq!(cloud.texts(&cloud.only_conversation().id), ["hello"; 8]);
 }
 
 async fn slow_senders_and_unread_answers_do_not_delay_a_stop(engine: Engine) {

@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::app::serving;
+use crate::app::threads::Threads;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nHost: bridge\r\n\r\n";
 const TEST_LIMIT: Duration = Duration::from_secs(20);
@@ -30,7 +31,7 @@ async fn serve_router(router: Router, max_connections: usize, limits: IdleLimits
     let connections = Connections::new(listener, max_connections, limits, std::future::pending());
     #[expect(clippy::disallowed_methods, reason = "the task ends with the test")]
     tokio::spawn(async move {
-        serving::serve(connections, router, None, TEST_LIMIT).await;
+        serving::serve(connections, router, None, TEST_LIMIT, &Threads::default()).await;
     });
     address
 }
@@ -130,7 +131,7 @@ async fn a_stalled_reader_is_cut_off_and_a_slow_reader_is_not() {
 async fn serve_and_stop(listener: TcpListener) {
     let router = Router::new().route("/", get(|| async { "ok" }));
     let connections = Connections::new(listener, 2, IdleLimits::default(), std::future::ready(()));
-    serving::serve(connections, router, None, TEST_LIMIT).await;
+    serving::serve(connections, router, None, TEST_LIMIT, &Threads::default()).await;
 }
 
 #[tokio::test]

@@ -11,7 +11,6 @@ use std::fmt::Debug;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
@@ -100,7 +99,8 @@ impl Store {
         if self.as_ref().add(Pending { query, answer }) {
             let store = self.clone();
             // The task ends when nothing is waiting, and each of its waits has a limit.
-            Handle::current().spawn(async move { store.as_ref().send_batches(&store).await });
+            self.runtime
+                .spawn(async move { store.as_ref().send_batches(&store).await });
         }
         // The answer is missing only if the runtime shuts down and drops the task.
         receiver
