@@ -33,7 +33,7 @@ impl Bare {
     /// Starts a proxy on the core that the service will use.
     pub(crate) fn start(machine: &Machine, cloud: &Cloud) -> Self {
         let program = std::env::current_exe().unwrap();
-        let mut process = Machine::command_on(&machine.server_core, program.to_str().unwrap())
+        let mut process = Machine::command_on(&machine.server_cores, program.to_str().unwrap())
             .env(UPSTREAM, cloud.url())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -149,10 +149,10 @@ api_keys = ["bench-key"]
             .as_ref()
             .map(|server| runtime.block_on(postmaster(server)));
         if let Some(id) = postmaster {
-            Machine::pin(&machine.server_core, id);
+            Machine::pin(&machine.server_cores, id);
         }
         let started = Instant::now();
-        let mut bridge = Machine::command_on(&machine.server_core, program);
+        let mut bridge = Machine::command_on(&machine.server_cores, program);
         let mut bridge = bridge
             .arg("serve")
             .current_dir(folder.path())

@@ -60,7 +60,7 @@ impl Cloud {
         let (upstream, address) = nginx(
             folder.path(),
             machine.workers,
-            &machine.load_core,
+            &machine.load_cores,
             "cloud",
             |port| {
                 format!(
@@ -80,7 +80,7 @@ impl Cloud {
         let (proxy, proxy_address) = nginx(
             folder.path(),
             machine.workers,
-            &machine.server_core,
+            &machine.server_cores,
             "proxy",
             |_| {
                 "location / {

@@ -68,6 +68,7 @@ pub(crate) fn measure(load: &Load, bed: &Bed, connections: u32) -> Figures {
             .into_iter()
             .map(|(name, cpu)| (name, cpu / count))
             .collect(),
+        spread: None,
         backlog: Some(backlog),
     }
 }

@@ -7,6 +7,9 @@ use std::time::Duration;
 pub(crate) struct Figures {
     /// Requests answered, or events delivered, in a second.
     pub(crate) per_second: f64,
+    /// Half the range of `per_second` over several rounds, relative to the median; `None` after a
+    /// single round.
+    pub(crate) spread: Option<f64>,
     /// The median of the times.
     pub(crate) p50: Duration,
     /// The 99th percentile of the times.
@@ -43,9 +46,16 @@ impl Figures {
             Duration::from_secs_f64(of(&|it| figure(it).as_secs_f64()))
         };
         let backlog = |it: &Self| it.backlog.unwrap_or_default();
+        let rates = || rounds.iter().map(|it| it.per_second);
+        let (lowest, highest) = (
+            rates().fold(f64::MAX, f64::min),
+            rates().fold(0.0, f64::max),
+        );
+        let per_second = of(&|it| it.per_second);
         let first = &rounds[0];
         Self {
-            per_second: of(&|it| it.per_second),
+            per_second,
+            spread: (rounds.len() > 1).then_some((highest - lowest) / 2.0 / per_second),
             p50: time(&|it| it.p50),
             p99: time(&|it| it.p99),
             failed: rounds.iter().map(|it| it.failed).sum(),

@@ -91,6 +91,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         let name = format!("{name}, with the database's, of nginx's");
         Some(Goal::at_most(&name, most, cpu(it.cpu_of_all())))
     };
+    let of_message = if report.is_shared { 1.6 } else { 1.5 };
     let (message, keyed) = (small("message", MANY), small("keyed message", MANY));
     let webhook = small("webhook", MANY).filter(|_| engine == Engine::Postgres);
     let beds = report.beds.iter();
@@ -98,8 +99,8 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
     let memory = beds.clone().map(|(_, memory, _)| *memory).max();
     let ready = beds.map(|(.., ready)| *ready).max();
     vec![
-        alone(message, "CPU of a message", 1.5),
-        with_database(message, "CPU of a message", 1.5),
+        alone(message, "CPU of a message", of_message),
+        with_database(message, "CPU of a message", of_message),
         message.map(|it| {
             Goal::at_least(
                 "messages a second, of nginx's",

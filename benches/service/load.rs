@@ -32,7 +32,7 @@ pub(crate) struct Load {
 impl Load {
     pub(crate) fn new(machine: &Machine, duration: Duration) -> Self {
         Self {
-            core: machine.load_core.clone(),
+            core: machine.load_cores.clone(),
             duration,
         }
     }
@@ -89,6 +89,7 @@ impl Load {
             p99: Duration::from_secs_f64(p99 / 1e6),
             failed: failed as u64,
             cpu: meter.share(requests),
+            spread: None,
             backlog: None,
         }
     }

@@ -8,15 +8,15 @@ use std::time::Duration;
 /// on Linux.
 const TICKS: u64 = 100;
 
-/// The cores that a run uses.
+/// A use of the machine's cores.
 #[derive(Debug, Clone)]
 pub(crate) struct Machine {
-    /// The model of its processor.
-    pub(crate) model: String,
-    /// The core of the measured processes.
-    pub(crate) server_core: String,
-    /// The core of the load and of the upstream servers.
-    pub(crate) load_core: String,
+    /// The processor and the use of its cores.
+    pub(crate) title: String,
+    /// The cores of the measured processes, as taskset expects them.
+    pub(crate) server_cores: String,
+    /// The cores of the load and of the upstream servers.
+    pub(crate) load_cores: String,
     /// The number of worker processes of nginx.
     pub(crate) workers: usize,
 }
@@ -29,31 +29,42 @@ pub(crate) struct Measured {
 }
 
 impl Machine {
-    pub(crate) fn detect() -> Self {
+    /// Returns the uses of this machine's cores that a run measures, of those that `selects` accepts:
+    /// `all` and `one`.
+    pub(crate) fn layouts(selects: impl Fn(&str) -> bool) -> Vec<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
             .map_or("unknown", |(_, model)| model);
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        if std::env::var("BENCH_CORES").is_ok_and(|cores| cores == "all") {
+        let mut layouts = Vec::new();
+        if selects("all") && cores > 1 {
             let all = format!("0-{}", cores - 1);
-            return Self {
-                model: format!("{model}, {cores} cores, shared by all processes"),
-                server_core: all.clone(),
-                load_core: all,
+            layouts.push(Self {
+                title: format!("{model}, {cores} cores, shared by all processes"),
+                server_cores: all.clone(),
+                load_cores: all,
                 workers: cores,
-            };
+            });
         }
-        // One core for the servers and one for the load, so that the load takes no CPU time from
-        // the measured processes.
-        let load_core = if cores > 1 { "1" } else { "0" };
-        Self {
-            model: format!("{model}, {cores} cores"),
-            server_core: "0".to_owned(),
-            load_core: load_core.to_owned(),
-            workers: 1,
+        if selects("one") || cores == 1 {
+            // One core for the servers and one for the load, so that the load takes no CPU time
+            // from the measured processes.
+            let load_cores = if cores > 1 { "1" } else { "0" };
+            layouts.push(Self {
+                title: format!("{model}, {cores} cores, one of them for the servers"),
+                server_cores: "0".to_owned(),
+                load_cores: load_cores.to_owned(),
+                workers: 1,
+            });
         }
+        layouts
+    }
+
+    /// True if the servers share their cores with the load.
+    pub(crate) fn is_shared(&self) -> bool {
+        self.server_cores == self.load_cores
     }
 
     /// Creates a command that runs on a core.

@@ -100,15 +100,24 @@ fn main() {
     }
     // The arguments of cargo bench, such as --bench, are ignored.
     let settings = Settings::from_environment();
-    let machine = Machine::detect();
+    let layout = env::var("BENCH_CORES").ok();
+    let layouts = Machine::layouts(|name| layout.as_deref().is_none_or(|layout| layout == name));
+    assert!(!layouts.is_empty(), "BENCH_CORES: expected all or one");
+    for machine in layouts {
+        measure_on(&machine, &settings);
+    }
+}
+
+/// Makes all selected measurements with one use of the cores.
+fn measure_on(machine: &Machine, settings: &Settings) {
     // This process is part of the load.
-    Machine::pin(&machine.load_core, std::process::id());
-    let cloud = Cloud::start(&machine);
-    let mut report = Report::begin(&machine);
-    let load = Load::new(&machine, settings.duration);
+    Machine::pin(&machine.load_cores, std::process::id());
+    let cloud = Cloud::start(machine);
+    let mut report = Report::begin(machine);
+    let load = Load::new(machine, settings.duration);
 
     measure_nginx(&cloud, &load, &mut report);
-    let bare = Bare::start(&machine, &cloud);
+    let bare = Bare::start(machine, &cloud);
     let figures = load.run(bare.address(), MANY, &Call::Message(FEW), &[bare.process()]);
     report.libraries(&figures);
     drop(bare);
@@ -129,7 +138,7 @@ fn main() {
             let mut lines = lines(site);
             lines.retain(|line| settings.selects(line));
             if !lines.is_empty() {
-                measure(&settings, &machine, &cloud, &load, &mut report, &lines);
+                measure(settings, machine, &cloud, &load, &mut report, &lines);
             }
         }
     }

@@ -73,6 +73,7 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
             p99: percentile(&lags, 99),
             failed,
             cpu: meter.share(f64::from(answers.max(1))),
+            spread: None,
             backlog: None,
         }
     })

@@ -35,16 +35,21 @@ pub(crate) struct Report {
     /// PostgreSQL's own commits in a second, for each measurement of them.
     inserts: Vec<f64>,
     notes: Vec<String>,
+    /// True if the servers share their cores with the load.
+    pub(crate) is_shared: bool,
 }
 
 impl Report {
     pub(crate) fn begin(machine: &Machine) -> Self {
-        println!("{}\n", machine.model);
+        println!("## {}\n", machine.title);
         println!(
             "| what | connections | a second | of nginx | p50 | p99 | CPU a request | of nginx | not 2xx |"
         );
         println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
-        Self::default()
+        Self {
+            is_shared: machine.is_shared(),
+            ..Self::default()
+        }
     }
 
     /// Records the figures of nginx, with which all others are compared.
@@ -82,8 +87,11 @@ impl Report {
             .map(|(name, cpu)| format!("{name} {} µs", micros(*cpu)))
             .collect();
         println!(
-            "| {name} | {connections} | {:.0} | {} | {} | {} | {} | {} | {} |",
+            "| {name} | {connections} | {:.0}{} | {} | {} | {} | {} | {} | {} |",
             figures.per_second,
+            figures
+                .spread
+                .map_or_else(String::new, |spread| format!(" ±{:.0} %", spread * 100.0)),
             of_nginx(&|nginx| figures.per_second / nginx.per_second),
             millis(figures.p50),
             millis(figures.p99),
