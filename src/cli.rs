@@ -39,6 +39,9 @@ const THREADS: &str = "TOKIO_WORKER_THREADS";
 /// 1,024: the largest number of threads, far above the number of cores of usual machines.
 const MAX_THREADS: usize = 1024;
 
+/// The error of threads that the system refuses.
+const NO_THREADS: &str = "the threads that serve the API could not be started";
+
 /// The exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
 
@@ -135,8 +138,8 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// Builds the runtime of the main thread. It runs everything except the connections that
-/// `app::Threads` serves.
+/// Builds the runtime of the main thread. It runs everything except the connections that other
+/// threads serve (`app::Threads`).
 fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

@@ -76,7 +76,7 @@ const MAX_CALLBACK_FIELDS: usize = 1024;
 /// proxies add a few KiB.
 const MAX_CALLBACK_HEAD_BYTES: u32 = 256 * 1024;
 
-/// The maximum number of idle connections per host, for bursts of users.
+/// The maximum number of idle connections per host and thread, for bursts of users.
 const MAX_IDLE_CONNECTIONS: usize = 256;
 
 /// The number of headers of a request to the Cloud, with Host and Content-Length.

@@ -116,7 +116,7 @@ pub struct Store {
     wakeups: wakeups::Wakeups,
     health: health::Health,
     batchers: Arc<batchers::Batchers>,
-    /// The runtime that sends the batches, and so serves the connections of nearly all statements.
+    /// The runtime that sends the batches.
     runtime: Handle,
     checks: Arc<checking::Checks>,
 }

@@ -32,7 +32,7 @@ struct Thread {
     /// The number of connections that it serves.
     connections: Arc<AtomicUsize>,
     end: CancellationToken,
-    ended: Option<JoinHandle<()>>,
+    ended: JoinHandle<()>,
 }
 
 /// Counts a connection for as long as this value lives.
@@ -55,10 +55,8 @@ impl Threads {
     /// Runs the work of a connection on the thread that serves the fewest connections.
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut fewest = (&self.main, None);
-        for thread in &self.others {
-            let is_less =
-                thread.connections.load(Ordering::Relaxed) < fewest.0.load(Ordering::Relaxed);
-            if is_less {
+        for thread in self.others.iter().filter(|thread| thread.is_running()) {
+            if thread.connections.load(Ordering::Relaxed) < fewest.0.load(Ordering::Relaxed) {
                 fewest = (&thread.connections, Some(&thread.runtime));
             }
         }
@@ -102,17 +100,24 @@ impl Thread {
             runtime: handle,
             connections: Arc::default(),
             end,
-            ended: Some(ended),
+            ended,
         })
+    }
+
+    /// False after a panic of its runtime. Then no connection may go there.
+    fn is_running(&self) -> bool {
+        !self.ended.is_finished()
     }
 }
 
-impl Drop for Thread {
+impl Drop for Threads {
     fn drop(&mut self) {
-        self.end.cancel();
-        if let Some(ended) = self.ended.take() {
+        for thread in &self.others {
+            thread.end.cancel();
+        }
+        for thread in self.others.drain(..) {
             // A panic has already been logged.
-            let _ended = ended.join();
+            let _ended = thread.ended.join();
         }
     }
 }

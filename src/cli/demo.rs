@@ -71,9 +71,10 @@ pub(super) async fn run(threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
             ..sandbox::Options::default()
         },
     )?;
+    let threads = Threads::start(threads).context(super::NO_THREADS)?;
     let app = App::build(&config, Proxy::None, life.clone())
         .await?
-        .on_threads(Threads::start(threads)?)
+        .on_threads(threads)
         .around_api(|api| sandbox.watch(api));
     // The simulated Cloud stops after the service, which may still be sending requests to it.
     let cloud = serve_until(cloud, (sandbox.router(), None), 0, std::future::pending());

@@ -3,6 +3,8 @@
 use std::num::NonZero;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+
 use crate::app::{App, Listeners, Threads};
 use crate::config::Config;
 use crate::http::Proxy;
@@ -10,9 +12,10 @@ use crate::lifecycle::Lifecycle;
 
 pub(super) async fn run(config: &Config, threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
+    let threads = Threads::start(threads).context(super::NO_THREADS)?;
     let app = App::build(config, Proxy::Environment, life)
         .await?
-        .on_threads(Threads::start(threads)?);
+        .on_threads(threads);
     let listeners = Listeners {
         api: super::listen(config.listen).await?,
         admin: super::listen(config.admin_listen).await?,

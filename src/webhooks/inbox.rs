@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::error::Error;
@@ -348,6 +349,9 @@ async fn admit(
     translator: &BatchTranslator<'_>,
 ) -> Result<Admission, store::Error> {
     while let Some(found) = changes.look_up().await? {
+        // Most changes need no further query. The thread's other tasks must not wait until all of
+        // a large notification are translated.
+        consume_budget().await;
         let translated = translator.translate(&found);
         changes = changes.apply(translated).await?;
     }

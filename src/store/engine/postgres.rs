@@ -11,6 +11,7 @@ use secrecy::{ExposeSecret, SecretString};
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{ConnectOptions, Connection as _, PgConnection, PgPool};
+use tokio::runtime::Handle;
 use tokio::time::sleep;
 
 use super::health::Health;
@@ -35,6 +36,8 @@ pub(in crate::store) struct Postgres {
     pool: PgPool,
     schema: Option<SchemaName>,
     idle_connections: IdleConnections,
+    /// The runtime on which the connections are made.
+    runtime: Handle,
     health: Health,
 }
 
@@ -132,6 +135,7 @@ pub(in crate::store) async fn connect(
         pool,
         schema,
         idle_connections: IdleConnections::default(),
+        runtime: Handle::current(),
         health,
     })
 }

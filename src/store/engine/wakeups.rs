@@ -44,13 +44,16 @@ impl Wakeup {
 
 impl Wakeups {
     pub(in crate::store) fn wake(&self, channel_id: &ChannelId) {
-        if let Some(wakeup) = self.0.get(channel_id) {
+        // Not sent under the map's lock: thousands of readers may wait, on other threads as well.
+        let wakeup = self.0.get(channel_id).map(|wakeup| wakeup.clone());
+        if let Some(wakeup) = wakeup {
             wakeup.send_replace(());
         }
     }
 
     pub(super) fn wake_all(&self) {
-        for wakeup in self.0.iter() {
+        let wakeups: Vec<_> = self.0.iter().map(|wakeup| wakeup.clone()).collect();
+        for wakeup in wakeups {
             wakeup.send_replace(());
         }
     }

@@ -62,6 +62,7 @@ impl IdleConnections {
     pub(super) async fn acquire(
         &self,
         pool: &PgPool,
+        runtime: &Handle,
         health: &Health,
     ) -> Result<(PoolConnection<Database>, Moment), Error> {
         while let Some(IdleConnection {
@@ -76,9 +77,11 @@ impl IdleConnections {
             close(connection);
         }
         let _waiting = Waiting(self);
-        // Boxed, because it is rare: otherwise the future of every operation would have 14 KB of
-        // space for it, and be copied with it.
-        let connection = health.record(Box::pin(pool.acquire()).await)?;
+        // A connection is served by the runtime that makes it. Batches, which need most of them,
+        // run on this one. A task of its own also keeps the future of every operation small.
+        let pool = pool.clone();
+        let acquired = runtime.spawn(async move { pool.acquire().await }).await;
+        let connection = health.record(acquired.unwrap_or(Err(sqlx::Error::PoolClosed)))?;
         Ok((connection, health.now()))
     }
 

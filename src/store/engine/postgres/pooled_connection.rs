@@ -47,10 +47,11 @@ impl PooledConnection {
         let Postgres {
             pool,
             idle_connections,
+            runtime,
             health,
             ..
         } = postgres;
-        let (connection, acquired_at) = idle_connections.acquire(pool, health).await?;
+        let (connection, acquired_at) = idle_connections.acquire(pool, runtime, health).await?;
         Ok(Self {
             connection: Some(connection),
             postgres: postgres.clone(),
