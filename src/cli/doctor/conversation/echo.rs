@@ -256,13 +256,13 @@ fn time_fact(echo: &Echo, sent: Message) -> Fact {
     let fact = if is_within_skew {
         Fact::ok(
             KEY,
-            format!("differs by {skew} ms from this machine's clock"),
+            format!("differs by {skew} ms from the service's clock"),
         )
     } else {
         Fact::note(
             KEY,
             format!(
-                "differs by {skew} ms from this machine's clock; synchronize that clock with NTP if the line `clock` fails too"
+                "differs by {skew} ms from the service's clock; synchronize the machines' clocks with NTP if the line `clock` fails too"
             ),
         )
     };
