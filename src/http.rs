@@ -346,8 +346,9 @@ impl Client {
     }
 }
 
-/// The connections of a client: one pool for each thread. A connection is served by the runtime that
-/// made it, so a request from another thread would have to wake that thread and be woken by it.
+/// The connections of a client: one pool for each thread. A connection is served by the runtime
+/// that made it, so a request from another thread would have to wake that thread and be woken by
+/// it.
 struct Pools {
     by_thread: ThreadLocal<legacy::Client<Connector, Full<Bytes>>>,
     settings: legacy::Builder,

@@ -29,8 +29,8 @@ pub(crate) struct Measured {
 }
 
 impl Machine {
-    /// Returns the uses of this machine's cores that a run measures, of those that `selects` accepts:
-    /// `all` and `one`.
+    /// Returns the uses of this machine's cores that a run measures: of `all` and `one`, those that
+    /// `selects` accepts.
     pub(crate) fn layouts(selects: impl Fn(&str) -> bool) -> Vec<Self> {
         let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpus

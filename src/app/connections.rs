@@ -146,8 +146,8 @@ impl Accepted {
     }
 }
 
-/// A connection that is served. It fails if no byte goes in either direction for too long, or if the
-/// client does not read what it is sent.
+/// A connection that is served. It fails if no byte goes in either direction for too long, or if
+/// the client does not read what it is sent.
 #[derive(Debug)]
 pub(super) struct Connection<T> {
     stream: T,

@@ -105,7 +105,7 @@ impl Store {
             "UPDATE delivery_lanes SET due_at = $2 WHERE id",
             "SELECT id FROM delivery_lanes
              WHERE channel_id = $1 AND due_at > $2 AND lease_id IS NULL AND COALESCE(user_ref, 0) > $3
-             -- locked in the same order as by mark_lanes_due, so that two transactions do not deadlock
+             -- locked in the order of mark_lanes_due, so that two transactions do not deadlock
              ORDER BY COALESCE(user_ref, 0) LIMIT $4",
             " FOR UPDATE",
             " RETURNING COALESCE(user_ref, 0)"
