@@ -11,7 +11,6 @@
 use std::io;
 use std::num::NonZero;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
 use tokio::runtime::{Builder, Handle};
@@ -21,22 +20,19 @@ use tokio_util::sync::CancellationToken;
 /// ends the other threads, and everything that still runs on them.
 #[derive(Debug, Default)]
 pub struct Threads {
-    /// The number of connections that the main thread serves.
-    main: Arc<AtomicUsize>,
+    /// The connections of the main thread: each holds a clone.
+    main: Arc<()>,
     others: Vec<Thread>,
 }
 
 #[derive(Debug)]
 struct Thread {
     runtime: Handle,
-    /// The number of connections that it serves.
-    connections: Arc<AtomicUsize>,
+    /// Its connections: each holds a clone.
+    connections: Arc<()>,
     end: CancellationToken,
     ended: JoinHandle<()>,
 }
-
-/// Counts a connection for as long as this value lives.
-struct Counted(Arc<AtomicUsize>);
 
 impl Threads {
     /// Starts the threads: `count`, the calling one included.
@@ -56,31 +52,18 @@ impl Threads {
     pub(super) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
         let mut fewest = (&self.main, None);
         for thread in self.others.iter().filter(|thread| thread.is_running()) {
-            if thread.connections.load(Ordering::Relaxed) < fewest.0.load(Ordering::Relaxed) {
+            if Arc::strong_count(&thread.connections) < Arc::strong_count(fewest.0) {
                 fewest = (&thread.connections, Some(&thread.runtime));
             }
         }
-        let (count, runtime) = fewest;
-        let counted = Counted::new(count);
+        let (connections, runtime) = fewest;
+        let connection = Arc::clone(connections);
         let work = async move {
             work.await;
-            drop(counted);
+            drop(connection);
         };
         let runtime = runtime.cloned().unwrap_or_else(Handle::current);
         runtime.spawn(work);
-    }
-}
-
-impl Counted {
-    fn new(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -172,7 +155,7 @@ mod tests {
         let (_, _third) = spawn(&threads).await;
 
         drop(second);
-        while threads.others[0].connections.load(Ordering::Relaxed) > 0 {
+        while Arc::strong_count(&threads.others[0].connections) > 1 {
             tokio::task::yield_now().await;
         }
 

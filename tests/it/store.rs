@@ -374,17 +374,27 @@ async fn tokens_sealed_by_other_keys_are_found_and_sealed_again(engine: Engine) 
     assert_eq!(names, ["a", "b", "c"]);
     assert_eq!(found[0].2, token(b"a"));
 
-    let anew = StoredToken {
+    let new_token = StoredToken {
         key_id: "key-2".to_owned(),
         ..token(b"anew")
     };
     let user = found[0].0;
     let read = &found[0].2.sealed;
-    assert!(store.reseal_token(user, read, &anew, None).await.unwrap());
+    assert!(
+        store
+            .reseal_token(user, read, &new_token, None)
+            .await
+            .unwrap()
+    );
     // The stored token is no longer the one that was read.
-    assert!(!store.reseal_token(user, read, &anew, None).await.unwrap());
+    assert!(
+        !store
+            .reseal_token(user, read, &new_token, None)
+            .await
+            .unwrap()
+    );
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
-    assert_eq!(user_state.token, Some(anew));
+    assert_eq!(user_state.token, Some(new_token));
     let remaining = store.tokens_not_sealed_by("key-2", None, 9).await.unwrap();
     assert_eq!(remaining.len(), 2);
 }

@@ -155,7 +155,7 @@ async fn a_token_that_changed_meanwhile_is_not_rotated_or_recorded(engine: Engin
     let store = database.store().await;
     let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
     store.set_token(user, &token(b"old")).await.unwrap();
-    let anew = StoredToken {
+    let new_token = StoredToken {
         key_id: "key-2".to_owned(),
         ..token(b"anew")
     };
@@ -169,12 +169,16 @@ async fn a_token_that_changed_meanwhile_is_not_rotated_or_recorded(engine: Engin
     };
 
     let read = token(b"old").sealed;
-    let rotate = async |entry| store.reseal_token(user, &read, &anew, Some(&entry)).await;
+    let rotate = async |entry| {
+        store
+            .reseal_token(user, &read, &new_token, Some(&entry))
+            .await
+    };
     assert!(rotate(entry(1, 1)).await.unwrap());
     assert!(!rotate(entry(2, 2)).await.unwrap());
 
     let user_state = store.user_state(&key("a")).await.unwrap().unwrap();
-    assert_eq!(user_state.token, Some(anew));
+    assert_eq!(user_state.token, Some(new_token));
     assert_eq!(all(&store).await, [entry(1, 1).record()]);
 }
 

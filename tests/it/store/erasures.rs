@@ -318,7 +318,7 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
         let found = store.closes_not_sealed_by("key-2", after, 2).await;
         found.unwrap()
     };
-    let anew = SealedClose {
+    let new_close = SealedClose {
         owner: "anew".to_owned(),
         secret: Sealed(vec![4, 5]),
         key_id: "key-2".to_owned(),
@@ -333,11 +333,11 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
     let first = sealed_by_other_keys(None).await;
     assert_eq!(first.len(), 2);
     assert_eq!(sealed_by_other_keys(Some(first[1].id)).await.len(), 1);
-    let resealed = store.reseal_close(first[0].id, &anew, &entry).await;
+    let resealed = store.reseal_close(first[0].id, &new_close, &entry).await;
     assert!(resealed.unwrap());
 
     assert_eq!(sealed_by_other_keys(None).await.len(), 2);
-    assert_eq!(closes_of(&store, "anew").await[0].sealed, anew);
+    assert_eq!(closes_of(&store, "anew").await[0].sealed, new_close);
     // A pending close that its holder settles meanwhile is not sealed again.
     let settled = store
         .claim_close(first[1].id, at(9))
@@ -345,6 +345,6 @@ async fn pending_closes_are_sealed_again_with_a_new_key(engine: Engine) {
         .unwrap()
         .unwrap();
     assert!(store.finish_close(&settled).await.unwrap());
-    let resealed = store.reseal_close(first[1].id, &anew, &entry).await;
+    let resealed = store.reseal_close(first[1].id, &new_close, &entry).await;
     assert!(!resealed.unwrap());
 }
