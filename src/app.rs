@@ -21,7 +21,9 @@ use tokio::sync::mpsc;
 use tokio::time::interval;
 
 use crate::api::{self, Access, AppState, ChannelAccess, Load, ProtocolErrors};
-use crate::bridge::{self, Bridge, DueCloses, DueNacks, DueTypingEnds, Parts, Retention};
+use crate::bridge::{
+    self, Bridge, DueCloses, DueNacks, DueTypingEnds, Parts, Retention, UserReaders,
+};
 use crate::clock::SharedClock;
 use crate::cloud;
 use crate::config::{self, Config};
@@ -155,6 +157,9 @@ impl App {
         let outbox = Outbox::new(bridge.clone());
         start_worker(&life, DueLanes(outbox.clone()));
         start_worker(&life, DueTypingEnds(bridge.clone()));
+        for channel_id in bridge.parts.channels.keys() {
+            start_worker(&life, UserReaders::new(bridge.clone(), channel_id.clone()));
+        }
         start_worker(&life, DueNacks(bridge.clone()));
         start_worker(&life, DueCloses(bridge.clone()));
         start_worker(&life, Retention::new(bridge.clone(), config.retention));

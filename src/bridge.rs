@@ -28,8 +28,10 @@ mod retention;
 pub(crate) mod retry;
 mod rotation;
 mod session;
+mod shared_reads;
 mod tokens;
 mod typing;
+mod user_wakeups;
 mod users;
 
 use std::collections::HashMap;
@@ -73,6 +75,9 @@ use crate::types::ids::{AccountId, ChannelId, ConversationId, Namespace, UserId,
 use crate::types::trace::Trace;
 use events::ReadLimits;
 use openings::Openings;
+use shared_reads::SharedReads;
+pub use user_wakeups::UserReaders;
+use user_wakeups::UserWakeups;
 
 /// 1 s: the interval at which a replica polls for due background work.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
@@ -94,6 +99,8 @@ pub struct Shared {
     file_permits: Bound,
     reader_permits: Bound,
     read_limits: ReadLimits,
+    log_reads: SharedReads,
+    user_wakeups: UserWakeups,
 }
 
 impl Deref for Bridge {
@@ -144,6 +151,8 @@ impl Bridge {
             file_permits: Bound::new(files::shares(channels)),
             reader_permits: Bound::new(events::shares(channels)),
             read_limits,
+            log_reads: SharedReads::default(),
+            user_wakeups: UserWakeups::default(),
         }))
     }
 }

@@ -87,7 +87,7 @@ pub fn start(
     for channel in channels {
         let clock = SharedClock::clone(&parts.clock);
         let callback = Callback::new(http.clone(), rules.clone(), channel, clock);
-        let dispatcher = Dispatcher::new(parts.clone(), channel.id.clone(), callback);
+        let dispatcher = Dispatcher::start(parts.clone(), channel.id.clone(), callback);
         let stopping = parts.stopping.clone();
         parts.tasks.spawn(run(dispatcher, stopping));
     }

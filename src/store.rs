@@ -68,7 +68,11 @@ pub use changes::{
     ToTranslate, Translated, Translation, UnknownConversation, UnmatchedChange,
 };
 pub use conversations::{OpenConversation, Opened};
-pub use delivery_lanes::{DeliveryAttempt, DeliveryOutcome, DueEvent, Lane, LaneUpdate};
+use delivery_lanes::direct::DirectClaims;
+pub use delivery_lanes::{
+    DeliveryAttempt, DeliveryOutcome, DirectLane, DirectLanes, DirectSwitch, DueEvent, Lane,
+    LaneUpdate,
+};
 pub use engine::batching::gather;
 pub use engine::error::Error;
 pub use engine::server_time::ServerTime;
@@ -114,6 +118,7 @@ pub enum Location {
 pub struct Store {
     engine: Engine,
     wakeups: wakeups::Wakeups,
+    direct_claims: DirectClaims,
     health: health::Health,
     batchers: Arc<batchers::Batchers>,
     /// The runtime that sends the batches.
@@ -147,6 +152,7 @@ impl Store {
         Ok(Self {
             engine,
             wakeups: wakeups::Wakeups::default(),
+            direct_claims: DirectClaims::default(),
             health,
             batchers: Arc::default(),
             runtime: Handle::current(),
@@ -168,6 +174,7 @@ impl Store {
         Ok(Self {
             engine: Engine::Sqlite(sqlite::Sqlite::open_read_only(data_dir, health.clone()).await?),
             wakeups: wakeups::Wakeups::default(),
+            direct_claims: DirectClaims::default(),
             health,
             batchers: Arc::default(),
             runtime: Handle::current(),

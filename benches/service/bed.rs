@@ -20,6 +20,8 @@ use crate::fill::{WRITERS, fill};
 use crate::load::{Call, Load};
 use crate::machine::{Machine, Measured, output_of};
 use crate::postgres::Server;
+use crate::statements;
+use crate::streams;
 
 /// Buffers for the pages of 20,000 active users among a million, some 500 MB. The default of 128 MB
 /// is too small.
@@ -106,7 +108,12 @@ impl Bed {
     /// Creates a database for the site, and starts a program on it.
     pub(crate) fn start(machine: &Machine, program: &str, site: Site, cloud: &Cloud) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let server = (site.engine == Engine::Postgres).then(|| Server::start_with(SETTINGS));
+        let settings = if statements::are_wanted() {
+            statements::SETTINGS
+        } else {
+            SETTINGS
+        };
+        let server = (site.engine == Engine::Postgres).then(|| Server::start_with(settings));
         let database = server.as_ref().map_or_else(
             || "data_dir = \"data\"".to_owned(),
             |server| format!("url = \"{}\"", server.url()),
@@ -134,7 +141,11 @@ id = "bench"
 account_id = "{ACCOUNT}"
 api_keys = ["bench-key"]
 {callback}
+[channels.jwt]
+algorithm = "HS256"
+key = "{key}"
 "#,
+            key = streams::KEY,
             cloud = cloud.url()
         );
         fs::write(folder.path().join("bridge.toml"), toml).unwrap();

@@ -14,6 +14,8 @@ pub(crate) struct Figures {
     pub(crate) p50: Duration,
     /// The 99th percentile of the times.
     pub(crate) p99: Duration,
+    /// The 99.9th percentile of the times; `None` if it was not measured.
+    pub(crate) p999: Option<Duration>,
     /// The number of missing answers and of answers other than 2xx.
     pub(crate) failed: u64,
     /// The CPU time of each process per request or event.
@@ -58,6 +60,7 @@ impl Figures {
             spread: (rounds.len() > 1).then_some((highest - lowest) / 2.0 / per_second),
             p50: time(&|it| it.p50),
             p99: time(&|it| it.p99),
+            p999: first.p999.map(|_| time(&|it| it.p999.unwrap_or_default())),
             failed: rounds.iter().map(|it| it.failed).sum(),
             cpu: (0..first.cpu.len())
                 .map(|index| (first.cpu[index].0, time(&|it| it.cpu[index].1)))
@@ -67,11 +70,11 @@ impl Figures {
     }
 }
 
-/// Returns a percentile of times in ascending order.
-pub(crate) fn percentile(times: &[Duration], hundredths: usize) -> Duration {
+/// Returns the time below which so many thousandths of the times are. They are in ascending order.
+pub(crate) fn percentile(times: &[Duration], thousandths: usize) -> Duration {
     let last = times.len().saturating_sub(1);
     let time = times
-        .get(times.len() * hundredths / 100)
+        .get(times.len() * thousandths / 1000)
         .or(times.get(last));
     time.copied().unwrap_or_default()
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::bed::{Engine, Site};
 use crate::figures::Figures;
 use crate::report::{Report, mebibytes, millis, ratio};
-use crate::{FEW, FEW_WAITING, MANY, MANY_WAITING};
+use crate::{FEW, FEW_WAITING, MANY, MANY_WAITING, TAIL};
 
 /// Prints each goal that the run has a figure for.
 pub(crate) fn show(report: &Report) {
@@ -123,6 +123,20 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         }),
         small("webhook", MANY)
             .map(|it| Goal::within("p99 of a notification", Duration::from_millis(50), it.p99)),
+        line("delivered event", MANY, Some(FEW_WAITING), false).map(|it| {
+            Goal::at_most(
+                "CPU of a delivered event, with the database's, of nginx's",
+                4.0,
+                cpu(it.cpu_of_all()),
+            )
+        }),
+        small(TAIL, MANY).and_then(|it| {
+            Some(Goal::at_most(
+                "p99.9 of a message beside streams, of its p50",
+                10.0,
+                ratio(it.p999?, it.p50),
+            ))
+        }),
         memory.map(|kibibytes| Goal {
             name: "memory: below 48 MiB".to_owned(),
             figure: mebibytes(kibibytes),

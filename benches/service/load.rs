@@ -87,6 +87,7 @@ impl Load {
             per_second: requests / (micros / 1e6),
             p50: Duration::from_secs_f64(p50 / 1e6),
             p99: Duration::from_secs_f64(p99 / 1e6),
+            p999: None,
             failed: failed as u64,
             cpu: meter.share(requests),
             spread: None,
@@ -148,7 +149,7 @@ end"#,
 const ACTIVE: u32 = 20_000;
 
 /// The text that users write.
-const TEXT: &str = "Where is my parcel? It was due on Tuesday.";
+pub(crate) const TEXT: &str = "Where is my parcel? It was due on Tuesday.";
 
 fn messages(users: u32, header: &str) -> String {
     let prefix: u64 = rand::random();

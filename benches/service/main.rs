@@ -9,6 +9,8 @@
 //! * `bed` is the service with its database, which `fill` has filled.
 //! * `load` drives wrk.
 //! * `readers` waits for events, and `deliveries` waits until they are delivered.
+//! * `tail` measures the slowest messages, beside `streams`.
+//! * `statements` shows where PostgreSQL's time goes.
 //! * `machine` reads the system's counters of a process.
 //! * `report` compares each figure with that of nginx in the same run, and with the `goals`.
 
@@ -38,6 +40,9 @@ mod pgbench;
 mod postgres;
 mod readers;
 mod report;
+mod statements;
+mod streams;
+mod tail;
 
 use std::env;
 use std::time::Duration;
@@ -48,6 +53,7 @@ use cloud::Cloud;
 use figures::Figures;
 use load::{Call, Load};
 use machine::Machine;
+use readers::Way;
 use report::{Line, Report};
 
 /// The number of busy connections, in measurements with many of them.
@@ -64,6 +70,13 @@ const MANY_WAITING: u32 = 100_000;
 
 /// The number of times that each line is measured with each program, if two programs are compared.
 const ROUNDS: usize = 3;
+
+/// The line that measures the slowest messages.
+const TAIL: &str = "message beside streams, half rate";
+
+/// The duration of the measurement of the slowest messages, relative to other lines. Retention runs
+/// about once a minute.
+const TAIL_DURATIONS: u32 = 8;
 
 /// The settings of a run.
 struct Settings {
@@ -165,7 +178,9 @@ fn lines(site: Site) -> Vec<Line> {
             ("keyed message", MANY),
             ("webhook", MANY),
             ("event that is waited for", readers::READERS),
+            ("event on a stream", readers::READERS),
             ("queued message", MANY),
+            (TAIL, MANY),
         ],
         (_, None) => &[("message", MANY)],
     };
@@ -196,6 +211,10 @@ fn measure(
     let base = bed::base().as_ref().map(start);
     measure_nginx(cloud, load, report);
     for line in lines {
+        if line.name == TAIL {
+            // Thousands of streams need memory that the goal does not allow for.
+            report.memory(&bed);
+        }
         let server = bed.server().filter(|_| line.name == "webhook");
         let insert = |report: &mut Report| {
             if let Some(server) = server {
@@ -218,15 +237,40 @@ fn measure(
         }
         insert(report);
     }
-    report.memory(&bed);
+    if lines.iter().all(|line| line.name != TAIL) {
+        report.memory(&bed);
+    }
 }
 
 /// Makes one measurement, and waits until its work is done.
 fn measure_once(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
+    let counted = bed.server().filter(|_| statements::are_wanted());
+    if let Some(server) = counted {
+        statements::reset(server);
+    }
+    let figures = measure_line(settings, load, bed, line);
+    if let Some(server) = counted {
+        statements::print(server);
+    }
+    figures
+}
+
+fn measure_line(settings: &Settings, load: &Load, bed: &Bed, line: &Line) -> Figures {
     let writers = line.site.writers();
     let call = match line.name {
         "delivered event" => return deliveries::measure(load, bed, line.connections),
-        "event that is waited for" => return readers::measure(bed, settings.duration),
+        "event that is waited for" => {
+            return readers::measure(bed, settings.duration, Way::Polling);
+        }
+        "event on a stream" => return readers::measure(bed, settings.duration, Way::Stream),
+        TAIL => {
+            let message = Call::Message(writers);
+            let fastest = load.run(bed.address(), line.connections, &message, &[]);
+            let rate = fastest.per_second / 2.0;
+            // The events that retention removes.
+            load.run(bed.address(), line.connections, &Call::Webhook, &[]);
+            return tail::measure(bed, writers, rate, settings.duration * TAIL_DURATIONS);
+        }
         "message" => Call::Message(writers),
         "keyed message" => Call::Keyed(writers),
         "webhook" => Call::Webhook,

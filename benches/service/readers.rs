@@ -1,5 +1,5 @@
-//! Readers that wait at the end of a channel's log, each for every event. All of them are in this
-//! process, on the load's core.
+//! Readers that wait at the end of a channel's log, each for every event, by long polling or on a
+//! stream. All of them are in this process, on the load's core.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,19 @@ const NOTIFY_INTERVAL: Duration = Duration::from_millis(100);
 /// The marker before the send time in each text. The time is in microseconds.
 const SENT_AT: &str = "sent at ";
 
+/// The way in which events are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// By long polling.
+    Polling,
+    /// As server-sent events.
+    Stream,
+}
+
 /// The events that a reader has received.
 #[derive(Default)]
 struct Tally {
-    /// The number of answers with at least one event.
+    /// The number of answers with at least one event, or of events on a stream.
     answers: u32,
     /// The times from a notification until its event was read.
     lags: Vec<Duration>,
@@ -39,7 +48,7 @@ struct Tally {
 /// the cost of an answer.
 ///
 /// The times are from the sending of a notification until a reader has its event.
-pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
+pub(crate) fn measure(bed: &Bed, duration: Duration, way: Way) -> Figures {
     let runtime = runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -57,10 +66,16 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
         let end = begun + duration;
         let mut readers = JoinSet::new();
         for connection in connections {
-            readers.spawn(read(connection, head.clone(), begun, end));
+            let head = head.clone();
+            readers.spawn(async move {
+                match way {
+                    Way::Polling => read(connection, head, begun, end).await,
+                    Way::Stream => follow(connection, head, begun, end).await,
+                }
+            });
         }
         // It always times out.
-        let _elapsed = timeout_at(end, notify(&address, begun)).await;
+        let _elapsed = timeout_at(end, notify(&address, begun, NOTIFY_INTERVAL)).await;
         let tallies = readers.join_all().await;
         let answers: u32 = tallies.iter().map(|it| it.answers).sum();
         let failed = tallies.iter().map(|it| it.failed).sum();
@@ -69,8 +84,9 @@ pub(crate) fn measure(bed: &Bed, duration: Duration) -> Figures {
         let events = u32::try_from(lags.len()).unwrap();
         Figures {
             per_second: f64::from(events) / duration.as_secs_f64(),
-            p50: percentile(&lags, 50),
-            p99: percentile(&lags, 99),
+            p50: percentile(&lags, 500),
+            p99: percentile(&lags, 990),
+            p999: None,
             failed,
             cpu: meter.share(f64::from(answers.max(1))),
             spread: None,
@@ -89,23 +105,48 @@ async fn read(mut connection: Connection, head: String, begun: Instant, end: Ins
             continue;
         }
         let now = begun.elapsed();
-        let lags = body.split(SENT_AT).skip(1).map(|rest| {
-            let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
-            let sent = Duration::from_micros(digits.unwrap().parse().unwrap());
-            now.saturating_sub(sent)
-        });
         let before = tally.lags.len();
-        tally.lags.extend(lags);
+        tally.lags.extend(lags(&body, now));
         tally.answers += u32::from(tally.lags.len() > before);
         next(&body).clone_into(&mut after);
     }
     tally
 }
 
+/// Follows a stream until the end.
+async fn follow(mut connection: Connection, head: String, begun: Instant, end: Instant) -> Tally {
+    let mut tally = Tally::default();
+    let request = format!(
+        "GET /v1/events?after={head} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer bench-key\r\n\
+         Accept: text/event-stream\r\n\r\n"
+    );
+    connection.0.write_all(request.as_bytes()).await.unwrap();
+    let mut line = String::new();
+    while let Ok(length) = timeout_at(end, connection.0.read_line(&mut line)).await {
+        if length.unwrap() == 0 {
+            tally.failed += 1;
+            break;
+        }
+        tally.lags.extend(lags(&line, begun.elapsed()));
+        line.clear();
+    }
+    tally.answers = u32::try_from(tally.lags.len()).unwrap();
+    tally
+}
+
+/// Returns the age at `now` of each text of [`notify`].
+fn lags(body: &str, now: Duration) -> impl Iterator<Item = Duration> {
+    body.split(SENT_AT).skip(1).map(move |rest| {
+        let digits = rest.split(|c: char| !c.is_ascii_digit()).next();
+        let sent = Duration::from_micros(digits.unwrap().parse().unwrap());
+        now.saturating_sub(sent)
+    })
+}
+
 /// Sends notifications with an agent's message at a steady interval.
-async fn notify(address: &str, begun: Instant) {
+pub(crate) async fn notify(address: &str, begun: Instant, every: Duration) {
     let mut connection = Connection::open(address).await;
-    let mut ticks = interval(NOTIFY_INTERVAL);
+    let mut ticks = interval(every);
     loop {
         ticks.tick().await;
         let text = format!("{SENT_AT}{}", begun.elapsed().as_micros());
@@ -122,7 +163,7 @@ async fn notify(address: &str, begun: Instant) {
 }
 
 /// Returns the cursor after all existing events.
-async fn end_of_log(address: &str) -> String {
+pub(crate) async fn end_of_log(address: &str) -> String {
     let mut connection = Connection::open(address).await;
     // An empty cursor: the beginning of the log.
     let mut after = String::new();
@@ -143,10 +184,10 @@ fn next(body: &str) -> &str {
 }
 
 /// A connection to the service.
-struct Connection(BufReader<TcpStream>);
+pub(crate) struct Connection(pub(crate) BufReader<TcpStream>);
 
 impl Connection {
-    async fn open(address: &str) -> Self {
+    pub(crate) async fn open(address: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         stream.set_nodelay(true).unwrap();
         Self(BufReader::new(stream))
@@ -169,7 +210,7 @@ impl Connection {
     }
 
     /// Sends a request; returns the status and the body of its answer.
-    async fn send(&mut self, request: &str) -> (u16, String) {
+    pub(crate) async fn send(&mut self, request: &str) -> (u16, String) {
         self.0.write_all(request.as_bytes()).await.unwrap();
         let mut line = String::new();
         self.0.read_line(&mut line).await.unwrap();

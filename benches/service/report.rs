@@ -105,6 +105,13 @@ impl Report {
             self.notes
                 .push(format!("{name}: adds {} at one connection", millis(added)));
         }
+        if let Some(p999) = figures.p999 {
+            self.notes.push(format!(
+                "{name}: p99.9 is {}, {:.1} times p50",
+                millis(p999),
+                ratio(p999, figures.p50)
+            ));
+        }
         if let Some(backlog) = figures.backlog {
             self.notes.push(format!(
                 "{name}: all was delivered {} after the load had ended",
@@ -117,7 +124,7 @@ impl Report {
     pub(crate) fn memory(&mut self, bed: &Bed) {
         let memory = bed.bridge().memory();
         self.notes.push(format!(
-            "all with {}: {} at most, ready after {}",
+            "all with {} so far: {} at most, ready after {}",
             bed.site,
             mebibytes(memory),
             millis(bed.ready_after)

@@ -1,9 +1,9 @@
 //! Reading of a channel's events: pages after a cursor, which may wait for an event, and a stream
 //! of pages.
 //!
-//! A reader subscribes to the channel's wake-up, reads the log, and waits for the wake-up if there
-//! are no events. A wake-up can be missed, so the reader also polls from time to time. No reader
-//! waits past a stop.
+//! A reader subscribes to the wake-up of its channel or user, reads the log, and waits for the
+//! wake-up if there are no events. A wake-up can be missed, so the reader also polls from time to
+//! time. No reader waits past a stop.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,8 +12,10 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::bounds::{BoundPermit, Holder, Shares};
+use crate::bridge::shared_reads::STREAM_PAGE;
+use crate::bridge::user_wakeups::UserWakeup;
 use crate::bridge::{Bridge, Caller, Error};
-use crate::store::{PageSize, Wakeup};
+use crate::store::{Page, PageSize, Wakeup};
 use crate::types::event::Cursor;
 use crate::types::event::LoggedEvent;
 use crate::types::ids::{ChannelId, UserKey};
@@ -34,13 +36,6 @@ pub(super) fn shares(channels: usize) -> Shares {
 /// polls less often, so that the storage gets no more queries.
 const READERS_PER_POLL: usize = 500;
 
-/// 12 KiB, plus the excess of the last event: the events that a stream has in memory at once. There
-/// may be 10,000 streams.
-const STREAM_PAGE: PageSize = PageSize {
-    events: 100,
-    bytes: 12 * 1024,
-};
-
 /// 1 MiB: the size at which an answer takes no more events.
 const ANSWER_BYTES: u32 = 1024 * 1024;
 
@@ -60,7 +55,7 @@ impl ReadLimits {
     }
 
     /// Waits for permission to read a channel's log, in order of arrival.
-    async fn acquire(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
+    pub(super) async fn acquire(&self, channel_id: &ChannelId) -> Option<SemaphorePermit<'_>> {
         self.0.get(channel_id)?.acquire().await.ok()
     }
 }
@@ -97,7 +92,7 @@ impl EventPage {
     }
 }
 
-/// The channel and users whose events are read.
+/// A reader of the events of a channel, or of one of its users.
 #[derive(Debug)]
 struct Reader {
     channel_id: ChannelId,
@@ -114,12 +109,19 @@ impl Reader {
     }
 }
 
+/// The wake-up of a reader.
+#[derive(Debug)]
+enum ReaderWakeup {
+    Channel(Wakeup),
+    User(UserWakeup),
+}
+
 /// The pages of a channel's log as they arrive, until the service stops.
 #[derive(Debug)]
 pub struct EventStream {
     bridge: Bridge,
     reader: Reader,
-    wakeup: Wakeup,
+    wakeup: ReaderWakeup,
     after: Option<Cursor>,
     /// The cursor before the page that was returned last.
     before: Option<Cursor>,
@@ -149,7 +151,7 @@ impl Bridge {
             bytes: ANSWER_BYTES,
         };
         let end = Instant::now() + wait;
-        let mut wakeup = self.parts.store.wakeup(&reader.channel_id);
+        let mut wakeup = self.wakeup(&reader).await?;
         let mut permit = None;
         loop {
             let is_over = Instant::now() >= end || self.parts.stopping.is_cancelled();
@@ -181,7 +183,7 @@ impl Bridge {
     ) -> Result<EventStream, Error> {
         let reader = Reader::of(caller);
         let permit = self.reader_permit(caller)?;
-        let wakeup = self.parts.store.wakeup(&reader.channel_id);
+        let wakeup = self.wakeup(&reader).await?;
         let first = self.read_log(&reader, after, STREAM_PAGE).await?;
         Ok(EventStream {
             bridge: self.clone(),
@@ -200,7 +202,7 @@ impl Bridge {
     }
 
     /// Waits for a wake-up or for the time of the next poll.
-    async fn wait_for_wakeup(&self, wakeup: &mut Wakeup) {
+    async fn wait_for_wakeup(&self, wakeup: &mut ReaderWakeup) {
         let waiting = self.reader_permits.in_use();
         let factor = u32::try_from(1 + waiting / READERS_PER_POLL).unwrap_or(u32::MAX);
         let interval = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * factor;
@@ -210,20 +212,23 @@ impl Bridge {
         }
     }
 
+    /// Reads a page. Readers of the same part of a channel's log share a query.
     async fn read_log(
         &self,
         reader: &Reader,
         after: Option<Cursor>,
         size: PageSize,
     ) -> Result<EventPage, Error> {
-        let _permit = self.read_limits.acquire(&reader.channel_id).await;
         let position = after.map_or(0, Cursor::position);
-        let (store, channel_id) = (&self.parts.store, &reader.channel_id);
+        let channel_id = &reader.channel_id;
         let page = match &reader.user {
-            None => store.events_after(channel_id, position, size).await?,
+            None => Page::clone(&*self.read_channel(channel_id, position, size).await?),
             Some(user) => {
-                let events = store.events_of_user_after(channel_id, user, position, size);
-                events.await?
+                let _permit = self.read_limits.acquire(channel_id).await;
+                let store = &self.parts.store;
+                store
+                    .events_of_user_after(channel_id, user, position, size)
+                    .await?
             }
         };
         if position > page.head {
@@ -242,6 +247,27 @@ impl Bridge {
             }),
             events: page.events,
         })
+    }
+}
+
+impl Bridge {
+    /// Returns the wake-up of a reader. A reader that takes it before it reads misses no event.
+    async fn wakeup(&self, reader: &Reader) -> Result<ReaderWakeup, Error> {
+        Ok(match &reader.user {
+            None => ReaderWakeup::Channel(self.parts.store.wakeup(&reader.channel_id)),
+            Some(user) => {
+                ReaderWakeup::User(self.user_wakeup(&reader.channel_id, &user.user_id).await?)
+            }
+        })
+    }
+}
+
+impl ReaderWakeup {
+    async fn wait(&mut self) {
+        match self {
+            Self::Channel(wakeup) => wakeup.wait().await,
+            Self::User(wakeup) => wakeup.wait().await,
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The dispatcher of a channel: claims delivery lanes that are due, and processes each one in a
-//! task of its own.
+//! task of its own. If the callback has no trouble and no lane is due, the transactions that store
+//! events claim lanes directly, and the lanes are only processed here.
 //!
 //! It polls after a wake-up from the store, when a lane has ended, and when the next lane is due.
 //! It also polls at least once a second, since wake-ups can be lost. While the callback is
@@ -11,13 +12,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Parts;
 use super::attempt::Callback;
 use super::lane::{LaneRun, Purpose};
 use super::shared::Shared;
-use crate::store::{self, LEASE, Lane, Wakeup};
+use crate::store::{self, DirectLane, DirectLanes, DirectSwitch, LEASE, Lane, Wakeup};
 use crate::telemetry::metrics::EXPIRED;
 use crate::types::delivery::{CallbackSchedule, PROBE_AFTER_FAILURES};
 use crate::types::ids::ChannelId;
@@ -43,27 +44,75 @@ const EXPIRY_BATCH: u32 = 500;
 pub(super) struct Dispatcher {
     shared: Arc<Shared>,
     wakeup: Wakeup,
+    direct: DirectSwitch,
 }
 
 impl Dispatcher {
-    pub(super) fn new(parts: Parts, channel_id: ChannelId, callback: Callback) -> Self {
+    /// Creates the dispatcher of a channel, and starts to receive the lanes that are claimed
+    /// directly.
+    pub(super) fn start(parts: Parts, channel_id: ChannelId, callback: Callback) -> Self {
+        let slots = Arc::new(Semaphore::new(MAX_LANES as usize));
+        let lease_prefix = parts.clock.uuid().to_string();
+        let (lanes, direct) =
+            parts
+                .store
+                .direct_lanes(&channel_id, Arc::clone(&slots), lease_prefix);
+        let wakeup = parts.store.wakeup(&channel_id);
+        let shared = Arc::new(Shared {
+            parts,
+            channel_id,
+            callback,
+            has_failures: AtomicBool::new(false),
+            is_unavailable: AtomicBool::new(false),
+            is_paused: AtomicBool::new(false),
+            slots,
+        });
+        let tasks = shared.parts.tasks.clone();
+        tasks.spawn(deliver_directly(Arc::clone(&shared), lanes));
         Self {
-            wakeup: parts.store.wakeup(&channel_id),
-            shared: Arc::new(Shared {
-                parts,
-                channel_id,
-                callback,
-                has_failures: AtomicBool::new(false),
-                is_unavailable: AtomicBool::new(false),
-                is_paused: AtomicBool::new(false),
-                permits: Arc::new(Semaphore::new(MAX_LANES as usize)),
-            }),
+            shared,
+            wakeup,
+            direct,
         }
     }
 }
 
+/// Processes the lanes that are claimed directly, until the service stops.
+async fn deliver_directly(shared: Arc<Shared>, mut lanes: DirectLanes) {
+    let stopping = shared.parts.stopping.clone();
+    loop {
+        let lane = tokio::select! {
+            lane = lanes.next() => lane,
+            () = stopping.cancelled() => break,
+        };
+        let Some(lane) = lane else { break };
+        shared
+            .parts
+            .tasks
+            .spawn(deliver_one(Arc::clone(&shared), lane));
+    }
+    // Transactions in progress may still claim lanes. These are released.
+    lanes.close();
+    while let Some(lane) = lanes.next().await {
+        deliver_one(Arc::clone(&shared), lane).await;
+    }
+}
+
+async fn deliver_one(shared: Arc<Shared>, direct: DirectLane) {
+    let DirectLane {
+        lane,
+        leased_until,
+        events,
+        slot,
+    } = direct;
+    LaneRun::with_events(&shared, lane, leased_until, events)
+        .run_to_end()
+        .await;
+    drop(slot);
+}
+
 impl Source for Dispatcher {
-    type Item = (Lane, Purpose);
+    type Item = (Lane, Purpose, OwnedSemaphorePermit);
     type Error = store::Error;
 
     const PACE: Pace = Pace {
@@ -85,11 +134,16 @@ impl Source for Dispatcher {
             .has_failures
             .store(schedule.failures > 0, Ordering::Relaxed);
         shared.is_paused.store(schedule.paused, Ordering::Relaxed);
-        let Some(next_at) = next_work_at(&schedule).filter(|_| !clock.is_ahead()) else {
+        let now = clock.now();
+        let is_ahead = clock.is_ahead();
+        let next_at = next_work_at(&schedule).filter(|_| !is_ahead);
+        let is_due = next_at.is_some_and(|next_at| next_at <= now);
+        self.direct
+            .set_open(!is_due && !is_ahead && !schedule.paused && schedule.failures == 0);
+        let Some(next_at) = next_at else {
             return Ok(Claimed::none());
         };
-        let now = clock.now();
-        if next_at > now {
+        if !is_due {
             let wait = (next_at - now).to_std().unwrap_or(POLL_INTERVAL);
             return Ok(Claimed {
                 items: Vec::new(),
@@ -99,39 +153,54 @@ impl Source for Dispatcher {
         if limit == 0 {
             return Ok(Claimed::none());
         }
+        let Some(mut slots) = shared.reserve_slots(limit) else {
+            // Lanes that were claimed directly have all slots.
+            return Ok(Claimed {
+                items: Vec::new(),
+                next: Next::After(RETRY_AFTER_CONFLICT),
+            });
+        };
         let lease_id = clock.uuid().to_string();
         let until = now + LEASE;
         if schedule.failures >= PROBE_AFTER_FAILURES {
             // A single event shows whether the callback works again, unless another replica is
             // sending one.
             let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
-            let probe = lane.await?.map(|lane| (lane, Purpose::Probe));
+            let probe = lane.await?.map(|lane| (lane, Purpose::Probe, slots));
             return Ok(Vec::from_iter(probe).into());
         }
-        let lanes = store
-            .claim_delivery_lanes(&shared.channel_id, &lease_id, now, until, limit)
-            .await?;
+        let limit = slots.num_permits();
+        let lanes = store.claim_delivery_lanes(
+            &shared.channel_id,
+            &lease_id,
+            now,
+            until,
+            u32::try_from(limit).unwrap_or(u32::MAX),
+        );
+        let lanes = lanes.await?;
         let next = match lanes.len() {
             // Another replica is claiming the lanes that are due.
             0 => Next::After(RETRY_AFTER_CONFLICT),
             // The next free slot triggers the next poll.
-            claimed if claimed == limit as usize => Next::Regular,
+            claimed if claimed == limit => Next::Regular,
             // Poll again at once, to learn when the next lane is due.
             _ => Next::After(Duration::ZERO),
         };
         let items = lanes
             .into_iter()
-            .map(|lane| (lane, Purpose::Deliver))
+            .filter_map(|lane| Some((lane, Purpose::Deliver, slots.split(1)?)))
             .collect();
         Ok(Claimed { items, next })
     }
 
-    fn handle(&self, (lane, purpose): Self::Item) -> impl Future<Output = ()> + Send + 'static {
+    fn handle(
+        &self,
+        (lane, purpose, slot): Self::Item,
+    ) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.shared);
-        let permit = Arc::clone(&shared.permits).try_acquire_owned().ok();
         async move {
             LaneRun::new(&shared, lane, purpose).run_to_end().await;
-            drop(permit);
+            drop(slot);
         }
     }
 }

@@ -35,6 +35,8 @@ pub(super) struct LaneRun<'a> {
     lane: Lane,
     purpose: Purpose,
     leased_until: DateTime<Utc>,
+    /// The first pending events of the lane, if they are known already.
+    known: Option<Vec<DueEvent>>,
     /// True if the lane is empty once the current event is settled.
     is_last: bool,
 }
@@ -54,7 +56,24 @@ impl<'a> LaneRun<'a> {
             lane,
             purpose,
             leased_until: shared.parts.clock.now() + LEASE,
+            known: None,
             is_last: false,
+        }
+    }
+
+    /// Starts the processing of a lane that was claimed when its events were stored.
+    pub(super) fn with_events(
+        shared: &'a Shared,
+        lane: Lane,
+        leased_until: DateTime<Utc>,
+        mut events: Vec<DueEvent>,
+    ) -> Self {
+        // As many as would be read, so that a user with many events takes turns with others.
+        events.truncate(PREFETCH as usize);
+        Self {
+            leased_until,
+            known: Some(events),
+            ..Self::new(shared, lane, Purpose::Deliver)
         }
     }
 
@@ -77,7 +96,10 @@ impl<'a> LaneRun<'a> {
     async fn deliver_events(&mut self) -> Result<(), store::Error> {
         let store = &self.shared.parts.store;
         loop {
-            let events = store.due_events(&self.lane, PREFETCH).await?;
+            let events = match self.known.take() {
+                Some(events) => events,
+                None => store.due_events(&self.lane, PREFETCH).await?,
+            };
             if events.is_empty() {
                 return store.release_emptied_lane(&self.lane, self.now()).await;
             }

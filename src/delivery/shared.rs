@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::Parts;
 use super::attempt::Callback;
@@ -21,12 +21,20 @@ pub(super) struct Shared {
     pub(super) is_unavailable: AtomicBool,
     /// True if the callback is paused, for lanes that are being processed.
     pub(super) is_paused: AtomicBool,
-    pub(super) permits: Arc<Semaphore>,
+    /// The slots of this replica, one for each lane of the channel that it processes at once.
+    pub(super) slots: Arc<Semaphore>,
 }
 
 impl Shared {
-    /// True if every permit is taken.
+    /// True if every slot is taken.
     pub(super) fn is_full(&self) -> bool {
-        self.permits.available_permits() == 0
+        self.slots.available_permits() == 0
+    }
+
+    /// Takes the free slots, at most `limit`; `None` if there are none.
+    pub(super) fn reserve_slots(&self, limit: u32) -> Option<OwnedSemaphorePermit> {
+        let free = u32::try_from(self.slots.available_permits()).unwrap_or(u32::MAX);
+        let slots = Arc::clone(&self.slots).try_acquire_many_owned(free.min(limit));
+        slots.ok().filter(|slots| slots.num_permits() > 0)
     }
 }

@@ -2,15 +2,17 @@
 //!
 //! A delivery has no row of its own: it is an event with its delivery state. A transaction that
 //! makes events pending again also makes their lanes due. It locks rows in the same order as all
-//! other transactions: events, then lanes.
+//! other transactions: lanes, then events.
+//!
+//! The attempt that delivered an event is stored in the event's row, all others in `attempts`.
 
 use chrono::{DateTime, Utc};
 use serde_json::json;
 
 use super::audit::record;
-use super::engine::tx::{EngineTx, Tx, on};
-use super::log::mark_lanes_due;
-use super::rows::batch;
+use super::delivery_lanes::mark_lanes_due;
+use super::engine::tx::{Tx, on};
+use super::rows::{batch, time};
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
 use crate::types::delivery::{Attempt, Delivery, DeliveryState, EventRecord, ReplaySelection};
@@ -20,6 +22,28 @@ use crate::types::ids::{ChannelId, UserId};
 /// The number of events that a replay handles in one transaction. It is large enough to be fast,
 /// and small enough not to block a lane for long.
 const REPLAY_BATCH: i64 = 500;
+
+/// The beginning of the statement that moves the attempts that delivered events to the table of
+/// attempts, before the events become pending again. A condition follows.
+macro_rules! keep_attempt {
+    () => {
+        "INSERT INTO attempts (event_id, number, at, duration_ms, status)
+         SELECT id, attempts, attempted_at, duration_ms, status FROM events WHERE attempted_at IS NOT NULL"
+    };
+}
+
+/// The statement that makes events pending again, with a new deadline.
+macro_rules! make_pending {
+    ($deliver_until:literal, $condition:expr) => {
+        concat!(
+            "UPDATE events SET delivery = 'pending', deliver_until = ",
+            $deliver_until,
+            ", failure = NULL, nack_at = NULL, attempted_at = NULL, duration_ms = NULL, status = NULL
+             WHERE ",
+            $condition
+        )
+    };
+}
 
 /// The progress of a replay through its events.
 struct ReplayProgress<'a> {
@@ -134,8 +158,11 @@ impl Store {
         };
         let attempts: Vec<AttemptRow> = run!(self, readers, |db| {
             sqlx::query_as(
-                "SELECT number, at, duration_ms, status, error FROM attempts
-                 WHERE event_id = $1 ORDER BY number",
+                "SELECT number, at, duration_ms, status, error FROM attempts WHERE event_id = $1
+                 UNION ALL
+                 SELECT attempts, attempted_at, duration_ms, status, NULL FROM events
+                 WHERE id = $1 AND attempted_at IS NOT NULL
+                 ORDER BY number",
             )
             .bind(id.to_string())
             .fetch_all(db)
@@ -191,19 +218,23 @@ impl Store {
         if kind == EventType::TypingChanged.as_str() {
             return Ok(Some(false));
         }
-        on!(tx, |db| {
-            sqlx::query(
-                "UPDATE events SET delivery = 'pending', deliver_until = $2, failure = NULL, nack_at = NULL
-                 WHERE id = $1",
-            )
-            .bind(id.to_string())
-            .bind(deliver_until.timestamp_millis())
-            .execute(db)
-            .await?
-            .rows_affected()
-        });
         mark_lanes_due(&mut tx, channel_id, &[user], now).await?;
         end_back_off(&mut tx, channel_id, &[user], now).await?;
+        on!(tx, |db| {
+            sqlx::query(concat!(keep_attempt!(), " AND id = $1"))
+                .bind(id.to_string())
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
+        on!(tx, |db| {
+            sqlx::query(make_pending!("$2", "id = $1"))
+                .bind(id.to_string())
+                .bind(deliver_until.timestamp_millis())
+                .execute(db)
+                .await?
+                .rows_affected()
+        });
         record(&mut tx, entry).await?;
         tx.wake(channel_id.clone());
         tx.commit().await?;
@@ -352,18 +383,10 @@ impl Store {
     }
 }
 
-/// The statement that makes events pending again. It locks their rows in the order of the log, as
-/// settling does.
-macro_rules! replay {
-    ($in:literal, $locking:literal) => {
-        concat!(
-            "UPDATE events SET delivery = 'pending', deliver_until = $3, failure = NULL, nack_at = NULL
-             WHERE id ",
-            $in,
-            "(SELECT id FROM events WHERE channel_id = $1
-                AND position IN (SELECT CAST(value ->> 'position' AS BIGINT) FROM json_each($2))",
-            $locking
-        )
+/// The condition for events at the positions of the batch $2 in the log of channel $1.
+macro_rules! at_positions {
+    () => {
+        "channel_id = $1 AND position IN (SELECT CAST(value ->> 'position' AS BIGINT) FROM json_each($2))"
     };
 }
 
@@ -375,25 +398,29 @@ async fn replay_batch(
     now: DateTime<Utc>,
     deliver_until: DateTime<Utc>,
 ) -> Result<(), Error> {
-    let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
-    let replay = match &tx.engine {
-        EngineTx::Postgres(_) => replay!("= ANY (ARRAY", " ORDER BY position FOR UPDATE))"),
-        EngineTx::Sqlite(_) => replay!("IN ", ")"),
-    };
-    on!(tx, |db| {
-        sqlx::query(replay)
-            .bind(channel_id.as_str())
-            .bind(positions)
-            .bind(deliver_until.timestamp_millis())
-            .execute(db)
-            .await?
-            .rows_affected()
-    });
     let mut users: Vec<_> = found.iter().map(|(_, user)| *user).collect();
     users.sort_unstable();
     users.dedup();
     mark_lanes_due(tx, channel_id, &users, now).await?;
     end_back_off(tx, channel_id, &users, now).await?;
+    let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
+    on!(tx, |db| {
+        sqlx::query(concat!(keep_attempt!(), " AND ", at_positions!()))
+            .bind(channel_id.as_str())
+            .bind(&positions)
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
+    on!(tx, |db| {
+        sqlx::query(make_pending!("$3", at_positions!()))
+            .bind(channel_id.as_str())
+            .bind(&positions)
+            .bind(deliver_until.timestamp_millis())
+            .execute(db)
+            .await?
+            .rows_affected()
+    });
     tx.wake(channel_id.clone());
     Ok(())
 }
@@ -420,13 +447,6 @@ async fn end_back_off(
         .rows_affected()
     });
     Ok(())
-}
-
-/// Converts a stored time.
-pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
-    DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
-        what: "time of an event",
-    })
 }
 
 impl DeliveryState {

@@ -8,16 +8,22 @@
 //! and passes the count from the time of the claim. If another event has arrived meanwhile, the
 //! counts differ and the lane becomes due again.
 
+pub(super) mod direct;
 mod due;
 mod settling;
 
 use chrono::{DateTime, Utc};
 
-use super::engine::tx::on;
+use sqlx::types::Json;
+use sqlx::{PgConnection, SqliteConnection};
+
+use super::engine::tx::{EngineTx, Tx, on, statement_limit};
 use super::{Error, Store, claiming, run};
 use crate::types::event::EventType;
 use crate::types::ids::ChannelId;
 
+use direct::Reservation;
+pub use direct::{DirectLane, DirectLanes, DirectSwitch};
 pub use due::DueEvent;
 pub(super) use due::DueEventsQuery;
 pub(super) use settling::SettleDelivery;
@@ -79,14 +85,9 @@ impl Store {
                 .fetch_all(db)
                 .await?
         });
-        let lanes = rows.into_iter().map(|row| Lane {
-            id: row.id,
-            channel_id: channel_id.clone(),
-            user: row.user_ref.unwrap_or_default(),
-            arrivals: row.arrivals,
-            lease_id: lease_id.to_owned(),
-            failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-        });
+        let lanes = rows
+            .into_iter()
+            .map(|row| row.into_lane(channel_id, lease_id));
         Ok(lanes.collect())
     }
 
@@ -164,5 +165,114 @@ impl Store {
             .execute(db)
             .await?
             .rows_affected()))
+    }
+}
+
+/// The statement that counts the arrival of events in the lanes of the users in `$users`. Of the
+/// lanes that it returns, those with `is_claimed` were claimed: an idle lane of the first $5 users,
+/// under the lease $6 until $4, if the callback of the channel has no failures and is not paused.
+/// Other idle lanes become due at $3.
+macro_rules! arrivals {
+    ($users:literal) => {
+        concat!(
+            "INSERT INTO delivery_lanes (channel_id, user_ref, due_at, lease_id)
+             SELECT $1, user_ref, CASE WHEN lease_id IS NULL THEN $3 ELSE $4 END, lease_id
+             FROM (SELECT user_ref,
+                          CASE WHEN ordinal <= $5
+                                    AND NOT EXISTS (SELECT 1 FROM callbacks
+                                                    WHERE channel_id = $1 AND (failures > 0 OR paused_at IS NOT NULL))
+                               THEN $6 END AS lease_id
+                   FROM ",
+            $users,
+            ") AS users WHERE true
+             ON CONFLICT (channel_id, COALESCE(user_ref, 0)) DO UPDATE
+             SET arrivals = delivery_lanes.arrivals + 1,
+                 -- a lane that is leased or waits after a failure keeps its time and its lease
+                 due_at = COALESCE(delivery_lanes.due_at, excluded.due_at),
+                 lease_id = CASE WHEN delivery_lanes.due_at IS NULL THEN excluded.lease_id ELSE delivery_lanes.lease_id END
+             RETURNING id, user_ref, arrivals, failures, CAST(lease_id = $6 AS INTEGER) AS is_claimed"
+        )
+    };
+}
+
+#[derive(sqlx::FromRow)]
+struct ArrivalRow {
+    #[sqlx(flatten)]
+    lane: LaneRow,
+    /// 1: claimed by this statement.
+    is_claimed: Option<i32>,
+}
+
+/// Makes the delivery lanes of these users due, and counts the arrival of an event in each.
+pub(super) async fn mark_lanes_due(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    users: &[Option<i64>],
+    now: DateTime<Utc>,
+) -> Result<(), Error> {
+    let claimed = record_arrivals(tx, channel_id, users, now, None).await?;
+    debug_assert!(claimed.is_empty(), "a claim without a lease");
+    Ok(())
+}
+
+/// Does the same, but claims idle lanes if there is a reservation. Returns the claimed lanes.
+/// `users` are in ascending order, in which their lanes are locked.
+pub(super) async fn record_arrivals(
+    tx: &mut Tx,
+    channel_id: &ChannelId,
+    users: &[Option<i64>],
+    now: DateTime<Utc>,
+    reservation: Option<&Reservation>,
+) -> Result<Vec<Lane>, Error> {
+    let slots = reservation.map_or(0, Reservation::slots);
+    let slots = i64::try_from(slots).unwrap_or(i64::MAX);
+    let lease_id = reservation.map(|it| it.lease_id.as_str());
+    let until = reservation.map_or(now, |it| it.leased_until);
+    // The engines differ only in the form of the users.
+    macro_rules! query {
+        ($users:literal, $bound:expr) => {
+            sqlx::query_as(arrivals!($users))
+                .bind(channel_id.as_str())
+                .bind($bound)
+                .bind(now.timestamp_millis())
+                .bind(until.timestamp_millis())
+                .bind(slots)
+                .bind(lease_id)
+        };
+    }
+    let rows: Vec<ArrivalRow> = match &mut tx.engine {
+        EngineTx::Postgres(pooled) => {
+            let limit = statement_limit(tx.deadline);
+            let query = query!(
+                "unnest((SELECT $2::bigint[])) WITH ORDINALITY AS u (user_ref, ordinal)",
+                users
+            );
+            let rows = async |db: &mut PgConnection| query.fetch_all(db).await;
+            pooled.run_in_tx(limit, rows).await?
+        }
+        EngineTx::Sqlite(write_tx) => {
+            let query = query!(
+                "(SELECT value AS user_ref, key + 1 AS ordinal FROM json_each($2)) AS u",
+                Json(users)
+            );
+            let rows = async |db: &mut SqliteConnection| query.fetch_all(db).await;
+            write_tx.run(rows).await?
+        }
+    };
+    let claimed = rows.into_iter().filter(|row| row.is_claimed == Some(1));
+    let lane = |row: ArrivalRow| row.lane.into_lane(channel_id, lease_id.unwrap_or_default());
+    Ok(claimed.map(lane).collect())
+}
+
+impl LaneRow {
+    fn into_lane(self, channel_id: &ChannelId, lease_id: &str) -> Lane {
+        Lane {
+            id: self.id,
+            channel_id: channel_id.clone(),
+            user: self.user_ref.unwrap_or_default(),
+            arrivals: self.arrivals,
+            lease_id: lease_id.to_owned(),
+            failures: u32::try_from(self.failures).unwrap_or(u32::MAX),
+        }
     }
 }

@@ -194,22 +194,24 @@ impl Store {
         });
         let dialogs: Vec<_> = dialogs.into_iter().map(|(id,)| id).collect();
         erase_changes(&mut tx, user, &dialogs, now).await?;
-        // Deleted in the order in which settling locks events of several channels. The cascade from
-        // the user's row would lock them in another order.
-        let delete_events = claiming!(
+        // Lanes are locked before their events, and in the order in which settling locks them. The
+        // cascade from the user's row would lock them in another order.
+        let delete_lanes = claiming!(
             self,
-            "DELETE FROM events WHERE id",
-            "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
+            "DELETE FROM delivery_lanes WHERE id",
+            "SELECT id FROM delivery_lanes WHERE user_ref = $1 ORDER BY channel_id",
             " FOR UPDATE",
             ""
         );
-        on!(tx, |db| {
-            sqlx::query(delete_events)
-                .bind(user.0)
-                .execute(db)
-                .await?
-                .rows_affected()
-        });
+        for delete in [delete_lanes, "DELETE FROM events WHERE user_ref = $1"] {
+            on!(tx, |db| {
+                sqlx::query(delete)
+                    .bind(user.0)
+                    .execute(db)
+                    .await?
+                    .rows_affected()
+            });
+        }
         on!(tx, |db| {
             sqlx::query("DELETE FROM conversations WHERE user_ref = $1")
                 .bind(user.0)

@@ -10,12 +10,12 @@ mod sqlite;
 use std::collections::BTreeMap;
 
 use chrono::{DateTime, Utc};
-use serde_json::json;
 use sqlx::PgConnection;
 
 use super::audit::record;
-use super::engine::tx::{EngineTx, Tx, on, statement_limit};
-use super::rows::batch;
+use super::delivery_lanes::direct::DirectClaims;
+use super::delivery_lanes::record_arrivals;
+use super::engine::tx::{EngineTx, Tx, statement_limit};
 use super::{Error, Store, UserRef, run};
 use crate::types::audit::Entry;
 use crate::types::event::LoggedEvent;
@@ -59,10 +59,11 @@ struct EventRow {
     id: String,
     kind: String,
     body: String,
+    user_id: Option<String>,
 }
 
 /// The size limits of a page.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PageSize {
     /// The largest number of events.
     pub events: u32,
@@ -88,7 +89,7 @@ impl PageSize {
 macro_rules! page_of_events {
     ($channel:literal, $condition:literal, $events:literal, $bytes:literal) => {
         concat!(
-            "SELECT e.position, e.id, e.kind, e.body FROM (
+            "SELECT e.position, e.id, e.kind, e.body, u.user_id FROM (
                  SELECT position, bytes, SUM(bytes) OVER (ORDER BY position) AS total FROM (
                      SELECT position, octet_length(body) AS bytes FROM events WHERE channel_id = ",
             $channel,
@@ -101,6 +102,7 @@ macro_rules! page_of_events {
              JOIN events e ON e.channel_id = ",
             $channel,
             " AND e.position = totals.position
+             LEFT JOIN users u ON u.id = e.user_ref
              WHERE totals.total - totals.bytes < ",
             $bytes,
             " ORDER BY e.position"
@@ -133,7 +135,7 @@ impl Store {
         entry: &Entry,
     ) -> Result<(), Error> {
         let mut tx = self.begin().await?;
-        append(&mut tx, &[event], now).await?;
+        append(&mut tx, &self.direct_claims, &[event], now).await?;
         record(&mut tx, entry).await?;
         tx.commit().await
     }
@@ -205,9 +207,11 @@ fn page(rows: Vec<EventRow>, ends: Option<(i64, i64)>) -> Page {
     }
 }
 
-/// Appends events within a transaction, which locks their logs until it ends.
+/// Appends events within a transaction, which locks their logs until it ends. Idle lanes are claimed
+/// directly if this process delivers them.
 pub(super) async fn append(
     tx: &mut Tx,
+    direct_claims: &DirectClaims,
     events: &[NewEvent],
     now: DateTime<Utc>,
 ) -> Result<(), Error> {
@@ -237,8 +241,14 @@ pub(super) async fn append(
             .collect();
         users.sort_unstable();
         users.dedup();
-        if !users.is_empty() {
-            mark_lanes_due(tx, channel_id, &users, now).await?;
+        if users.is_empty() {
+            continue;
+        }
+        let reservation = direct_claims.reserve(channel_id, users.len(), now);
+        let lanes = record_arrivals(tx, channel_id, &users, now, reservation.as_ref()).await?;
+        if let Some(reservation) = reservation {
+            let claimed = reservation.claimed(lanes, &events, now);
+            tx.after_commit(|| claimed.deliver());
         }
     }
     Ok(())
@@ -247,33 +257,6 @@ pub(super) async fn append(
 /// The events to append, by log and in order.
 type Logs<'a> = BTreeMap<&'a ChannelId, Vec<&'a NewEvent>>;
 
-/// Makes the delivery lanes of these users due, and counts the arrival of an event in each.
-pub(super) async fn mark_lanes_due(
-    tx: &mut Tx,
-    channel_id: &ChannelId,
-    users: &[Option<i64>],
-    now: DateTime<Utc>,
-) -> Result<(), Error> {
-    let rows = batch(users.iter().map(|user| json!({"user": user})));
-    on!(tx, |db| {
-        sqlx::query(
-            "INSERT INTO delivery_lanes (channel_id, user_ref, due_at)
-             SELECT $1, CAST(value ->> 'user' AS BIGINT), $3 FROM json_each($2) WHERE true
-             ON CONFLICT (channel_id, COALESCE(user_ref, 0)) DO UPDATE
-             SET arrivals = delivery_lanes.arrivals + 1,
-                 -- a lane that is leased or waits after a failure keeps its time
-                 due_at = COALESCE(delivery_lanes.due_at, excluded.due_at)",
-        )
-        .bind(channel_id.as_str())
-        .bind(rows)
-        .bind(now.timestamp_millis())
-        .execute(db)
-        .await?
-        .rows_affected()
-    });
-    Ok(())
-}
-
 impl From<EventRow> for LoggedEvent {
     fn from(row: EventRow) -> Self {
         Self {
@@ -281,6 +264,7 @@ impl From<EventRow> for LoggedEvent {
             id: row.id,
             kind: row.kind,
             body: row.body,
+            user_id: row.user_id,
         }
     }
 }

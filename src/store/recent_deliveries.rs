@@ -4,8 +4,9 @@
 
 use serde_json::json;
 
-use super::deliveries::{DeliveryRow, time};
+use super::deliveries::DeliveryRow;
 use super::rows::batch;
+use super::rows::time;
 use super::{Error, Store, run};
 use crate::types::delivery::{DeliveryCounts, DeliveryState, LastAttempt, RecentDelivery};
 use crate::types::ids::ChannelId;
@@ -80,7 +81,9 @@ impl Store {
             ($condition:literal) => {
                 concat!(
                     "SELECT e.position, e.id, e.kind, u.user_id, e.created_at, e.deliver_until, e.attempts, e.failure,
-                            a.at AS attempted_at, a.status, a.error
+                            COALESCE(e.attempted_at, a.at) AS attempted_at,
+                            CASE WHEN e.attempted_at IS NULL THEN a.status ELSE e.status END AS status,
+                            CASE WHEN e.attempted_at IS NULL THEN a.error END AS error
                      FROM events e LEFT JOIN users u ON u.id = e.user_ref
                      LEFT JOIN attempts a ON a.event_id = e.id
                           AND a.number = (SELECT MAX(l.number) FROM attempts l WHERE l.event_id = e.id)

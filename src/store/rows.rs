@@ -50,3 +50,15 @@ pub(super) fn batch<Row: Borrow<serde_json::Value>>(rows: impl Iterator<Item = R
         .collect();
     format!("{{{}}}", members.join(","))
 }
+
+/// Collects one value of each row of a batch, as an array for `unnest`.
+pub(super) fn column<'a, Row, T>(rows: &[&'a Row], value: impl Fn(&'a Row) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
+}
+
+/// Converts the stored time of an event.
+pub(super) fn time(ms: i64) -> Result<DateTime<Utc>, Error> {
+    DateTime::from_timestamp_millis(ms).ok_or(Error::Unreadable {
+        what: "time of an event",
+    })
+}

@@ -267,6 +267,8 @@ pub struct LoggedEvent {
     pub kind: String,
     /// The event as channels receive it.
     pub body: String,
+    /// The channel's id of the user; `None` for a test event.
+    pub user_id: Option<String>,
 }
 
 #[cfg(test)]

@@ -191,7 +191,7 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
                        server-sent events that continues until either side ends it: `event` is the type of an event, `data` \
                        the event as JSON, `id` the cursor after it. If events after the cursor are no longer stored, an event \
                        `gap` comes first, with the data `{\"after\": CURSOR, \"oldest\": CURSOR}`. A stream begins with a \
-                       comment, and another one follows after every 15 seconds without an event. An `Accept` that includes \
+                       comment, and another one follows after 8 to 15 seconds without an event. An `Accept` that includes \
                        neither type is ignored: the response is JSON",
         content(
             (EventList = "application/json"),

@@ -327,7 +327,7 @@ impl<'a> Work<'a> {
         let events = self.events.into_values().flatten();
         let events: Vec<_> = events.chain(self.adoption_events).collect();
         store_echoes(&mut tx, &self.echoes, now).await?;
-        append(&mut tx, &events, now).await?;
+        append(&mut tx, &self.store.direct_claims, &events, now).await?;
         let changes = &self.changes;
         let unmatched = self.unmatched.iter();
         let unmatched = unmatched.filter_map(|index| changes.get(*index)?.arrived());

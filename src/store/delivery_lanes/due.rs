@@ -4,10 +4,10 @@ use chrono::{DateTime, Utc};
 use sqlx::SqliteConnection;
 
 use super::Lane;
-use crate::store::deliveries::time;
 use crate::store::engine::batching::{BatchedQuery, by_index};
+use crate::store::rows::time;
 use crate::store::trace_context::ParentRow;
-use crate::store::{Engine, Error, Store};
+use crate::store::{Engine, Error, NewEvent, Store};
 use crate::types::ids::ChannelId;
 use crate::types::trace::TraceContext;
 
@@ -52,7 +52,6 @@ const IN_SQLITE: &str = concat!(
 /// A pending event of a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueEvent {
-    pub(in crate::store) position: i64,
     /// The public id.
     pub id: String,
     /// Its type, such as `typing.changed`.
@@ -80,7 +79,6 @@ pub(in crate::store) struct DueEventsQuery {
 #[derive(Debug, sqlx::FromRow)]
 pub(in crate::store) struct DueRow {
     ordinal: i64,
-    position: i64,
     id: String,
     kind: String,
     body: String,
@@ -153,12 +151,26 @@ impl BatchedQuery for DueEventsQuery {
     }
 }
 
+impl DueEvent {
+    /// Returns an event that was stored just now; `None` if it is not to be delivered.
+    pub(super) fn stored(event: &NewEvent, now: DateTime<Utc>) -> Option<Self> {
+        Some(Self {
+            id: event.id.to_string(),
+            kind: event.kind.as_str().to_owned(),
+            body: event.body.clone(),
+            parent: event.parent.clone(),
+            created_at: now,
+            attempts: 0,
+            deliver_until: event.deliver_until?,
+        })
+    }
+}
+
 impl TryFrom<DueRow> for DueEvent {
     type Error = Error;
 
     fn try_from(row: DueRow) -> Result<Self, Error> {
         Ok(Self {
-            position: row.position,
             id: row.id,
             kind: row.kind,
             body: row.body,

@@ -1,18 +1,17 @@
 //! Settling of deliveries: the outcomes for many lanes are stored in one transaction. In PostgreSQL
 //! it is a single statement, so no rows stay locked during a round trip.
 //!
-//! Rows are locked in the same order everywhere, so that replicas do not deadlock: events by
-//! channel and position, then lanes by channel and user.
+//! Rows are locked in the same order everywhere, so that replicas do not deadlock: lanes by channel
+//! and user, then the events of these lanes.
 
 use std::collections::HashSet;
 
 use chrono::{DateTime, Utc};
-use serde::Serialize;
-use sqlx::types::Json;
 
 use super::{DueEvent, Lane};
 use crate::store::engine::batching::BatchedQuery;
 use crate::store::engine::tx::{Tx, on};
+use crate::store::rows::column;
 use crate::store::{Engine, Error, Store};
 use crate::types::delivery::DeliveryState;
 use crate::types::event::EventType;
@@ -58,17 +57,11 @@ pub enum LaneUpdate {
     Waiting(DateTime<Utc>, u32),
 }
 
-/// A batched settlement, written if the lane is still held. Its serialized fields are the columns
-/// of the recordset in the PostgreSQL statement.
-#[derive(Debug, Serialize)]
+/// A batched settlement, written if the lane is still held.
+#[derive(Debug)]
 pub(in crate::store) struct SettleDelivery {
-    #[serde(skip)]
     channel_id: ChannelId,
-    #[serde(skip)]
     user: i64,
-    /// The position of the event; 0 without an event.
-    #[serde(skip)]
-    position: i64,
     lane_id: i64,
     lease_id: String,
     due_at: i64,
@@ -79,23 +72,23 @@ pub(in crate::store) struct SettleDelivery {
     emptied_at: Option<i64>,
     /// `None` if only the lane is settled.
     event_id: Option<String>,
-    state: &'static str,
+    state: DeliveryState,
     failure: Option<String>,
     now: i64,
     /// `None` if the event was not sent.
-    attempted_at: Option<i64>,
-    duration_ms: Option<i64>,
-    status: Option<u16>,
-    error: Option<String>,
+    attempt: Option<DeliveryAttempt>,
 }
 
 /// The assignments for the new state of an event. An event that was given up during the attempt
 /// stays given up, unless it was delivered. `$message` is the event type of messages: if one fails,
-/// the agent is notified.
+/// the agent is notified. The attempt at `$at` that delivers an event is stored with it.
 macro_rules! settled {
-    ($state:literal, $failure:literal, $now:literal, $message:literal) => {
+    ($state:literal, $failure:literal, $now:literal, $message:literal, $at:literal, $duration:literal, $status:literal) => {
         concat!(
-            "delivery = CASE WHEN ",
+            "attempts = e.attempts + CASE WHEN ",
+            $at,
+            " IS NULL THEN 0 ELSE 1 END,
+             delivery = CASE WHEN ",
             $state,
             " = 'pending' THEN e.delivery ELSE ",
             $state,
@@ -114,6 +107,19 @@ macro_rules! settled {
             $message,
             " THEN ",
             $now,
+            " END,
+             attempted_at = CASE WHEN ",
+            $state,
+            " = 'delivered' THEN ",
+            $at,
+            " END, duration_ms = CASE WHEN ",
+            $state,
+            " = 'delivered' THEN ",
+            $duration,
+            " END, status = CASE WHEN ",
+            $state,
+            " = 'delivered' THEN ",
+            $status,
             " END"
         )
     };
@@ -121,33 +127,37 @@ macro_rules! settled {
 
 /// The statement that settles a whole batch in PostgreSQL.
 ///
-/// First it locks the events in the order of $2 and the lanes in the order of $3. The locked lanes
-/// then show the current leases. `OFFSET 0` keeps each lookup separate, so that it uses the index,
-/// whatever the table statistics say.
+/// The arrays are in the order in which lanes are locked. A locked lane shows the current lease; an
+/// erasure deletes a user's lanes before the events. `OFFSET 0` keeps each lookup separate, so that
+/// it uses the index, whatever the table statistics say. The inner `SELECT`s hide the array lengths
+/// from the planner, which would otherwise make a plan for each length.
 const IN_POSTGRES: &str = concat!(
-    "WITH known AS MATERIALIZED (
-         SELECT e.id FROM unnest((SELECT $2::text[])) AS k (id)
-         CROSS JOIN LATERAL (SELECT id FROM events WHERE id = k.id OFFSET 0 FOR UPDATE) AS e),
-     lanes AS MATERIALIZED (
-         SELECT l.id, l.lease_id FROM unnest((SELECT $3::bigint[])) AS k (id)
-         CROSS JOIN LATERAL (SELECT id, lease_id FROM delivery_lanes WHERE id = k.id OFFSET 0 FOR UPDATE) AS l
-         -- events before lanes
-         WHERE (SELECT COUNT(*) FROM known) >= 0),
-     held AS MATERIALIZED (
-         SELECT k.* FROM jsonb_to_recordset($1) AS k (
-             lane_id BIGINT, lease_id TEXT, due_at BIGINT, failures BIGINT, next_lease_id TEXT, emptied_at BIGINT,
-             event_id TEXT, state TEXT, failure TEXT, now BIGINT, attempted_at BIGINT, duration_ms BIGINT, status BIGINT,
-             error TEXT)
-         WHERE (lane_id, lease_id) IN (SELECT id, lease_id FROM lanes)
-           AND (event_id IS NULL OR event_id IN (SELECT id FROM known))),
+    "WITH held AS MATERIALIZED (
+         SELECT k.* FROM unnest((SELECT $1::bigint[]), (SELECT $2::text[]), (SELECT $3::bigint[]), (SELECT $4::bigint[]),
+                                (SELECT $5::text[]), (SELECT $6::bigint[]), (SELECT $7::text[]), (SELECT $8::text[]),
+                                (SELECT $9::text[]), (SELECT $10::bigint[]), (SELECT $11::bigint[]),
+                                (SELECT $12::bigint[]), (SELECT $13::bigint[]), (SELECT $14::text[]))
+             AS k (lane_id, lease_id, due_at, failures, next_lease_id, emptied_at, event_id, state, failure, now,
+                   attempted_at, duration_ms, status, error)
+         CROSS JOIN LATERAL (SELECT lease_id FROM delivery_lanes WHERE id = k.lane_id OFFSET 0 FOR UPDATE) AS l
+         WHERE l.lease_id = k.lease_id),
      settled AS (
-         UPDATE events AS e SET attempts = e.attempts + CASE WHEN k.attempted_at IS NULL THEN 0 ELSE 1 END, ",
-    settled!("k.state", "k.failure", "k.now", "$4"),
+         UPDATE events AS e SET ",
+    settled!(
+        "k.state",
+        "k.failure",
+        "k.now",
+        "$15",
+        "k.attempted_at",
+        "k.duration_ms",
+        "k.status"
+    ),
     " FROM held AS k WHERE e.id = k.event_id
-         RETURNING e.id, e.attempts, k.attempted_at, k.duration_ms, k.status, k.error),
+         RETURNING e.id, e.attempts, k.state, k.attempted_at, k.duration_ms, k.status, k.error),
      tries AS (
          INSERT INTO attempts (event_id, number, at, duration_ms, status, error)
-         SELECT id, attempts, attempted_at, duration_ms, status, error FROM settled WHERE attempted_at IS NOT NULL)
+         SELECT id, attempts, attempted_at, duration_ms, status, error FROM settled
+         WHERE attempted_at IS NOT NULL AND state <> 'delivered')
      UPDATE delivery_lanes AS l
      SET due_at = CASE WHEN l.arrivals = k.emptied_at THEN NULL ELSE k.due_at END, failures = k.failures,
          lease_id = k.next_lease_id
@@ -155,11 +165,11 @@ const IN_POSTGRES: &str = concat!(
      RETURNING k.lane_id, k.lease_id"
 );
 
-/// Settles an event under the lease $6 of the lane $5.
+/// Settles an event under the lease $5 of the lane $4.
 const EVENT: &str = concat!(
-    "UPDATE events AS e SET attempts = e.attempts + $2, ",
-    settled!("$3", "$4", "$7", "$8"),
-    " WHERE id = $1 AND EXISTS (SELECT 1 FROM delivery_lanes WHERE id = $5 AND lease_id = $6) RETURNING attempts"
+    "UPDATE events AS e SET ",
+    settled!("$2", "$3", "$6", "$7", "$8", "$9", "$10"),
+    " WHERE id = $1 AND EXISTS (SELECT 1 FROM delivery_lanes WHERE id = $4 AND lease_id = $5) RETURNING attempts"
 );
 
 const ATTEMPT: &str = "INSERT INTO attempts (event_id, number, at, duration_ms, status, error)
@@ -189,17 +199,11 @@ impl Store {
             DeliveryOutcome::Failed(reason) => Some(reason.to_owned()),
             _ => None,
         };
-        let duration =
-            |attempt: &DeliveryAttempt| i64::try_from(attempt.duration_ms).unwrap_or(i64::MAX);
         self.run_batched(SettleDelivery {
-            position: event.position,
             event_id: Some(event.id.clone()),
-            state: outcome.state().as_str(),
+            state: outcome.state(),
             failure,
-            attempted_at: attempt.map(|attempt| attempt.at.timestamp_millis()),
-            duration_ms: attempt.map(duration),
-            status: attempt.and_then(|attempt| attempt.status),
-            error: attempt.and_then(|attempt| attempt.error.clone()),
+            attempt: attempt.cloned(),
             ..SettleDelivery::lane(lane, update, now)
         })
         .await
@@ -238,7 +242,6 @@ impl SettleDelivery {
         Self {
             channel_id: lane.channel_id.clone(),
             user: lane.user,
-            position: 0,
             lane_id: lane.id,
             lease_id: lane.lease_id.clone(),
             due_at: due_at.timestamp_millis(),
@@ -246,13 +249,10 @@ impl SettleDelivery {
             next_lease_id,
             emptied_at,
             event_id: None,
-            state: DeliveryState::Pending.as_str(),
+            state: DeliveryState::Pending,
             failure: None,
             now: now.timestamp_millis(),
-            attempted_at: None,
-            duration_ms: None,
-            status: None,
-            error: None,
+            attempt: None,
         }
     }
 
@@ -260,31 +260,34 @@ impl SettleDelivery {
     /// the lane was still held.
     async fn write(&self, tx: &mut Tx) -> Result<bool, Error> {
         if let Some(id) = &self.event_id {
+            let attempt = self.attempt.as_ref();
             let number: Option<(i64,)> = on!(tx, |db| {
                 sqlx::query_as(EVENT)
                     .bind(id)
-                    .bind(i64::from(self.attempted_at.is_some()))
-                    .bind(self.state)
+                    .bind(self.state.as_str())
                     .bind(&self.failure)
                     .bind(self.lane_id)
                     .bind(&self.lease_id)
                     .bind(self.now)
                     .bind(EventType::MessageCreated.as_str())
+                    .bind(attempt.map(DeliveryAttempt::start))
+                    .bind(attempt.map(DeliveryAttempt::duration))
+                    .bind(attempt.and_then(DeliveryAttempt::status_column))
                     .fetch_optional(db)
                     .await?
             });
             let Some((number,)) = number else {
                 return Ok(false);
             };
-            if self.attempted_at.is_some() {
+            if let Some(attempt) = attempt.filter(|_| self.state != DeliveryState::Delivered) {
                 on!(tx, |db| {
                     sqlx::query(ATTEMPT)
                         .bind(id)
                         .bind(number)
-                        .bind(self.attempted_at)
-                        .bind(self.duration_ms)
-                        .bind(self.status.map(i64::from))
-                        .bind(&self.error)
+                        .bind(attempt.start())
+                        .bind(attempt.duration())
+                        .bind(attempt.status_column())
+                        .bind(&attempt.error)
                         .execute(db)
                         .await?
                         .rows_affected()
@@ -322,22 +325,46 @@ impl BatchedQuery for SettleDelivery {
             return Ok(written);
         };
         let mut ordered = queries.to_vec();
-        ordered.sort_by_key(|it| (&it.channel_id, it.position));
-        let events: Vec<_> = ordered
-            .iter()
-            .filter_map(|it| it.event_id.as_deref())
-            .collect();
         ordered.sort_by_key(|it| (&it.channel_id, it.user));
-        let lanes: Vec<_> = ordered.iter().map(|it| it.lane_id).collect();
         let rows = sqlx::query_as(IN_POSTGRES)
-            .bind(Json(queries))
-            .bind(&events)
-            .bind(&lanes)
+            .bind(column(&ordered, |it| it.lane_id))
+            .bind(column(&ordered, |it| it.lease_id.as_str()))
+            .bind(column(&ordered, |it| it.due_at))
+            .bind(column(&ordered, |it| i64::from(it.failures)))
+            .bind(column(&ordered, |it| it.next_lease_id.as_deref()))
+            .bind(column(&ordered, |it| it.emptied_at))
+            .bind(column(&ordered, |it| it.event_id.as_deref()))
+            .bind(column(&ordered, |it| it.state.as_str()))
+            .bind(column(&ordered, |it| it.failure.as_deref()))
+            .bind(column(&ordered, |it| it.now))
+            .bind(column(&ordered, |it| {
+                it.attempt.as_ref().map(DeliveryAttempt::start)
+            }))
+            .bind(column(&ordered, |it| {
+                it.attempt.as_ref().map(DeliveryAttempt::duration)
+            }))
+            .bind(column(&ordered, |it| it.attempt.as_ref()?.status_column()))
+            .bind(column(&ordered, |it| it.attempt.as_ref()?.error.as_deref()))
             .bind(EventType::MessageCreated.as_str());
         let rows = postgres.run(async |db| rows.fetch_all(db).await).await?;
         let written: HashSet<(i64, String)> = rows.into_iter().collect();
         let is_settled = |it: &&Self| written.contains(&(it.lane_id, it.lease_id.clone()));
         Ok(queries.iter().map(is_settled).collect())
+    }
+}
+
+impl DeliveryAttempt {
+    /// Returns the start in milliseconds.
+    const fn start(&self) -> i64 {
+        self.at.timestamp_millis()
+    }
+
+    fn duration(&self) -> i64 {
+        i64::try_from(self.duration_ms).unwrap_or(i64::MAX)
+    }
+
+    fn status_column(&self) -> Option<i64> {
+        self.status.map(i64::from)
     }
 }
 

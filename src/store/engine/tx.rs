@@ -19,6 +19,7 @@ pub(in crate::store) struct Tx {
     wakeups: Wakeups,
     /// The channels with new events in their logs.
     channels_to_wake: Vec<ChannelId>,
+    after_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
 
 pub(in crate::store) enum EngineTx {
@@ -67,6 +68,7 @@ impl Store {
             engine,
             deadline: Instant::now() + limits::TRANSACTION,
             wakeups: self.wakeups.clone(),
+            after_commit: Vec::new(),
             channels_to_wake: Vec::new(),
         })
     }
@@ -76,6 +78,11 @@ impl Tx {
     /// Wakes the waiting readers of a channel's events, once the commit makes the events visible.
     pub(in crate::store) fn wake(&mut self, channel_id: ChannelId) {
         self.channels_to_wake.push(channel_id);
+    }
+
+    /// Does something once the transaction is committed.
+    pub(in crate::store) fn after_commit(&mut self, action: impl FnOnce() + Send + 'static) {
+        self.after_commit.push(Box::new(action));
     }
 
     pub(in crate::store) async fn commit(mut self) -> Result<(), Error> {
@@ -90,6 +97,9 @@ impl Tx {
                     self.wakeups.wake(&channel_id);
                 }
             }
+        }
+        for action in self.after_commit {
+            action();
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use sqlx::PgConnection;
 
 use super::{Logs, NewEvent};
 use crate::store::UserRef;
+use crate::store::rows::column;
 
 /// Advances the heads of the logs, in order, and inserts the events behind the existing ones.
 const APPEND: &str = "WITH grown AS (
@@ -56,9 +57,4 @@ pub(super) async fn append(
 
 fn count(events: &[&NewEvent]) -> i64 {
     i64::try_from(events.len()).unwrap_or(i64::MAX)
-}
-
-/// Collects one value of each event into a column.
-fn column<'a, T>(events: &[&'a NewEvent], of: impl Fn(&'a NewEvent) -> T) -> Vec<T> {
-    events.iter().copied().map(of).collect()
 }

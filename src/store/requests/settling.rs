@@ -186,7 +186,7 @@ impl BatchedQuery for SettleAttempt {
         if let Some(now) = written.iter().map(|it| it.now).max() {
             // The log comes last, because its row stays locked until the commit and all writers to
             // the channel's log wait for it.
-            append(&mut tx, &events, now).await?;
+            append(&mut tx, &store.direct_claims, &events, now).await?;
         }
         tx.commit().await?;
         Ok(holders)

@@ -245,7 +245,8 @@ async fn old_audit_entries_are_removed_except_the_newest_migration(engine: Engin
     let newest = store.record_migration(Actor::Service, at(1)).await;
     let newest = newest.unwrap().unwrap();
     for second in 2..6 {
-        let number = u128::try_from(second).unwrap();
+        // Smaller numbers are the ids of migrations.
+        let number = 100 + u128::try_from(second).unwrap();
         let entry = recorded(number, second, Action::ResumeDeliveries);
         store.record_action(&entry).await.unwrap();
     }

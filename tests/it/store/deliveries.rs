@@ -1,14 +1,18 @@
 //! Deliveries: lanes, callbacks, the lists and actions of operators, and notices to agents.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    DeliveryAttempt, DeliveryOutcome, Lane, LaneUpdate, NewEvent, Store, UserRef,
+    DeliveryAttempt, DeliveryOutcome, DirectLane, DirectLanes, DirectSwitch, Lane, LaneUpdate,
+    NewEvent, Store, UserRef,
 };
 use liveperson_bridge::types::audit::Action;
 use liveperson_bridge::types::delivery::{
     DeliveryState, PROBE_AFTER_FAILURES, Pause, ReplaySelection,
 };
 use liveperson_bridge::types::event::{EventId, EventType};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::log::{channel, event};
@@ -18,6 +22,9 @@ use crate::support::database::{Database, Engine};
 
 on_both_engines!(
     a_due_lane_is_claimed_by_one_caller,
+    an_idle_lane_is_claimed_with_the_events_that_arrive_in_it,
+    no_lane_is_claimed_directly_while_the_callback_has_trouble,
+    a_closed_receiver_gets_the_lanes_of_transactions_in_progress,
     a_delivery_lanes_events_follow_the_log_order,
     a_deliverys_outcome_and_attempts_are_stored,
     a_lost_lease_settles_nothing,
@@ -122,6 +129,123 @@ async fn a_due_lane_is_claimed_by_one_caller(engine: Engine) {
         5,
         "the leases have expired"
     );
+}
+
+/// Lets a store claim lanes of the channel `sms` directly, with this number of slots.
+fn direct_lanes(store: &Store, slots: usize) -> (DirectLanes, DirectSwitch, Arc<Semaphore>) {
+    let slots = Arc::new(Semaphore::new(slots));
+    let (lanes, switch) =
+        store.direct_lanes(&channel("sms"), Arc::clone(&slots), "direct".to_owned());
+    switch.set_open(true);
+    (lanes, switch, slots)
+}
+
+async fn an_idle_lane_is_claimed_with_the_events_that_arrive_in_it(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (a, b, c) = (
+        user(&store, "a").await,
+        user(&store, "b").await,
+        user(&store, "c").await,
+    );
+    let (mut lanes, switch, slots) = direct_lanes(&store, 2);
+
+    add(
+        &store,
+        &[
+            event("sms", a, "1"),
+            event("sms", b, "2"),
+            event("sms", a, "3"),
+            event("sms", c, "4"),
+            event("app", a, "5"),
+        ],
+    )
+    .await;
+
+    let mut found = Vec::new();
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let direct = lanes.next().await.unwrap();
+        assert_eq!(direct.leased_until, at(16));
+        let read = bodies(&store, &direct.lane).await;
+        let handed: Vec<_> = direct.events.iter().map(|it| it.body.clone()).collect();
+        assert_eq!(handed, read, "the events in memory and in the database");
+        found.push(handed);
+        held.push(direct);
+    }
+    assert_eq!(found, [vec!["1", "3"], vec!["2"]]);
+    assert_eq!(slots.available_permits(), 0);
+    let other = claim(&store, 1, 9).await;
+    assert_eq!(other.len(), 1, "the lane without a slot is due");
+    assert_eq!(bodies(&store, &other[0]).await, ["4"]);
+
+    // An event that arrives in a claimed lane is left to its holder.
+    add(&store, &[event("sms", b, "6")]).await;
+    let DirectLane {
+        lane, events, slot, ..
+    } = held.remove(1);
+    let settled = store.settle_delivery(
+        &lane,
+        &events[0],
+        None,
+        DeliveryOutcome::Delivered,
+        LaneUpdate::Emptied,
+        at(2),
+    );
+    assert!(settled.await.unwrap());
+    drop(slot);
+    let again = claim(&store, 2, 9).await;
+    assert_eq!(bodies(&store, &again[0]).await, ["6"]);
+
+    // A lost lease settles nothing.
+    let DirectLane { lane, events, .. } = held.remove(0);
+    assert_eq!(claim(&store, 16, 9).await.len(), 2, "expired leases");
+    let settled = store.settle_delivery(
+        &lane,
+        &events[0],
+        None,
+        DeliveryOutcome::Delivered,
+        LaneUpdate::Emptied,
+        at(17),
+    );
+    assert!(!settled.await.unwrap());
+
+    switch.set_open(false);
+    add(&store, &[event("sms", user(&store, "d").await, "7")]).await;
+    assert_eq!(slots.available_permits(), 2);
+    assert_eq!(claim(&store, 1, 9).await.len(), 1);
+}
+
+async fn no_lane_is_claimed_directly_while_the_callback_has_trouble(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let sms = channel("sms");
+    let (_lanes, _switch, slots) = direct_lanes(&store, 9);
+
+    store.callback_failed(&sms, false, at(9)).await.unwrap();
+    add(&store, &[event("sms", user(&store, "a").await, "1")]).await;
+    assert_eq!(slots.available_permits(), 9, "after a failure");
+    store.callback_succeeded(&sms, at(2)).await.unwrap();
+    store.pause_callback(&sms, at(3)).await.unwrap();
+    add(&store, &[event("sms", user(&store, "b").await, "2")]).await;
+    assert_eq!(slots.available_permits(), 9, "while it is paused");
+
+    assert_eq!(claim(&store, 1, 9).await.len(), 2);
+}
+
+async fn a_closed_receiver_gets_the_lanes_of_transactions_in_progress(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let (mut lanes, _switch, slots) = direct_lanes(&store, 9);
+    add(&store, &[event("sms", user(&store, "a").await, "1")]).await;
+
+    lanes.close();
+
+    assert!(lanes.next().await.is_some());
+    assert!(lanes.next().await.is_none());
+    add(&store, &[event("sms", user(&store, "b").await, "2")]).await;
+    assert_eq!(slots.available_permits(), 9);
+    assert_eq!(claim(&store, 1, 9).await.len(), 1);
 }
 
 async fn a_delivery_lanes_events_follow_the_log_order(engine: Engine) {
@@ -306,10 +430,10 @@ async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engi
             let attempt = DeliveryAttempt {
                 at: at(2),
                 duration_ms: 1,
-                status: Some(204),
+                status: Some(422),
                 error: None,
             };
-            let (outcome, update) = (DeliveryOutcome::Delivered, LaneUpdate::Emptied);
+            let (outcome, update) = (DeliveryOutcome::Failed("refused"), LaneUpdate::Emptied);
             let settled =
                 store.settle_delivery(&lane, &event, Some(&attempt), outcome, update, at(2));
             let is_stored = settled.await.is_ok();
@@ -324,7 +448,7 @@ async fn one_failing_delivery_settlement_does_not_fail_batched_ones(engine: Engi
     for (n, event) in events.iter().enumerate() {
         let expected = match n {
             7 => DeliveryState::Pending,
-            _ => DeliveryState::Delivered,
+            _ => DeliveryState::Failed,
         };
         assert_eq!(state(&store, event.id).await, Some(expected), "{n}");
     }

@@ -23,8 +23,10 @@ use crate::bounds::Holder;
 use crate::bridge::{EventPage, EventStream};
 use crate::types::event::Cursor;
 
-/// 15 s: the longest silence on a stream, so that no proxy considers it dead.
-const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
+/// 8 to 15 s: the longest silence on a stream, so that no proxy considers it dead. It is random
+/// each time. Otherwise thousands of streams that began together would all get their comments at
+/// the same moments, and delay everything else.
+const COMMENT_SECONDS: RangeInclusive<f64> = 8.0..=15.0;
 
 /// 1 to 3 s: the time after which a reader reconnects. It is random for each reader, so that the
 /// readers of a replica that stops do not all reach the next one at the same moment.
@@ -79,7 +81,8 @@ async fn next(events: &mut EventStream, load: &Load) -> Option<Bytes> {
     // The permit for a page that was dropped and is read again.
     let mut waited_permit = None;
     loop {
-        let page = match timeout(COMMENT_INTERVAL, events.next()).await {
+        let silence = Duration::from_secs_f64(rand::random_range(COMMENT_SECONDS));
+        let page = match timeout(silence, events.next()).await {
             Err(_elapsed) => return Some(Bytes::from_static(COMMENT.as_bytes())),
             Ok(Ok(page)) => page?,
             Ok(Err(error)) => {
@@ -154,6 +157,7 @@ mod tests {
             id: "evt_1".to_owned(),
             kind: "message.created".to_owned(),
             body: body.to_owned(),
+            user_id: None,
         };
         let page = EventPage {
             events: vec![event(10, r#"{"n":1}"#), event(11, "{\n\"n\":2}")],
