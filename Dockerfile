@@ -18,6 +18,20 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     && cp target/shipped/liveperson-bridge /liveperson-bridge \
     && mkdir /data
 
+# The service `demo` of docker-compose.yml: not optimized, so that it is built in some minutes.
+FROM rust:1.95-slim-bookworm AS build-demo
+WORKDIR /build
+COPY . .
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/build/target \
+    touch src/lib.rs src/main.rs crates/*/src/lib.rs \
+    && cargo build --locked \
+    && cp target/debug/liveperson-bridge /liveperson-bridge
+
+FROM gcr.io/distroless/cc-debian12:nonroot AS demo
+COPY --from=build-demo /liveperson-bridge /usr/local/bin/liveperson-bridge
+ENTRYPOINT ["/usr/local/bin/liveperson-bridge"]
+
 # Contains the C library, the CA bundle, an unprivileged user, and no shell.
 FROM gcr.io/distroless/cc-debian12:nonroot
 ARG VERSION=unknown

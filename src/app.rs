@@ -37,7 +37,8 @@ use crate::types::audit::Actor;
 use crate::types::ids::{ChannelId, ConversationId};
 use crate::web::cross_site::HostNames;
 use crate::webhooks::{
-    ChannelScope, Inbox, Installation, Interpreter, Receiver, Rejections, Subscription, Writer,
+    ChannelScope, Inbox, Installation, Interpreter, Receiver, Rejections, SignedFileLinks,
+    Subscription, Writer,
 };
 use crate::worker::{self, Source};
 use connections::{Connections, IdleLimits};
@@ -347,11 +348,19 @@ fn receiver(
     });
     let accounts = config.accounts.iter();
     let apps = accounts.map(|account| (account.account_id.clone(), account.client_id.clone()));
+    let file_links = config.channels.iter().filter_map(|channel| {
+        let links = SignedFileLinks {
+            lifetime: channel.signed_file_links?,
+            keys: config.encryption.keys.file_link_keys(channel.id.as_str()),
+        };
+        Some((channel.id.clone(), links))
+    });
     let interpreter = Interpreter {
         subscriptions,
         scopes: scopes.collect(),
         apps: apps.collect(),
         public_url: config.public_url.clone(),
+        signed_file_links: file_links.collect(),
         clock: SharedClock::clone(clock),
     };
     let (inbox, writer) = Inbox::new(
@@ -412,6 +421,7 @@ fn channels(config: &Config) -> HashMap<ChannelId, Arc<bridge::Channel>> {
                 account_id: channel.account_id.clone(),
                 namespace: channel.namespace.clone(),
                 defaults: channel.defaults.clone(),
+                match_choices: channel.match_choices,
                 max_request_chars: account.max_request_chars,
                 max_file_bytes: account.max_file_bytes,
                 file_types: account.file_types.clone(),
@@ -434,6 +444,9 @@ fn access(config: &Config, known: &HashMap<ChannelId, Arc<bridge::Channel>>) -> 
             keys: channel.api_keys.clone(),
             jwt_keys: channel.jwt_keys.clone(),
             cors_origins: channel.cors_origins.clone(),
+            file_link_keys: channel
+                .signed_file_links
+                .map(|_| config.encryption.keys.file_link_keys(channel.id.as_str())),
             limits: api::Limits::new(
                 limits.requests_per_second,
                 limits.per_user_requests_per_second,

@@ -26,8 +26,8 @@ pub struct Shares {
 pub struct Holder<'a> {
     /// The channel.
     pub channel: &'a str,
-    /// The user to whom the caller's token is limited; `None` for a caller that may act for all
-    /// users.
+    /// The user to whom the caller's token is limited, or the file to which its link leads; `None`
+    /// for a caller that may act for all users.
     pub user: Option<&'a str>,
 }
 

@@ -168,6 +168,9 @@ pub struct Channel {
     pub namespace: Namespace,
     /// The parameters of an opening by a message that has none of its own.
     pub defaults: Opening,
+    /// True if a user's text may name one of the choices that the user is offered, unless the
+    /// request says otherwise.
+    pub match_choices: bool,
     /// The maximum number of characters in the JSON of a request with a text to the Cloud.
     pub max_request_chars: usize,
     /// The maximum size of a user's file, in bytes.

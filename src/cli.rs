@@ -1,4 +1,4 @@
-//! The command line: one file for each command.
+//! The command line: one file for each command, and `listening` for those that listen.
 //!
 //! To add a command:
 //!
@@ -11,6 +11,7 @@
 mod audit;
 mod demo;
 mod doctor;
+mod listening;
 mod migrate;
 mod openapi;
 mod rotate;
@@ -19,15 +20,14 @@ mod serve;
 
 use std::env;
 use std::io::{self, Write as _};
-use std::net::SocketAddr;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::thread;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
-use tokio::net::TcpListener;
+use clap::error::ErrorKind;
+use clap::{CommandFactory as _, Parser, Subcommand};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::config::{self, Config};
@@ -44,6 +44,11 @@ const NO_THREADS: &str = "the threads that serve the API could not be started";
 
 /// The exit code for bad usage or configuration.
 const BAD_USAGE: u8 = 2;
+
+/// The error of arguments that do not fit the configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct BadUsage(String);
 
 /// Connects messaging channels to LivePerson's Conversational Cloud.
 #[derive(Debug, Parser)]
@@ -74,7 +79,7 @@ enum Command {
     /// Run the service
     Serve,
     /// Run the service with a simulated Cloud and an embedded database, without any configuration
-    Demo,
+    Demo(demo::Options),
     /// Run the simulated Cloud alone
     Sandbox(Box<sandbox::Options>),
     /// Migrate the database schema to the current version
@@ -95,8 +100,16 @@ impl Command {
         match self {
             // The doctor's lines are for people, and must not be lost among log lines.
             Self::Doctor(_) => "warn,audit=info",
+            // The output of a demo begins with its addresses, not with the migration of its
+            // database. The audit log is on the operator's page.
+            Self::Demo(_) => "info,audit=warn",
             _ => "info",
         }
+    }
+
+    /// True if the command reads the configuration.
+    fn is_configured(&self) -> bool {
+        !matches!(self, Self::Demo(_) | Self::Sandbox(_) | Self::Openapi)
     }
 }
 
@@ -105,6 +118,12 @@ impl Command {
 #[must_use]
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
+    if arguments.config.is_some() && !arguments.command.is_configured() {
+        let reason = "this command reads no configuration, so it cannot be used with '--config'";
+        Arguments::command()
+            .error(ErrorKind::ArgumentConflict, reason)
+            .exit();
+    }
     let format = arguments.log_format;
     let telemetry = match Telemetry::begin(format, arguments.command.default_log_filter()) {
         Ok(telemetry) => telemetry,
@@ -127,7 +146,7 @@ pub fn run() -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            let code = if error.is::<config::Error>() {
+            let code = if error.is::<config::Error>() || error.is::<BadUsage>() {
                 BAD_USAGE
             } else {
                 1
@@ -161,7 +180,7 @@ async fn dispatch(arguments: Arguments, threads: NonZero<usize>) -> anyhow::Resu
     let config = || load(arguments.config.as_deref());
     match arguments.command {
         Command::Serve => serve::run(&config()?, threads).await,
-        Command::Demo => Box::pin(demo::run(threads)).await,
+        Command::Demo(options) => Box::pin(demo::run(&options, threads)).await,
         Command::Sandbox(options) => sandbox::run(*options).await,
         Command::Migrate => migrate::run(&config()?).await,
         Command::Rotate => rotate::run(&config()?).await,
@@ -173,12 +192,6 @@ async fn dispatch(arguments: Arguments, threads: NonZero<usize>) -> anyhow::Resu
 
 fn load(option: Option<&Path>) -> Result<Config, config::Error> {
     config::load(option, &config::environment())
-}
-
-async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {address}"))
 }
 
 /// Writes the output of a command to standard output.

@@ -1,5 +1,5 @@
-//! Cryptography for stored secrets: the keyring that seals stored values, and the hashes by which
-//! API keys are compared.
+//! Cryptography for stored secrets and for credentials: the keyring that seals stored values, the
+//! hashes by which API keys are compared, and the tokens of channels and of links.
 //!
 //! A sealed value is `version (1 byte) | key id (8 bytes) | nonce (24 bytes) | ciphertext and tag`,
 //! encrypted with XChaCha20-Poly1305. The nonce is long enough to be random. The associated data
@@ -21,8 +21,10 @@ use secrecy::{ExposeSecret, SecretBox};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+mod file_link;
 mod jwt;
 
+pub use file_link::{FileLinkError, FileLinkKeys, FileLinkToken};
 pub use jwt::{Claims, JwtAlgorithm, JwtError, JwtKey, UnverifiedClaims, unverified_claims};
 
 const VERSION: u8 = 1;

@@ -32,6 +32,7 @@ use crate::telemetry::metrics::Metrics;
 use crate::types::ids::ChannelId;
 use crate::worker::run;
 use attempt::Callback;
+use check::warn_if_refused;
 pub use check::{Unreachable, check};
 use dispatcher::{Dispatcher, OldEvents};
 use target::{Resolver, Rules};
@@ -90,6 +91,11 @@ pub fn start(
         let dispatcher = Dispatcher::start(parts.clone(), channel.id.clone(), callback);
         let stopping = parts.stopping.clone();
         parts.tasks.spawn(run(dispatcher, stopping));
+        let address = warn_if_refused(rules.clone(), channel.id.clone(), channel.url.clone());
+        let stopping = parts.stopping.clone();
+        parts.tasks.spawn(async move {
+            stopping.run_until_cancelled(address).await;
+        });
     }
     // This task runs even if no channel has a callback any more, since pending events must expire.
     let old_events = OldEvents(parts.clone());

@@ -21,7 +21,7 @@
 //! | `worker` | `store` |
 //! | `bridge` | `worker`, `cloud`, `store`, `bounds`, `crypto`, `types`, `clock`, `telemetry` |
 //! | `outbox` | `bridge`, `worker`, `cloud`, `store`, `media`, `bounds`, `types` |
-//! | `webhooks` | `store`, `types`, `clock`, `telemetry` |
+//! | `webhooks` | `store`, `crypto`, `types`, `clock`, `telemetry` |
 //! | `delivery` | `worker`, `store`, `http`, `crypto`, `types`, `clock`, `telemetry` |
 //! | `api` | `bridge`, `outbox`, `webhooks`, `bounds`, `crypto`, `web`, `types`, `clock`, `telemetry` |
 //! | `sandbox` | `clock`, `web` |

@@ -41,6 +41,8 @@ mod inspection;
 mod locks;
 mod log;
 mod nacks;
+mod new_event;
+mod offers;
 mod open_conversation;
 mod openings;
 mod ownership;
@@ -49,6 +51,7 @@ mod rejections;
 mod requests;
 mod retention;
 mod rows;
+mod timeline;
 mod trace_context;
 mod typing;
 mod user_state;
@@ -74,7 +77,7 @@ pub use delivery_lanes::{
     LaneUpdate,
 };
 pub use engine::batching::gather;
-pub use engine::error::Error;
+pub use engine::error::{Cause, Error};
 pub use engine::server_time::ServerTime;
 pub use engine::wakeups::Wakeup;
 use engine::{Engine, checking, claiming, health, limits, postgres, run, sqlite, wakeups};
@@ -82,8 +85,10 @@ pub use erasures::{CloseRef, Erasure, ErasureData, NewClose, PendingClose, Seale
 pub use files::HostedFile;
 pub use idempotency::{Claim, HeldClaim, Intent, KeyedRequest, WriteAheadRecord};
 pub use inspection::DatabaseInfo;
-pub use log::{NewEvent, Page, PageSize};
+pub use log::{Page, PageSize};
 pub use nacks::DueNack;
+pub use new_event::NewEvent;
+pub use offers::OfferChange;
 pub use openings::PendingOpening;
 pub use requests::{
     AttemptOutcome, DueLane, Echo, EnqueueOutcome, InFlight, LaneHolder, NewRequest,

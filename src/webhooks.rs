@@ -27,6 +27,6 @@ pub mod wire;
 pub use crate::types::event::Subscription;
 pub use error::Error;
 pub use inbox::{Inbox, Writer};
-pub use interpreter::{ChannelScope, Interpreter};
+pub use interpreter::{ChannelScope, Interpreter, SignedFileLinks};
 pub use receiver::{CheckedHead, Installation, Origin, Receiver, Signed};
 pub use rejections::Rejections;

@@ -95,6 +95,7 @@ async fn router(folder: &Path) -> Router {
         account_id: ACCOUNT.parse().unwrap(),
         namespace: "bench".parse().unwrap(),
         defaults: Opening::default(),
+        match_choices: false,
         max_request_chars: 5000,
         max_file_bytes: 3_000_000,
         file_types: vec![],
@@ -108,6 +109,7 @@ async fn router(folder: &Path) -> Router {
         apps: HashMap::new(),
         subscriptions: HashMap::new(),
         public_url: "http://localhost".parse().unwrap(),
+        signed_file_links: HashMap::new(),
         clock: Arc::clone(&clock),
     };
     let (inbox, _) = Inbox::new(
@@ -122,6 +124,7 @@ async fn router(folder: &Path) -> Router {
         keys: vec![ApiKeyHash::of("bench-key")],
         jwt_keys: vec![],
         cors_origins: vec![],
+        file_link_keys: None,
         limits: Limits::new(None, None),
     };
     let bridge = Bridge::new(Parts {

@@ -93,6 +93,7 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
     };
     let of_message = if report.is_shared { 1.6 } else { 1.5 };
     let (message, keyed) = (small("message", MANY), small("keyed message", MANY));
+    let delivered = line("delivered event", MANY, Some(FEW_WAITING), false);
     let webhook = small("webhook", MANY).filter(|_| engine == Engine::Postgres);
     let beds = report.beds.iter();
     let beds = beds.filter(|(site, ..): &&(Site, _, _)| site.engine == engine);
@@ -123,19 +124,10 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
         }),
         small("webhook", MANY)
             .map(|it| Goal::within("p99 of a notification", Duration::from_millis(50), it.p99)),
-        line("delivered event", MANY, Some(FEW_WAITING), false).map(|it| {
-            Goal::at_most(
-                "CPU of a delivered event, with the database's, of nginx's",
-                4.0,
-                cpu(it.cpu_of_all()),
-            )
-        }),
+        with_database(delivered, "CPU of a delivered event", 4.0),
         small(TAIL, MANY).and_then(|it| {
-            Some(Goal::at_most(
-                "p99.9 of a message beside streams, of its p50",
-                10.0,
-                ratio(it.p999?, it.p50),
-            ))
+            let name = "p99.9 of a message beside streams, of its p50";
+            Some(Goal::at_most(name, 10.0, ratio(it.p999?, it.p50)))
         }),
         memory.map(|kibibytes| Goal {
             name: "memory: below 48 MiB".to_owned(),
@@ -151,18 +143,12 @@ fn goals(report: &Report, engine: Engine) -> Vec<Option<Goal>> {
             )
         }),
         waiting("message").map(|it| {
-            Goal::at_most(
-                "CPU of a message beside 100000 who wait, of that beside 10",
-                1.25,
-                it,
-            )
+            let name = "CPU of a message beside 100000 who wait, of that beside 10";
+            Goal::at_most(name, 1.25, it)
         }),
         waiting("delivered event").map(|it| {
-            Goal::at_most(
-                "CPU of a delivered event beside 100000 who wait, of that beside 10",
-                1.25,
-                it,
-            )
+            let name = "CPU of a delivered event beside 100000 who wait, of that beside 10";
+            Goal::at_most(name, 1.25, it)
         }),
     ]
 }

@@ -13,11 +13,20 @@ use crate::types::file::FileType;
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::links;
 use crate::types::message::Sequence;
+use crate::types::offer::NamedChoice;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// A message, or another request, to the Cloud.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+    "user_id": "alice",
+    "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+    "sequence": 0,
+    "status": "sent",
+    "created_at": "2026-11-22T08:00:00.123Z",
+}))]
 pub(super) struct Message {
     /// The id that the bridge gave to the message.
     #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
@@ -44,6 +53,11 @@ pub(super) struct Message {
     /// The file in the message, if there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) file: Option<File>,
+    /// The choice as which the text is sent, if it named one. Only the answer to the request with
+    /// the text has it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) choice: Option<NamedChoice>,
 }
 
 /// A file in a message.
@@ -75,6 +89,14 @@ pub(super) enum Status {
     status = 202,
     description = "The request is queued: the Cloud could not accept it in time, or earlier requests of the user are waiting. `Location` is the URL of its status",
     headers(("Location" = String, description = "`/v1/messages/` followed by the id")),
+    example = json!({
+        "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "sequence": null,
+        "status": "queued",
+        "created_at": "2026-11-22T08:00:00.123Z",
+    }),
 )]
 #[expect(dead_code, reason = "only its type is used, for the OpenAPI document")]
 pub(super) struct Accepted(Message);
@@ -93,6 +115,7 @@ impl From<outbox::Message> for Message {
                 id: file.id.to_string(),
                 file_type: file.file_type,
             }),
+            choice: message.choice,
         }
     }
 }
@@ -108,6 +131,7 @@ impl From<Queued> for Message {
             status: Status::Queued,
             created_at: queued.created_at,
             file: None,
+            choice: queued.choice,
         }
     }
 }

@@ -11,6 +11,7 @@ mod operator_layer;
 mod operators;
 mod overview;
 mod page;
+mod users;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,11 +127,13 @@ fn operator_routes(admin: Admin) -> Router {
         .route("/overview", get(overview::show))
         .route("/events/{event_id}", get(events::show))
         .route("/messages/{message_id}", get(messages::show))
+        .route("/operator", get(operators::show))
         .route("/replay", post(deliveries::replay))
         .route("/pause", post(deliveries::pause))
         .route("/resume", post(deliveries::resume))
         .route("/events/{event_id}/retry", post(events::retry))
         .route("/events/{event_id}/text", post(events::read))
+        .route("/users/timeline", post(users::timeline))
         .route_layer(Around::new(parameters::refuse_any))
         // These handlers check their query parameters themselves.
         .route("/deliveries", get(deliveries::list))

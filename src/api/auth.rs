@@ -1,10 +1,10 @@
 //! Authentication and authorization. Each request to `/v1` has a channel's API key, or a JWT of the
-//! channel that may be valid for a single user. Here the request also counts against the channel's
-//! rate limits, before any work is done for it.
+//! channel that may be valid for a single user. A signed link to a file has a token in its path.
+//! Here the request also counts against the channel's rate limits, before any work is done for it.
 
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, MatchedPath};
+use axum::extract::{FromRequestParts, MatchedPath, Path};
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method};
@@ -14,15 +14,23 @@ use chrono::{DateTime, Utc};
 use super::extract::User;
 use super::limits::{LimitReached, Limits, RemainingLimit};
 use super::problem::{Code, Problem};
+use super::wrong_keys::RefusedLink;
+use crate::bounds::Holder;
 use crate::bridge::{Caller, Channel};
-use crate::crypto::{self, ApiKeyHash, JwtError, JwtKey};
+use crate::crypto::{
+    self, ApiKeyHash, FileLinkError, FileLinkKeys, FileLinkToken, JwtError, JwtKey,
+};
 use crate::types::audit::Actor;
+use crate::types::file::FileId;
 use crate::types::ids::UserId;
 use crate::types::trace::Trace;
 
 /// The routes that a token for one user may call, besides the user's own paths. Their responses
 /// leave out other users' data.
 const FOR_ONE_USER: [&str; 2] = ["/v1/events", "/v1/messages/{message_id}"];
+
+/// The route of the signed links to files.
+const FILE_LINK: &str = "/files/{token}";
 
 /// The credentials of a channel, and its rate limits.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ pub struct ChannelAccess {
     pub jwt_keys: Vec<JwtKey>,
     /// The origins of the pages that may call with a token for one user.
     pub cors_origins: Vec<String>,
+    /// The keys that verify its signed links to files; `None` if it has no such links.
+    pub file_link_keys: Option<FileLinkKeys>,
     /// The rate limits of the channel.
     pub limits: Limits,
 }
@@ -119,6 +129,62 @@ impl Access {
         }
         Err(refusal.into())
     }
+
+    /// Verifies the token of a signed link. Returns its channel and its file.
+    fn identify_link(
+        &self,
+        token: &FileLinkToken,
+        now: DateTime<Utc>,
+    ) -> Result<(&ChannelAccess, FileId), FileLinkError> {
+        for access in self.0.iter() {
+            let Some(keys) = &access.file_link_keys else {
+                continue;
+            };
+            match keys.verify(token, now) {
+                Ok(file) => return Ok((access, FileId::from_bytes(file))),
+                Err(FileLinkError::Untrusted) => {}
+                Err(expired @ FileLinkError::Expired) => return Err(expired),
+            }
+        }
+        Err(FileLinkError::Untrusted)
+    }
+}
+
+/// The file to which the verified link of a request leads.
+#[derive(Debug, Clone)]
+pub(super) struct LinkedFile {
+    /// The channel whose link it is.
+    pub(super) channel: Arc<Channel>,
+    /// The file.
+    pub(super) id: FileId,
+    /// The id as text.
+    name: String,
+}
+
+impl LinkedFile {
+    /// Returns the holder of the permits that the request takes. A link may be in many hands, so
+    /// the requests for one file have the share of a user.
+    pub(super) fn holder(&self) -> Holder<'_> {
+        Holder {
+            channel: self.channel.id.as_str(),
+            user: Some(&self.name),
+        }
+    }
+}
+
+impl From<FileLinkError> for Problem {
+    fn from(refusal: FileLinkError) -> Self {
+        match refusal {
+            FileLinkError::Untrusted => Self::new(
+                Code::FileNotFound,
+                "This link leads to no file; it may be incomplete.",
+            ),
+            FileLinkError::Expired => Self::new(
+                Code::FileLinkExpired,
+                "This link has expired; the channel can still fetch the file with its API key.",
+            ),
+        }
+    }
 }
 
 impl From<JwtError> for Problem {
@@ -150,6 +216,7 @@ impl From<JwtError> for Problem {
 #[derive(Debug)]
 pub(super) enum Refused {
     Problem(Problem),
+    Link(FileLinkError),
     LimitReached(LimitReached),
 }
 
@@ -163,6 +230,11 @@ impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         match self {
             Self::Problem(problem) => problem.into_response(),
+            Self::Link(refusal) => {
+                let mut response = Problem::from(refusal).into_response();
+                response.extensions_mut().insert(RefusedLink);
+                response
+            }
             Self::LimitReached(limit) => {
                 let mut response = limit.problem().into_response();
                 limit.add_headers(response.headers_mut());
@@ -172,14 +244,20 @@ impl IntoResponse for Refused {
     }
 }
 
-/// Identifies the caller of a request to `/v1`, and checks its permission and its rate limits.
-/// Returns the remaining limits.
+/// Identifies the caller of a request to `/v1`, or verifies the link of a request for a file.
+/// Checks its permission and its rate limits, and returns the remaining limits.
 pub(super) async fn authenticate(
     access: &Access,
     now: DateTime<Utc>,
     parts: &mut Parts,
 ) -> Result<RemainingLimit, Refused> {
     let route = parts.extensions.get::<MatchedPath>().cloned();
+    if route
+        .as_ref()
+        .is_some_and(|route| route.as_str() == FILE_LINK)
+    {
+        return verify_link(access, now, parts).await;
+    }
     let Some(route) = route.filter(|route| route.as_str().starts_with("/v1/")) else {
         return Ok(RemainingLimit::default());
     };
@@ -220,6 +298,29 @@ pub(super) async fn authenticate(
         claim: None,
     };
     parts.extensions.insert(caller);
+    Ok(remaining)
+}
+
+/// Verifies the link of a request for a file, and checks the rate limits. The user of the file is
+/// not known yet, so the file takes its place.
+async fn verify_link(
+    access: &Access,
+    now: DateTime<Utc>,
+    parts: &mut Parts,
+) -> Result<RemainingLimit, Refused> {
+    let token = Path::<String>::from_request_parts(parts, &()).await;
+    let token = token.ok().map(|Path(token)| token);
+    let token = token.and_then(|token| FileLinkToken::decode(&token));
+    let token = token.ok_or(Refused::Link(FileLinkError::Untrusted))?;
+    let (access, id) = access.identify_link(&token, now).map_err(Refused::Link)?;
+    tracing::Span::current().record("channel.id", access.channel.id.as_str());
+    let remaining = access.limits.check_link(&id);
+    let remaining = remaining.map_err(Refused::LimitReached)?;
+    parts.extensions.insert(LinkedFile {
+        channel: Arc::clone(&access.channel),
+        id,
+        name: id.to_string(),
+    });
     Ok(remaining)
 }
 

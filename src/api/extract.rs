@@ -42,6 +42,7 @@ pub(super) struct OptionalJson<T>(pub(super) T);
 #[into_params(names("user_id"), parameter_in = Path)]
 pub(super) struct User(
     /// The channel's own id for the user.
+    #[param(example = "alice")]
     pub(super) UserId,
 );
 
@@ -59,7 +60,7 @@ pub(super) struct EventPath(
 #[into_params(names("file_id"), parameter_in = Path)]
 pub(super) struct File(
     /// The id that the bridge gave to the file.
-    #[param(value_type = String)]
+    #[param(value_type = String, example = "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
     pub(super) FileId,
 );
 

@@ -71,7 +71,7 @@ pub(super) struct FileForm {
     #[schema(value_type = String, format = Binary)]
     pub(super) file: Bytes,
     /// The user's caption for the file, at most 5000 bytes.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<String>, example = "My receipt")]
     pub(super) caption: Option<Text>,
 }
 

@@ -4,7 +4,7 @@
 //! The response headers follow the IETF draft on the header fields `RateLimit` and
 //! `RateLimit-Policy`.
 
-use std::hash::{BuildHasher as _, RandomState};
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::num::NonZeroU32;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
@@ -15,7 +15,6 @@ use governor::state::{InMemoryState, NotKeyed};
 use governor::{NotUntil, Quota, RateLimiter};
 
 use super::problem::{Code, Problem};
-use crate::types::ids::UserId;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
@@ -27,11 +26,19 @@ type UserLimiter =
 type ChannelLimiter =
     RateLimiter<NotKeyed, InMemoryState, DefaultClock, StateInformationMiddleware>;
 
+/// 5 a second: the requests by the signed link of one file, with a burst of 20. Each causes a
+/// request to the Cloud, and anyone who has the message has the link. So this limit holds for
+/// channels without limits, too.
+const REQUESTS_OF_LINK: NonZeroU32 = NonZeroU32::new(5).unwrap();
+const BURST_OF_LINK: NonZeroU32 = NonZeroU32::new(20).unwrap();
+const POLICY_OF_LINK: HeaderValue = HeaderValue::from_static("\"link\";q=20;w=4");
+
 /// The rate limits of a channel, with their current use.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Limits {
     channel: Option<ChannelLimiter>,
     user: Option<UserLimiter>,
+    links: UserLimiter,
     hasher: RandomState,
     /// The limits as the `RateLimit-Policy` header states them.
     policy: Option<HeaderValue>,
@@ -64,6 +71,10 @@ impl Limits {
             channel: channel
                 .map(|limit| RateLimiter::direct(Quota::per_second(limit)).with_middleware()),
             user: user.map(|limit| RateLimiter::keyed(Quota::per_second(limit)).with_middleware()),
+            links: RateLimiter::keyed(
+                Quota::per_second(REQUESTS_OF_LINK).allow_burst(BURST_OF_LINK),
+            )
+            .with_middleware(),
             hasher: RandomState::new(),
             policy: policies.filter(|policies| !policies.is_empty()),
         }
@@ -74,18 +85,27 @@ impl Limits {
         self.user.is_some()
     }
 
-    /// Counts a request, which may be about a user.
-    pub(super) fn check(&self, user: Option<&UserId>) -> Result<RemainingLimit, LimitReached> {
+    /// Counts a request by a signed link, of which any number may exist for one file.
+    pub(super) fn check_link(&self, file: &impl Hash) -> Result<RemainingLimit, LimitReached> {
+        let counted = self.links.check_key(&self.hasher.hash_one(file));
+        counted.map_err(|until| LimitReached {
+            scope: "link",
+            wait_seconds: seconds_until(&until),
+            policy: POLICY_OF_LINK,
+        })?;
+        self.check(Some(file))
+    }
+
+    /// Counts a request, which may be about a user. For a signed link, its file takes the place of
+    /// the user.
+    pub(super) fn check(&self, user: Option<&impl Hash>) -> Result<RemainingLimit, LimitReached> {
         let Some(policy) = &self.policy else {
             return Ok(RemainingLimit::default());
         };
-        let limit_reached = |scope, until: NotUntil<_>| {
-            let wait = until.wait_time_from(DefaultClock::default().now());
-            LimitReached {
-                scope,
-                wait_seconds: wait.as_secs() + 1,
-                policy: policy.clone(),
-            }
+        let limit_reached = |scope, until: NotUntil<_>| LimitReached {
+            scope,
+            wait_seconds: seconds_until(&until),
+            policy: policy.clone(),
         };
         // The user's limit is checked first. So excess requests about one user do not use up
         // the channel's limit.
@@ -113,11 +133,23 @@ impl Limits {
 
     /// Forgets the users whose limit is fully available again, because they were idle long enough.
     pub(super) fn forget_idle_users(&self) {
-        if let Some(users) = &self.user {
-            users.retain_recent();
-            users.shrink_to_fit();
+        for limiter in self.user.iter().chain([&self.links]) {
+            limiter.retain_recent();
+            limiter.shrink_to_fit();
         }
     }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self::new(None, None)
+    }
+}
+
+/// Returns the time until a request may pass, rounded up.
+fn seconds_until(until: &NotUntil<<DefaultClock as governor::clock::Clock>::Instant>) -> u64 {
+    let wait = until.wait_time_from(DefaultClock::default().now());
+    wait.as_secs() + 1
 }
 
 impl RemainingLimit {
@@ -133,6 +165,7 @@ impl RemainingLimit {
 impl LimitReached {
     pub(super) fn problem(&self) -> Problem {
         let detail = match self.scope {
+            "link" => "The limit of requests per second by links to this file is reached.",
             "user" => "The channel's limit of requests per second about this user is reached.",
             _ => "The channel's limit of requests per second is reached.",
         };
@@ -151,6 +184,7 @@ impl LimitReached {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::ids::UserId;
 
     fn limits(channel: u32, user: u32) -> Limits {
         Limits::new(NonZeroU32::new(channel), NonZeroU32::new(user))
@@ -193,7 +227,7 @@ mod tests {
 
         let excess = limits.check(Some(&user("bob"))).unwrap_err();
         assert_eq!(excess.scope, "channel");
-        assert_eq!(limits.check(None).unwrap_err().scope, "channel");
+        assert_eq!(limits.check(None::<&UserId>).unwrap_err().scope, "channel");
     }
 
     #[test]
@@ -220,5 +254,22 @@ mod tests {
         while !limits.user.as_ref().unwrap().is_empty() {
             limits.forget_idle_users();
         }
+    }
+
+    #[test]
+    fn links_to_a_file_have_a_limit_even_without_limits_of_the_channel() {
+        let limits = Limits::default();
+        let passed = (0..100).take_while(|_| limits.check_link(&"file_1").is_ok());
+
+        let passed = passed.count();
+
+        assert!((20..30).contains(&passed), "{passed}");
+        assert!(limits.check_link(&"file_2").is_ok());
+        let excess = (0..100).find_map(|_| limits.check_link(&"file_1").err());
+        let (remaining, policy) = headers_of(|headers| excess.unwrap().add_headers(headers));
+        assert_eq!(
+            (&*remaining, &*policy),
+            ("\"link\";r=0;t=1", "\"link\";q=20;w=4")
+        );
     }
 }

@@ -136,7 +136,7 @@ impl Load {
                     "Too many requests of this channel are in progress; this one was not read."
                 }
                 LimitReached::User => {
-                    "Too many requests with tokens for this user are in progress; this one was not read."
+                    "Too many requests with tokens for this user, or with links to this file, are in progress; this one was not read."
                 }
             })
         })?;

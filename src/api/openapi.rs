@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Router;
+use utoipa::openapi::example::{Example, ExampleBuilder};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Operation, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
@@ -16,9 +17,12 @@ use utoipa::{Modify, OpenApi};
 use utoipa_axum::router::OpenApiRouter;
 
 use super::idempotency::SelfClaimingRoutes;
-use super::problem::{Code, ProblemDetails};
+use super::problem::{Code, Problem, ProblemDetails};
 use super::state::AppState;
 use super::{v1, webhooks};
+
+/// The media type of error responses.
+const PROBLEM_JSON: &str = "application/problem+json";
 
 #[derive(OpenApi)]
 #[openapi(
@@ -179,8 +183,16 @@ fn takes_key(path: &str) -> bool {
 }
 
 /// Adds the error responses to each operation: one for each status, with the problem codes that
-/// share it.
+/// share it, and an example for each code.
 fn describe_problems(document: &mut Document) {
+    let components = document.components.get_or_insert_default();
+    for &code in Code::ALL.iter().filter(|code| !code.is_for_operators()) {
+        let example = ExampleBuilder::new()
+            .summary(code.title())
+            .value(Problem::example(code));
+        let name = code.as_str().to_owned();
+        components.examples.insert(name, example.into());
+    }
     let paths = document.paths.paths.iter_mut();
     let operations = paths.flat_map(|(path, item)| {
         let methods = [
@@ -197,6 +209,7 @@ fn describe_problems(document: &mut Document) {
         let has_body = operation.request_body.is_some();
         let may_be_queued = operation.responses.responses.contains_key("202");
         let is_about_files = path.contains("/files");
+        let is_link = path.starts_with("/files/");
         let is_for_the_cloud = path.starts_with("/webhooks");
         let is_about_deliveries = path.starts_with("/v1/deliveries/");
         for &code in Code::ALL {
@@ -204,9 +217,9 @@ fn describe_problems(document: &mut Document) {
                 _ if code.is_for_operators() => false,
                 Code::BodyTooLarge | Code::UnsupportedMediaType => has_body,
                 Code::SignatureRefused | Code::TooManyNotifications => is_for_the_cloud,
-                Code::Unauthorized | Code::Forbidden | Code::TooManyRequests | Code::Overloaded => {
-                    !is_for_the_cloud
-                }
+                Code::Unauthorized | Code::Forbidden => !is_for_the_cloud && !is_link,
+                Code::TooManyRequests | Code::Overloaded => !is_for_the_cloud,
+                Code::FileLinkExpired => is_link,
                 Code::EventNotFound => path.contains("{event_id}"),
                 Code::NoCallback => is_about_deliveries,
                 Code::TransientEvent => path.ends_with("/retry"),
@@ -228,23 +241,30 @@ fn describe_problems(document: &mut Document) {
 fn describe_problem(operation: &mut Operation, code: Code) {
     use std::collections::btree_map::Entry;
 
-    let line = format!("`{}`: {}", code.as_str(), code.title());
+    let name = code.as_str();
+    let line = format!("`{name}`: {}", code.title());
+    let example = Ref::new(format!("#/components/examples/{name}"));
+    let example: RefOr<Example> = RefOr::Ref(example);
     let status = code.status().to_string();
     match operation.responses.responses.entry(status) {
         Entry::Occupied(mut known) => {
             if let RefOr::T(response) = known.get_mut() {
                 response.description.push_str("; ");
                 response.description.push_str(&line);
+                if let Some(RefOr::T(content)) = response.content.get_mut(PROBLEM_JSON) {
+                    content.examples.insert(name.to_owned(), example);
+                }
             }
         }
         Entry::Vacant(vacant) => {
             let content = ContentBuilder::new()
                 .schema(Some(Ref::from_schema_name("Problem")))
+                .examples_from_iter([(name, example)])
                 .build();
             vacant.insert(
                 ResponseBuilder::new()
                     .description(line)
-                    .content("application/problem+json", content)
+                    .content(PROBLEM_JSON, content)
                     .into(),
             );
         }

@@ -18,7 +18,8 @@ use super::problem::Problem;
 /// The query parameters of each channel operation, by path, as the OpenAPI document describes them.
 ///
 /// The Cloud's webhooks are not included: an operator configured their URL in the Cloud, and no
-/// notification may be lost because of its query.
+/// notification may be lost because of its query. The signed links to files are not included
+/// either, since messengers and gateways may add parameters of their own to a link.
 #[derive(Debug)]
 pub(super) struct KnownParameters(HashMap<String, Vec<(Method, Vec<String>)>>);
 

@@ -25,7 +25,7 @@ pub(super) struct Prefer(
     /// answered with 202. The default is 5; less than 1 counts as 1, more than 30 as 30.
     /// `respond-async`: the request is queued at once. Other preferences are ignored (RFC 7240).
     /// `Preference-Applied` names the preference that was followed.
-    #[param(value_type = String, required = false, example = "wait=2")]
+    #[param(value_type = String, required = false)]
     Option<Preference>,
 );
 

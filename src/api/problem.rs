@@ -11,6 +11,7 @@ use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::bounds::LimitReached;
@@ -238,19 +239,8 @@ impl Problem {
     /// Renders the response. Its body names the request id.
     #[must_use]
     pub fn render(&self, request_id: &str) -> Response {
-        let details = ProblemDetails {
-            kind: format!("urn:liveperson-bridge:problem:{}", self.code.as_str()),
-            title: self.code.title(),
-            status: self.code.status(),
-            detail: &self.detail,
-            code: self.code.as_str(),
-            retryable: self.code.retryable(),
-            request_id,
-            errors: &self.errors,
-            upstream: self.upstream.as_deref(),
-        };
         // Strings, numbers and lists of them always serialize.
-        let body = serde_json::to_vec(&details).unwrap_or_default();
+        let body = serde_json::to_vec(&self.details(request_id)).unwrap_or_default();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -269,6 +259,42 @@ impl Problem {
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         response
+    }
+
+    /// Returns the body of the response.
+    fn details<'a>(&'a self, request_id: &'a str) -> ProblemDetails<'a> {
+        ProblemDetails {
+            kind: format!("urn:liveperson-bridge:problem:{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status(),
+            detail: &self.detail,
+            code: self.code.as_str(),
+            retryable: self.code.retryable(),
+            request_id,
+            errors: &self.errors,
+            upstream: self.upstream.as_deref(),
+        }
+    }
+
+    /// Returns the body of a response with this code, as an example for the OpenAPI document.
+    pub(super) fn example(code: Code) -> Option<Value> {
+        let problem = Self::new(code, format!("{}.", code.title()));
+        let problem = match code {
+            Code::InvalidRequest => Self::violation(
+                "/open/routing/skill_id".to_owned(),
+                "expected 1 to 64 printable ASCII characters".to_owned(),
+            ),
+            Code::CloudRefused => Self {
+                upstream: Some(Box::new(Upstream {
+                    status: 400,
+                    code: Some("BAD_REQUEST".to_owned()),
+                    title: Some("The conversation field is unknown".to_owned()),
+                })),
+                ..problem
+            },
+            _ => problem,
+        };
+        serde_json::to_value(problem.details("req_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")).ok()
     }
 
     /// Creates the problem for a failure of the Cloud.

@@ -70,7 +70,7 @@ pub(super) struct HasBody;
 pub(super) struct RequestLog {
     started: Instant,
     trace: Arc<Trace>,
-    /// The route's pattern, never the path, because a path contains a user id.
+    /// The route's pattern, never the path, which contains a user id or the token of a link.
     route: Option<MatchedPath>,
     method: &'static str,
     span: Span,
@@ -130,7 +130,7 @@ impl RequestLog {
 
     /// Completes the response to an operator's request, without counting it in the metrics.
     /// Operators' pages send a GET every two seconds, so a successful GET is logged only at debug
-    /// level.
+    /// level. So is the look-up of an unknown id, which is no fault of anybody.
     pub(super) fn finish_uncounted(self, response: Response, anonymous: &AnonymousLog) -> Response {
         let _entered = self.span.enter();
         let (response, problem) = render_problem(response, self.trace.request_id());
@@ -161,6 +161,7 @@ impl RequestLog {
         let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
         let cause = problem.and_then(Problem::cause);
         let code = problem.map(|problem| problem.code().as_str());
+        let is_unknown = is_read && problem.is_some_and(is_unknown_id);
         let status = status.as_u16();
         if status >= 500 {
             tracing::error!(
@@ -171,7 +172,7 @@ impl RequestLog {
                 error = cause,
                 "request failed"
             );
-        } else if status >= 400 {
+        } else if status >= 400 && !is_unknown {
             tracing::warn!(
                 status,
                 duration_ms,
@@ -181,7 +182,7 @@ impl RequestLog {
                 "request refused"
             );
         } else if is_read {
-            tracing::debug!(status, duration_ms, "request answered");
+            tracing::debug!(status, duration_ms, code, "request answered");
         } else {
             tracing::info!(status, duration_ms, unlogged, "request answered");
         }
@@ -208,6 +209,11 @@ impl RequestLog {
         }
         response
     }
+}
+
+/// True if the request named an event or a message that is not stored.
+fn is_unknown_id(problem: &Problem) -> bool {
+    matches!(problem.code(), Code::EventNotFound | Code::MessageNotFound)
 }
 
 fn route_name(route: Option<&MatchedPath>) -> &str {

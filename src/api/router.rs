@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tracing::Instrument as _;
 
 use super::around::{Around, Next};
-use super::auth;
+use super::auth::{self, LinkedFile};
 use super::bounds::REQUEST_LIMIT;
 use super::cors;
 use super::documentation;
@@ -174,7 +174,10 @@ async fn guard(
         Err(refused) => return Ok(refused.into_response()),
     };
     let admit = || {
-        extract::check_encoding(&parts.uri)?;
+        // The path of a verified link is readable, and its query is ignored.
+        if parts.extensions.get::<LinkedFile>().is_none() {
+            extract::check_encoding(&parts.uri)?;
+        }
         parameters.check(&parts)?;
         acquire_permit(&state.load, &parts)
     };
@@ -197,9 +200,10 @@ async fn guard(
 /// Acquires a permit for the request, if it needs one.
 fn acquire_permit(load: &Load, parts: &Parts) -> Result<Option<Permit>, Problem> {
     let matched = parts.extensions.get::<MatchedPath>();
-    let caller = parts.extensions.get::<Caller>();
-    match (caller, matched) {
-        (Some(caller), Some(route)) => load.admit(caller.holder(), route.as_str()),
+    let caller = parts.extensions.get::<Caller>().map(Caller::holder);
+    let link = parts.extensions.get::<LinkedFile>().map(LinkedFile::holder);
+    match (caller.or(link), matched) {
+        (Some(holder), Some(route)) => load.admit(holder, route.as_str()),
         _ => Ok(None),
     }
 }

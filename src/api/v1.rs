@@ -6,11 +6,14 @@
 //!    codes (`bridge/error.rs`);
 //! 2. a handler with its `#[utoipa::path]` in the file of its resource, which extracts, calls the
 //!    use case and maps the result (a new resource needs a `mod` here and a tag in `openapi.rs`);
-//! 3. a line in `routes`;
-//! 4. `cargo run -- openapi > openapi.yaml`;
-//! 5. a test in `tests/it` on both engines, and a line in the lists of `tests/it/problems.rs`;
-//!    tests that read the OpenAPI document include the operation automatically;
-//! 6. a paragraph in `docs` and a line in `CHANGELOG.md`.
+//! 3. examples of its request and its responses, coherent with those of other operations. A request
+//!    with its first example, by name, must succeed in a fresh `demo`;
+//! 4. a line in `routes`;
+//! 5. `cargo run -- openapi > openapi.yaml`;
+//! 6. a test in `tests/it` on both engines, a line in the lists of `tests/it/problems.rs`, and a
+//!    place in the order of `tests/it/browser/docs.rs`; tests that read the OpenAPI document
+//!    include the operation automatically;
+//! 7. a paragraph in `docs` and a line in `CHANGELOG.md`.
 
 mod conversation;
 pub(super) mod deliveries;
@@ -46,6 +49,7 @@ pub(super) fn routes() -> (OpenApiRouter<Arc<AppState>>, SelfClaimingRoutes) {
         .routes(routes!(messages::show))
         .routes(routes!(files::send))
         .routes(routes!(files::show))
+        .routes(routes!(files::show_linked))
         .routes(routes!(typing::set))
         .routes(routes!(receipts::send))
         .routes(routes!(users::show, users::erase))

@@ -37,12 +37,46 @@ where
     tag = "webhooks",
     operation_id = "receiveNotification",
     params(
-        ("account_id" = String, Path, description = "The account that the notification is about"),
-        ("x-liveperson-account-id" = String, Header, description = "The account again"),
-        ("x-liveperson-client-id" = String, Header, description = "The app installation whose secret signed it"),
-        ("x-liveperson-signature" = String, Header, description = "`sha1=` or `sha256=` and the HMAC of the body in base64 or hex"),
+        ("account_id" = String, Path, description = "The account that the notification is about", example = "12345678"),
+        ("x-liveperson-account-id" = String, Header, description = "The account again", example = "12345678"),
+        (
+            "x-liveperson-client-id" = String,
+            Header,
+            description = "The app installation whose secret signed it",
+            example = "75588e18-0213-4e33-8174-883acac7e3c4",
+        ),
+        (
+            "x-liveperson-signature" = String,
+            Header,
+            description = "`sha1=` or `sha256=` and the HMAC of the body in base64 or hex",
+            example = "sha256=NqIC/NDhbm1iH7IfbMcCJvayvyfFCxVfL3CDHWIlhC4=",
+        ),
     ),
-    request_body(content = serde_json::Value, description = "A notification, as the Cloud documents it", content_type = "application/json"),
+    request_body(
+        content = serde_json::Value,
+        description = "A notification, as the Cloud documents it. The example is signed with the client secret of `demo`",
+        content_type = "application/json",
+        example = json!({
+            "kind": "notification",
+            "type": "ms.MessagingEventNotification",
+            "body": {
+                "changes": [{
+                    "sequence": 3,
+                    "originatorId": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e",
+                    "originatorMetadata": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "ASSIGNED_AGENT"},
+                    "serverTimestamp": 1_795_334_430_250_u64,
+                    "event": {
+                        "type": "ContentEvent",
+                        "message": "Your parcel is on its way.",
+                        "contentType": "text/plain",
+                    },
+                    "conversationId": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+                    "dialogId": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+                    "messageAudience": "ALL",
+                }],
+            },
+        }),
+    ),
     responses((status = 200, description = "All usable changes in it are stored")),
     security(()),
 )]
@@ -102,5 +136,34 @@ impl From<Error> for Problem {
             Error::Full | Error::Stopping => Self::too_many_notifications(),
             Error::Store(error) => bridge::Error::Store(error).into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use crate::webhooks::signature;
+
+    /// The client secret of `demo`.
+    const SECRET: &[u8] = b"demo-secret";
+
+    #[test]
+    fn the_example_is_signed_with_the_secret_of_the_demo() {
+        let document = serde_json::to_value(crate::api::document()).unwrap();
+        let operation = &document["paths"]["/webhooks/{account_id}"]["post"];
+        let example = &operation["requestBody"]["content"]["application/json"]["example"];
+        let parameters = operation["parameters"].as_array().unwrap();
+        let header = parameters
+            .iter()
+            .find(|parameter| parameter["name"] == "x-liveperson-signature");
+
+        // The page of the documentation sends the example in this form.
+        let body = serde_json::to_string_pretty(example).unwrap();
+        let header = header.and_then(|header| header["example"].as_str());
+
+        let verified = signature::verify(header.unwrap(), body.as_bytes(), SECRET);
+        assert_eq!(verified, Ok(()), "{body}");
+        assert_ne!(example, &Value::Null);
     }
 }

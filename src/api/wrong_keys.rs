@@ -1,5 +1,5 @@
-//! The delay for wrong keys. An address that presents many gets slower responses, so that no client
-//! can try thousands of keys in a second.
+//! The delay for wrong keys and links. An address that presents many gets slower responses, so that
+//! no client can try thousands of them in a second.
 //!
 //! A key is checked before anything is delayed, so valid keys from the same address, such as a load
 //! balancer's, are not slowed down. A delayed response holds a connection, but no permit.
@@ -32,6 +32,10 @@ const COUNTERS: usize = 256;
 /// all connections.
 const MAX_DELAYED: usize = 1024;
 
+/// Marks the refusal of a wrong or expired link to a file. It counts as a wrong key.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RefusedLink;
+
 /// The counters of wrong keys.
 #[derive(Debug)]
 pub(super) struct WrongKeys {
@@ -55,13 +59,14 @@ impl WrongKeys {
     /// Delays the response if it refuses a key and its address has presented many wrong ones.
     pub(super) async fn slow_down(&self, answer: Response, address: Option<IpAddr>) -> Response {
         let problem = answer.extensions().get::<Problem>();
-        let is_refused = problem.is_some_and(|problem| {
+        let is_wrong_key = problem.is_some_and(|problem| {
             matches!(
                 problem.code(),
                 Code::Unauthorized | Code::OperatorKeyRefused
             )
         });
-        if is_refused
+        let is_wrong_link = answer.extensions().get::<RefusedLink>().is_some();
+        if (is_wrong_key || is_wrong_link)
             && !self.count_wrong_key(address)
             && let Ok(_permit) = self.delayed.try_acquire()
         {
@@ -123,6 +128,22 @@ mod tests {
         assert!(more > 50 * DELAY, "{more:?}");
         // Responses to valid keys are never delayed.
         let valid = total_delay(&wrong_keys, Code::NotFound, 100, address).await;
+        assert_eq!(valid, Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wrong_links_are_answered_as_slowly_as_wrong_keys() {
+        let wrong_keys = WrongKeys::default();
+        let begun = Instant::now();
+        for _ in 0..100 {
+            let mut wrong_link = answer(Code::FileNotFound);
+            wrong_link.extensions_mut().insert(RefusedLink);
+            wrong_keys.slow_down(wrong_link, None).await;
+        }
+
+        assert!(begun.elapsed() > 50 * DELAY, "{:?}", begun.elapsed());
+        // The same problem is not delayed if the caller has a valid key.
+        let valid = total_delay(&wrong_keys, Code::FileNotFound, 100, [10, 0, 0, 1]).await;
         assert_eq!(valid, Duration::ZERO);
     }
 

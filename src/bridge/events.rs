@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep_until};
 
 use crate::bounds::{BoundPermit, Holder, Shares};
 use crate::bridge::shared_reads::STREAM_PAGE;
@@ -127,6 +127,9 @@ pub struct EventStream {
     before: Option<Cursor>,
     /// The page that was read when the stream began.
     first: Option<EventPage>,
+    /// The time of the next poll; `None` if the log is to be read at once. It is kept while the
+    /// caller does something else in between, such as a comment on the stream.
+    poll_at: Option<Instant>,
     _permit: BoundPermit,
 }
 
@@ -150,6 +153,9 @@ impl Bridge {
             events: limit,
             bytes: ANSWER_BYTES,
         };
+        if wait.is_zero() {
+            return self.read_log(&reader, after, size).await;
+        }
         let end = Instant::now() + wait;
         let mut wakeup = self.wakeup(&reader).await?;
         let mut permit = None;
@@ -163,8 +169,8 @@ impl Bridge {
                 permit = Some(self.reader_permit(caller)?);
             }
             tokio::select! {
-                () = self.wait_for_wakeup(&mut wakeup) => {}
-                () = sleep_until(end) => {}
+                () = wakeup.wait() => {}
+                () = sleep_until(end.min(self.next_poll())) => {}
                 () = self.parts.stopping.cancelled() => {}
             }
         }
@@ -192,6 +198,7 @@ impl Bridge {
             after,
             before: after,
             first: Some(first),
+            poll_at: None,
             _permit: permit,
         })
     }
@@ -201,15 +208,22 @@ impl Bridge {
         permit.map_err(Error::TooManyReaders)
     }
 
-    /// Waits for a wake-up or for the time of the next poll.
-    async fn wait_for_wakeup(&self, wakeup: &mut ReaderWakeup) {
+    /// Returns the wake-up of a reader. A reader that takes it before it reads misses no event.
+    async fn wakeup(&self, reader: &Reader) -> Result<ReaderWakeup, Error> {
+        Ok(match &reader.user {
+            None => ReaderWakeup::Channel(self.parts.store.wakeup(&reader.channel_id)),
+            Some(user) => {
+                ReaderWakeup::User(self.user_wakeup(&reader.channel_id, &user.user_id).await?)
+            }
+        })
+    }
+
+    /// Returns the time of a reader's next poll.
+    fn next_poll(&self) -> Instant {
         let waiting = self.reader_permits.in_use();
         let factor = u32::try_from(1 + waiting / READERS_PER_POLL).unwrap_or(u32::MAX);
         let interval = Duration::from_secs_f64(rand::random_range(1.0..2.0)) * factor;
-        tokio::select! {
-            () = wakeup.wait() => {}
-            () = sleep(interval) => {}
-        }
+        Instant::now() + interval
     }
 
     /// Reads a page. Readers of the same part of a channel's log share a query.
@@ -250,18 +264,6 @@ impl Bridge {
     }
 }
 
-impl Bridge {
-    /// Returns the wake-up of a reader. A reader that takes it before it reads misses no event.
-    async fn wakeup(&self, reader: &Reader) -> Result<ReaderWakeup, Error> {
-        Ok(match &reader.user {
-            None => ReaderWakeup::Channel(self.parts.store.wakeup(&reader.channel_id)),
-            Some(user) => {
-                ReaderWakeup::User(self.user_wakeup(&reader.channel_id, &user.user_id).await?)
-            }
-        })
-    }
-}
-
 impl ReaderWakeup {
     async fn wait(&mut self) {
         match self {
@@ -284,6 +286,14 @@ impl EventStream {
             if bridge.parts.stopping.is_cancelled() {
                 return Ok(None);
             }
+            if let Some(poll_at) = self.poll_at {
+                tokio::select! {
+                    () = self.wakeup.wait() => {}
+                    () = sleep_until(poll_at) => {}
+                    () = bridge.parts.stopping.cancelled() => return Ok(None),
+                }
+                self.poll_at = None;
+            }
             let page = match self.first.take() {
                 Some(page) => page,
                 None => {
@@ -296,10 +306,7 @@ impl EventStream {
             if !page.is_empty() {
                 return Ok(Some(page));
             }
-            tokio::select! {
-                () = bridge.wait_for_wakeup(&mut self.wakeup) => {}
-                () = bridge.parts.stopping.cancelled() => return Ok(None),
-            }
+            self.poll_at = Some(bridge.next_poll());
         }
     }
 

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use crate::bounds::{BoundPermit, Shares};
-use crate::bridge::{Bridge, Caller, Error};
+use crate::bridge::{Bridge, Caller, Channel, Error};
 use crate::cloud::{self, Download};
+use crate::store::HostedFile;
 use crate::types::file::{FileId, FileType};
-use crate::types::ids::UserId;
+use crate::types::ids::{UserId, UserKey};
+use crate::types::trace::Trace;
 
 /// 16: the number of files that this process handles at once. A file is in memory from its first
 /// byte until the Cloud has it. So files take at most this number times the largest size: 48 MB by
@@ -60,15 +62,52 @@ impl Bridge {
         id: FileId,
     ) -> Result<FetchedFile, Error> {
         let key = caller.key(user_id);
+        let file = self.parts.store.file(&key, id).await?;
+        let file = file.ok_or(Error::FileNotFound)?;
+        self.download(&key, file, &caller.trace).await
+    }
+
+    /// Downloads the file to which a signed link of a channel leads.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`fetch_file`](Self::fetch_file).
+    pub async fn fetch_linked_file(
+        &self,
+        channel: &Channel,
+        id: FileId,
+        trace: &Trace,
+    ) -> Result<FetchedFile, Error> {
+        let Channel {
+            account_id,
+            namespace,
+            ..
+        } = channel;
         let store = &self.parts.store;
-        let file = store.file(&key, id).await?.ok_or(Error::FileNotFound)?;
-        let user_state = store.user_state(&key).await?.ok_or(Error::FileNotFound)?;
+        let found = store.file_in_namespace(account_id, namespace, id).await?;
+        let (user_id, file) = found.ok_or(Error::FileNotFound)?;
+        let key = UserKey {
+            account_id: account_id.clone(),
+            namespace: namespace.clone(),
+            user_id,
+        };
+        self.download(&key, file, trace).await
+    }
+
+    async fn download(
+        &self,
+        key: &UserKey,
+        file: HostedFile,
+        trace: &Trace,
+    ) -> Result<FetchedFile, Error> {
+        let user_state = self.parts.store.user_state(key).await?;
+        let user_state = user_state.ok_or(Error::FileNotFound)?;
         let features = user_state
             .open
             .map(|open| open.features)
             .unwrap_or_default();
         let mut token = self
-            .token(&caller.trace, &key, user_state.user, user_state.token)
+            .token(trace, key, user_state.user, user_state.token)
             .await?;
         loop {
             let consumer = cloud::Consumer {
@@ -78,7 +117,7 @@ impl Bridge {
             let outcome = self
                 .parts
                 .cloud
-                .download(consumer, &features, &file.relative_path, &caller.trace)
+                .download(consumer, &features, &file.relative_path, trace)
                 .await;
             match outcome {
                 Ok(download) => {
@@ -88,9 +127,7 @@ impl Bridge {
                     });
                 }
                 Err(error) if error.may_be_consumer_token() && !token.fresh => {
-                    token = self
-                        .request_token(&key, user_state.user, &caller.trace)
-                        .await?;
+                    token = self.request_token(key, user_state.user, trace).await?;
                 }
                 Err(
                     error @ cloud::Error::Refused {

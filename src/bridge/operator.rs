@@ -19,12 +19,13 @@ use crate::types::delivery::{
     CallbackSchedule, DeliveryCounts, DeliveryState, EventRecord, RecentDelivery,
 };
 use crate::types::event::EventId;
-use crate::types::ids::ChannelId;
+use crate::types::ids::{ChannelId, UserId};
 use crate::types::message::MessageId;
 use crate::types::ownership::Owner;
 use crate::types::rejection::Rejected;
 use crate::types::request::Report;
 use crate::types::status::{Backlog, CloseBacklog, Connections, EngineKind, Health};
+use crate::types::timeline::UserTimeline;
 use crate::types::trace::Trace;
 
 /// 100: the maximum number of listed actions, more than operators ever take on one event.
@@ -83,7 +84,9 @@ pub struct EventDetails {
 }
 
 impl Operator {
-    fn actor(&self) -> Actor {
+    /// Returns the operator as the actor of an entry of the audit log.
+    #[must_use]
+    pub fn actor(&self) -> Actor {
         Actor::OperatorKey(self.digits)
     }
 }
@@ -256,6 +259,33 @@ impl Bridge {
         self.parts.store.record_action(&entry).await?;
         audit::log(&entry);
         Ok(record)
+    }
+
+    /// Returns the recent requests and events of a user in the namespace of the caller's channel;
+    /// `None` for an unknown user. The access is recorded first.
+    ///
+    /// # Errors
+    ///
+    /// If the storage is unavailable.
+    pub async fn user_timeline(
+        &self,
+        caller: &Caller,
+        user_id: UserId,
+    ) -> Result<Option<UserTimeline>, Error> {
+        let (store, now) = (&self.parts.store, self.parts.clock.now());
+        let since = now - UserTimeline::PERIOD;
+        let timeline = store
+            .user_timeline(&caller.key(user_id), since, UserTimeline::MAX)
+            .await?;
+        let shown = timeline.as_ref();
+        let action = Action::ReadUser {
+            requests: shown.map_or(0, |it| it.requests.len()),
+            events: shown.map_or(0, |it| it.events.len()),
+        };
+        let entry = self.entry(caller, now, action);
+        store.record_action(&entry).await?;
+        audit::log(&entry);
+        Ok(timeline)
     }
 
     /// Pauses a channel's callback until it is resumed. Returns the callback's state.

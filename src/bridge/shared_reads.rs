@@ -39,6 +39,14 @@ struct Read {
     last: Mutex<Option<(u64, Outcome)>>,
 }
 
+/// A reader of a part. The last one removes the entry, even if it is cancelled.
+struct Reader<'a> {
+    reads: &'a SharedReads,
+    part: Part,
+    /// `None` only while this is dropped.
+    read: Option<Arc<Read>>,
+}
+
 type Outcome = Result<Arc<Page>, Error>;
 
 impl Bridge {
@@ -74,12 +82,25 @@ impl SharedReads {
         read: impl AsyncFnOnce(&Part) -> Result<Page, Error>,
     ) -> Outcome {
         let shared = Arc::clone(&self.0.entry(part.clone()).or_default());
-        let outcome = shared.join(async || read(&part).await).await;
-        drop(shared);
+        let reader = Reader {
+            reads: self,
+            read: Some(shared),
+            part,
+        };
+        match &reader.read {
+            Some(shared) => shared.join(async || read(&reader.part).await).await,
+            None => read(&reader.part).await.map(Arc::new),
+        }
+    }
+}
+
+impl Drop for Reader<'_> {
+    fn drop(&mut self) {
+        self.read = None;
         // Only the map has the entry if this reader was the last one.
-        self.0
-            .remove_if(&part, |_, shared| Arc::strong_count(shared) == 1);
-        outcome
+        self.reads
+            .0
+            .remove_if(&self.part, |_, shared| Arc::strong_count(shared) == 1);
     }
 }
 
@@ -87,8 +108,10 @@ impl Read {
     async fn join(&self, read: impl AsyncFnOnce() -> Result<Page, Error>) -> Outcome {
         let number = self.arrivals.fetch_add(1, Ordering::Relaxed);
         let mut last = self.last.lock().await;
+        // An error that is no outage may concern only the reader that got it.
         if let Some((begun, outcome)) = &*last
             && *begun > number
+            && !matches!(outcome, Err(error) if !error.is_outage())
         {
             return outcome.clone();
         }
@@ -154,6 +177,18 @@ mod tests {
         assert!(others.iter().all(|page| page.as_ref().unwrap().head == 2));
         assert_eq!(count.into_inner(), 1, "reads for the 50 others");
         assert!(reads.0.is_empty(), "entries without readers");
+    }
+
+    #[tokio::test]
+    async fn a_cancelled_reader_leaves_no_entry() {
+        let reads = SharedReads::default();
+        let mut read = Box::pin(reads.read(part(), async |_| std::future::pending().await));
+
+        assert!(futures_util::poll!(&mut read).is_pending());
+        assert_eq!(reads.0.len(), 1);
+        drop(read);
+
+        assert!(reads.0.is_empty());
     }
 
     #[tokio::test]

@@ -80,24 +80,22 @@ impl Source for UserReaders {
         if self.readers.users.is_empty() {
             *read_to = None;
         }
-        while let Some(after) = *read_to {
-            let page = self
-                .bridge
-                .read_channel(&self.channel_id, after, STREAM_PAGE);
-            let page = page.await?;
-            let Some(last) = page.events.last() else {
-                break;
-            };
+        let Some(after) = *read_to else {
+            return Ok(Claimed::none());
+        };
+        // One page at a time, since new readers wait for the lock.
+        let page = self
+            .bridge
+            .read_channel(&self.channel_id, after, STREAM_PAGE)
+            .await?;
+        if let Some(last) = page.events.last() {
             *read_to = Some(last.position);
-            for user_id in page
-                .events
-                .iter()
-                .filter_map(|event| event.user_id.as_deref())
-            {
-                self.readers.wake(user_id);
-            }
         }
-        Ok(Claimed::none())
+        let users = page.events.iter();
+        for user_id in users.filter_map(|event| event.user_id.as_deref()) {
+            self.readers.wake(user_id);
+        }
+        Ok(Claimed::done(!page.events.is_empty()))
     }
 
     fn handle(&self, _: Infallible) -> impl Future<Output = ()> + Send + 'static {
@@ -128,13 +126,17 @@ impl Bridge {
             user_id,
             woken: Some(woken),
         };
-        let mut read_to = wakeup.readers.read_to.lock().await;
-        if read_to.is_none() {
-            // Events after this one are looked at. The reader itself finds the earlier ones.
-            let page = self.read_channel(channel_id, u64::MAX, PageSize::events(1));
-            *read_to = Some(page.await?.head);
+        let is_known = wakeup.readers.read_to.lock().await.is_some();
+        if !is_known {
+            // Events after this one are looked at. The reader itself finds the earlier ones. The
+            // lock is not held meanwhile, so that readers do not wait one after the other while the
+            // database does not answer.
+            let head = self
+                .read_channel(channel_id, u64::MAX, PageSize::events(1))
+                .await?
+                .head;
+            wakeup.readers.read_to.lock().await.get_or_insert(head);
         }
-        drop(read_to);
         Ok(wakeup)
     }
 }

@@ -1,18 +1,20 @@
 //! `demo`: the service, the simulated Cloud with a scripted agent, and one channel in one process,
 //! without any configuration.
 //!
-//! Everything listens on the loopback address only, and no data outlives the process. The simulated
-//! Cloud forgets its conversations when it stops, so a database that remembered them would only
-//! mislead.
+//! Unless the options say otherwise, everything listens on the loopback address only. No data
+//! outlives the process. The simulated Cloud forgets its conversations when it stops, so a database
+//! that remembered them would only mislead.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{AddrParseError, IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZero;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::net::TcpListener;
+use clap::Args;
+use ipnet::IpNet;
 
+use super::listening::listen;
 use super::sandbox::TIME_TO_LIVE;
 use crate::app::{App, Listeners, Threads, serve_until};
 use crate::clock::SystemClock;
@@ -27,25 +29,60 @@ use crate::sandbox::{self, Sandbox};
 
 const API_KEY: &str = "demo-key";
 
-/// Fixed, since the page can be reached only from this machine.
+/// Fixed like the API key, so that the documentation can name it.
 const OPERATOR_KEY: &str = "demo-operator-key";
 
-pub(super) async fn run(threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
+#[derive(Debug, Args)]
+pub(super) struct Options {
+    /// The address of the API
+    #[arg(
+        long,
+        env = "BRIDGE_LISTEN",
+        default_value = "127.0.0.1:8080",
+        value_name = "ADDRESS",
+        value_parser = |text: &str| address_or(text, "127.0.0.1:8080")
+    )]
+    listen: SocketAddr,
+    /// The address of the operator's page, of probes and of metrics
+    #[arg(
+        long,
+        env = "BRIDGE_ADMIN_LISTEN",
+        default_value = "127.0.0.1:9090",
+        value_name = "ADDRESS",
+        value_parser = |text: &str| address_or(text, "127.0.0.1:9090")
+    )]
+    admin_listen: SocketAddr,
+    /// The address of the simulated Cloud and of the demo's page
+    #[arg(long, default_value = "127.0.0.1:9400", value_name = "ADDRESS")]
+    cloud_listen: SocketAddr,
+}
+
+/// Parses an address. An empty one is the default, since an empty variable counts as unset.
+fn address_or(text: &str, default: &str) -> Result<SocketAddr, AddrParseError> {
+    if text.is_empty() { default } else { text }.parse()
+}
+
+pub(super) async fn run(options: &Options, threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
     let data_dir = tempfile::tempdir().context("no temporary directory can be created")?;
-    let cloud = listen_with_fallback(9400).await?;
+    let cloud = listen(options.cloud_listen, "--cloud-listen")?;
     let listeners = Listeners {
-        api: listen_with_fallback(8080).await?,
-        admin: listen_with_fallback(9090).await?,
+        api: listen(options.listen, "--listen")?,
+        admin: listen(options.admin_listen, "--admin-listen")?,
     };
     let urls = Urls {
-        cloud: cloud.local_addr()?,
-        api: listeners.api.local_addr()?,
-        admin: listeners.admin.local_addr()?,
+        cloud: local(cloud.local_addr()?),
+        api: local(listeners.api.local_addr()?),
+        admin: local(listeners.admin.local_addr()?),
     };
     let token_key = Key::random().to_base64();
     let settings = Environment::from([
+        ("API".to_owned(), format!("http://{}", urls.api)),
         ("CLOUD".to_owned(), format!("http://{}", urls.cloud)),
+        (
+            "CLOUD_NETWORK".to_owned(),
+            IpNet::from(urls.cloud.ip()).to_string(),
+        ),
         (
             "CLOUD_BY_NAME".to_owned(),
             format!("http://localhost:{}", urls.cloud.port()),
@@ -95,6 +132,7 @@ fn stage(config: &Config, api: SocketAddr, token_key: String) -> anyhow::Result<
         demo: Some(Demo {
             channel: channel.id.to_string(),
             token_key: token_key.into(),
+            api_key: API_KEY.to_owned().into(),
         }),
     })
 }
@@ -117,12 +155,16 @@ fn webhooks(config: &Config, api: SocketAddr) -> anyhow::Result<Vec<Webhook>> {
         .collect()
 }
 
-/// Listens on this port, or on any free one if another program has it.
-async fn listen_with_fallback(port: u16) -> anyhow::Result<TcpListener> {
-    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await {
-        Ok(listener) => Ok(listener),
-        Err(_) => super::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await,
+/// Returns the address at which this machine reaches a listener. One that listens on all addresses
+/// is reached at the loopback address.
+fn local(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address {
+            SocketAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            SocketAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        });
     }
+    address
 }
 
 struct Urls {
@@ -134,26 +176,46 @@ struct Urls {
 impl Urls {
     fn welcome(&self) -> String {
         let Self { cloud, api, admin } = self;
+        let row = |name: &str, url: &str, note: &str| format!("  {name:<15}  {url:<29}  {note}");
+        let addresses = [
+            row(
+                "Simulated Cloud",
+                &format!("http://{cloud}"),
+                "open this page first: both sides of a conversation",
+            ),
+            row(
+                "API",
+                &format!("http://{api}"),
+                &format!("documentation: http://{api}/docs"),
+            ),
+            row(
+                "Operator's page",
+                &format!("http://{admin}"),
+                &format!("operator key: {OPERATOR_KEY}"),
+            ),
+            row(
+                "Probes",
+                &format!("http://{admin}/readyz"),
+                "200 if the service is ready",
+            ),
+        ];
         format!(
             "\n\
-             liveperson-bridge demo: ready.\n\
-             \n  \
-               API              http://{api}        (documentation: http://{api}/docs)\n  \
-               Operator's page  http://{admin}/         (operator key: {OPERATOR_KEY})\n  \
-               Probes           http://{admin}/readyz\n  \
-               Simulated Cloud  http://{cloud}        (open it in a browser: both sides of a conversation, and the traffic between them)\n\
+             The demo is ready.\n\
+             \n\
+             {}\n\
              \n\
              Send a message as the user \"alice\" of the channel \"demo\":\n\
              \n  \
                curl -sS -X POST http://{api}/v1/users/alice/messages -H 'Authorization: Bearer {API_KEY}' -H 'Content-Type: application/json' -d '{{\"text\": \"Hello\"}}'\n\
              \n\
-             A scripted agent answers within 2 s; it also knows \"menu\", \"card\", \"picture\" and \"bye\". Watch the replies:\n\
+             A scripted agent answers within 2 s. It has special answers to \"menu\", \"card\", \"picture\" and \"bye\".\n\
+             Watch the events:\n\
              \n  \
                curl -sSN http://{api}/v1/events -H 'Authorization: Bearer {API_KEY}' -H 'Accept: text/event-stream'\n\
              \n\
-             The conversations in the simulated Cloud: http://{cloud}/_sandbox/conversations\n\
-             \n\
-             Ctrl-C stops the demo and deletes its data.\n\n"
+             Ctrl-C stops the demo and deletes its data.\n\n",
+            addresses.join("\n")
         )
     }
 }

@@ -1,12 +1,15 @@
 //! `doctor`: checks everything that the service needs, prints one line per check, and says how to
 //! fix a failure.
 
+mod accounts;
 mod alteration;
+mod callbacks;
 mod conversation;
 mod facts;
 mod notifications;
 mod observation;
 mod openings;
+mod owner;
 mod report;
 mod report_file;
 mod wording;
@@ -14,30 +17,23 @@ mod wording;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::clock::{Clock, SharedClock, SystemClock};
-use crate::cloud::{self, Consumer, ConsumerToken, Service};
+use super::BAD_USAGE;
+use crate::clock::{SharedClock, SystemClock};
 use crate::config::{self, Config};
 use crate::http::Proxy;
 use crate::store::{self, DatabaseInfo, Store};
 use crate::telemetry::metrics::Metrics;
-use crate::types::ids::AccountId;
 use crate::types::trace::Trace;
-use crate::{app, bridge, delivery};
-use facts::Fact;
+use crate::{app, bridge};
+use accounts::AccountContext;
+use facts::{Fact, Verdict};
 use report::{Report, within};
 use report_file::ReportFile;
-
-/// The external id of the consumer whose token is requested. Nothing is opened or sent for it.
-const CONSUMER: &str = "liveperson-bridge:doctor";
-
-/// The advice for an operator if files are refused. Source: vendor's Send API examples, section on
-/// file sharing.
-const FILE_SHARING: &str = "file sharing is refused; ask LivePerson to set the site property messaging.file.sharing.enabled to true";
 
 /// The oldest PostgreSQL version that is still supported. Source: PostgreSQL, "Versioning Policy":
 /// 14 ended on 2026-11-12.
@@ -46,10 +42,6 @@ const MIN_POSTGRES: i32 = 15;
 /// The limit on stored tokens that are opened, for each of three kinds: those sealed with the first
 /// key, those sealed with other keys, and those of erased users.
 const MAX_TOKENS: u32 = 500;
-
-/// 2 minutes: receivers of signed callbacks tolerate 5 minutes, and their own clocks may be off as
-/// well. Source: Standard Webhooks, on timestamps.
-const MAX_CLOCK_SKEW: TimeDelta = TimeDelta::minutes(2);
 
 /// The options of `doctor`.
 #[derive(Debug, Args)]
@@ -76,9 +68,13 @@ pub(super) async fn run(
     let config = match config {
         Ok(config) => config,
         Err(error) => {
-            let hint = "correct it; docs/configuration.md describes each key";
-            report.line("configuration", Err::<&str, _>(&error), hint)?;
-            return Err(error.into());
+            for problem in error.problems() {
+                report.state(Verdict::Failed, "configuration", problem)?;
+            }
+            let rest = "all other checks, since the configuration failed; docs/configuration.md describes each key";
+            report.general(Fact::note("not_checked", rest))?;
+            // Its text is printed already.
+            return Ok(ExitCode::from(BAD_USAGE));
         }
     };
     let found = format!(
@@ -88,40 +84,31 @@ pub(super) async fn run(
     );
     options.conversation.check(&config)?;
     report.line("configuration", Ok::<_, &str>(found), "")?;
-    let (database, clock) = match check_database(&config, &mut report).await? {
+    let (database, clock) = match check_database(&config, options, &mut report).await? {
         Some((engine, clock)) => (Some(engine), clock),
         None => (None, Arc::new(SystemClock) as SharedClock),
     };
     let cloud = app::cloud(&config, &clock, &Metrics::default(), Proxy::Environment)
         .context("the HTTP client could not be created")?;
     let trace = Trace::continue_from(None, None, clock.uuid());
+    let context = AccountContext {
+        cloud: &cloud,
+        clock: &*clock,
+        trace: &trace,
+        clock_hint: clock_hint(&config, database.is_some()),
+    };
+    let mut accounts = Vec::new();
     for account in &config.accounts {
-        let context = AccountContext {
-            cloud: &cloud,
-            clock: &*clock,
-            trace: &trace,
-            is_embedded: config.database.url.is_none(),
-        };
-        check_account(&context, &account.account_id, options, &mut report).await?;
-    }
-    for channel in &config.channels {
-        if let Some(callback) = &channel.callback {
-            let name = format!("channel {}: callback URL", channel.id);
-            let answer = delivery::check(&callback.url, &config.allow_private_callbacks, &trace);
-            let answered = within(answer)
-                .await
-                .map(|status| format!("answers HEAD with {}", status.as_u16()));
-            report.check(
-                &name,
-                answered,
-                "check that the URL is right, its server runs and its certificate is valid, and that allow_private_callbacks lists its network if the address is private",
-            )?;
+        let is_usable = accounts::check(&context, account, options, &mut report).await?;
+        if is_usable && options.conversation.is_wanted_in(account) {
+            accounts.push(account);
         }
     }
+    callbacks::check(&config, &trace, &mut report).await?;
     if options.conversation.is_wanted() {
         let checked = conversation::check(
-            &config,
-            &options.conversation,
+            (&config, database.is_some()),
+            (&options.conversation, accounts.as_slice()),
             (&cloud, &clock),
             &trace,
             &mut report,
@@ -155,27 +142,43 @@ fn full_report(
     })
 }
 
+/// Returns the advice about a wrong clock of the service; `None` if it is not known, since it is
+/// that of a database that failed.
+fn clock_hint(config: &Config, has_database: bool) -> Option<&'static str> {
+    match (&config.database.url, has_database) {
+        (None, _) => Some(
+            "synchronize the machine's clock with NTP: callback signatures and token lifetimes depend on it",
+        ),
+        (Some(_), true) => Some(
+            "synchronize the clock of the database's machine with NTP: callback signatures and token lifetimes depend on it",
+        ),
+        (Some(_), false) => None,
+    }
+}
+
 /// Checks the database. Returns its engine and the server time as a clock.
 async fn check_database(
     config: &Config,
+    options: &Options,
     report: &mut Report,
 ) -> anyhow::Result<Option<(String, SharedClock)>> {
     let connect = async {
         let location = app::location(&config.database);
-        let store = match Store::connect(&location).await {
+        let (store, owner) = match Store::connect(&location).await {
             // The database can be read while the service that owns it is running.
-            Err(store::Error::InUse { .. }) => Store::connect_read_only(&location).await?,
-            connected => connected?,
+            Err(store::Error::InUse { owner, .. }) => {
+                (Store::connect_read_only(&location).await?, owner)
+            }
+            connected => (connected?, None),
         };
         let info = store.inspect().await?;
         let clock = app::Timekeeper::begin(&store).await?.clock();
-        Ok::<_, anyhow::Error>((store, info, clock))
+        Ok::<_, anyhow::Error>((store, owner, info, clock))
     };
-    let (store, info, clock) = match within(Box::pin(connect)).await {
+    let (store, owner, info, clock) = match within(Box::pin(connect)).await {
         Ok(found) => found,
         Err(error) => {
-            let hint = "check that the database runs, that [database] is right, and that it can be reached from here";
-            report.check("database", Err::<&str, _>(error), hint)?;
+            report_no_database(config, options, &error, report)?;
             return Ok(None);
         }
     };
@@ -186,7 +189,9 @@ async fn check_database(
         report.general(machine_clock(offset))?;
     }
     if info.is_in_use {
-        let found = "not checked: a running service owns the database";
+        let trace = Trace::continue_from(None, None, clock.uuid());
+        let owner = owner::describe(owner, config.admin_listen, &trace).await;
+        let found = format!("not checked: the database is in use by {owner}");
         report.general(Fact::note("writing", found).titled("database: writing"))?;
     } else {
         report.check(
@@ -209,7 +214,7 @@ async fn check_database(
         let (opened, unopened) = bridge::count_opened(&store, keyring, MAX_TOKENS).await?;
         ensure!(
             unopened == 0,
-            "{unopened} of {} stored token(s) cannot be decrypted",
+            "{unopened} of {} stored token(s) cannot be decrypted; put the key that encrypted them back into encryption.keys, or let new tokens be requested when they are needed",
             opened + unopened
         );
         Ok(format!("{opened} stored token(s) can be decrypted"))
@@ -225,12 +230,53 @@ async fn check_database(
     let rejections = within(rejections).await;
     store.close().await;
     notifications::check(config, rejections, clock.now(), report)?;
-    report.check(
-        "encryption keys",
-        outcome,
-        "put the key that encrypted them back into encryption.keys, or let new tokens be requested when they are needed",
-    )?;
+    report.check("encryption keys", outcome, "")?;
     Ok(Some((info.engine, clock)))
+}
+
+/// Reports that the database cannot be used, and the checks that are skipped.
+fn report_no_database(
+    config: &Config,
+    options: &Options,
+    error: &anyhow::Error,
+    report: &mut Report,
+) -> anyhow::Result<()> {
+    let hint = match error.downcast_ref::<store::Error>() {
+        Some(store::Error::Unavailable(cause)) if cause.advice().is_some() => "",
+        // These texts say what to do.
+        Some(store::Error::Address | store::Error::Schema { .. }) => "",
+        Some(store::Error::Folder { .. }) => {
+            "check database.data_dir, and that this user may write there"
+        }
+        Some(store::Error::Rejected(_)) => {
+            "check the schema, and that the role of database.url owns it"
+        }
+        _ if config.database.url.is_none() => {
+            "check database.data_dir, its files and the space on its disk"
+        }
+        _ => {
+            "check that PostgreSQL runs, that database.url is right, and that this machine can reach its host"
+        }
+    };
+    let error = match error.downcast_ref::<store::Error>() {
+        // The name of the line says the rest.
+        Some(store::Error::Unavailable(cause)) => cause.to_string(),
+        _ => format!("{error:#}"),
+    };
+    report.line("database", Err::<&str, _>(error), hint)?;
+    let mut skipped = vec![
+        "database: writing",
+        "database: schema",
+        "notifications",
+        "encryption keys",
+    ];
+    if config.database.url.is_some() {
+        skipped.extend(["machine's clock", "clock"]);
+    }
+    if options.conversation.is_wanted() {
+        skipped.push("webhooks");
+    }
+    report.general(Fact::not_checked(&skipped, "database"))
 }
 
 /// Reports how far this machine's clock is from the server time of the database.
@@ -287,105 +333,5 @@ fn schema(info: &DatabaseInfo) -> String {
                 "{pending} migration(s) are pending; the next start, or the command migrate, applies them"
             )
         }
-    }
-}
-
-/// The context in which accounts are checked.
-struct AccountContext<'a> {
-    cloud: &'a cloud::Client,
-    clock: &'a dyn Clock,
-    trace: &'a Trace,
-    is_embedded: bool,
-}
-
-async fn check_account(
-    context: &AccountContext<'_>,
-    id: &AccountId,
-    options: &Options,
-    report: &mut Report,
-) -> anyhow::Result<()> {
-    let AccountContext {
-        cloud,
-        clock,
-        trace,
-        is_embedded,
-    } = *context;
-    for service in Service::ALL {
-        let domain = within(cloud.find_domain(id, service, trace)).await;
-        let hint = "check that account_id and domain_api are right and that the Cloud can be reached from here";
-        let fact = Fact::checked("domain", domain, hint)
-            .titled(format!("domain of {}", service.name()))
-            .with("service", service.name());
-        report.of_account(id, fact)?;
-    }
-    let skew = within(clock_skew(cloud, clock, id, trace)).await;
-    let hint = if is_embedded {
-        "synchronize the machine's clock with NTP: callback signatures and token lifetimes depend on it"
-    } else {
-        "synchronize the clock of the database's machine with NTP: callback signatures and token lifetimes depend on it"
-    };
-    report.of_account(id, Fact::checked("clock", skew, hint))?;
-    let credentials = "check that client_id and client_secret are those of the app installation";
-    let app_token = within(cloud.check_credentials(id, trace)).await;
-    let fact = Fact::checked("app_token_made", app_token.map(|()| "issued"), credentials);
-    report.of_account(id, fact.titled("AppJWT"))?;
-    let consumer = within(cloud.consumer_token(id, CONSUMER, trace)).await;
-    let made = consumer
-        .as_ref()
-        .map(|_| "issued")
-        .map_err(|error| anyhow!("{error:#}"));
-    let fact = Fact::checked("consumer_token_made", made, credentials);
-    report.of_account(id, fact.titled("ConsumerJWS"))?;
-    // Without a consumer's token this cannot be checked. An earlier line has reported that.
-    if let Ok(ConsumerToken { token, .. }) = &consumer
-        && options.consumer
-    {
-        let consumer = Consumer { account: id, token };
-        let outcome = Box::pin(cloud.check_file_sharing(consumer, trace));
-        let outcome = within(async { file_sharing(outcome.await) }).await;
-        report.of_account(id, Fact::checked("file_sharing", outcome, ""))?;
-    }
-    Ok(())
-}
-
-/// Compares the service's clock with the Cloud's.
-async fn clock_skew(
-    cloud: &cloud::Client,
-    clock: &dyn Clock,
-    id: &AccountId,
-    trace: &Trace,
-) -> anyhow::Result<String> {
-    let before = clock.now();
-    let Some(date) = cloud.date(id, trace).await? else {
-        return Ok("the Cloud sends no time".to_owned());
-    };
-    let after = clock.now();
-    // The header has whole seconds, and was written at some time between the two.
-    let skew = if date < before - TimeDelta::seconds(1) {
-        before - date
-    } else if date > after {
-        after - date
-    } else {
-        TimeDelta::zero()
-    };
-    if skew.abs() > MAX_CLOCK_SKEW {
-        let direction = direction(skew);
-        bail!("{} s {direction} the Cloud's", skew.abs().num_seconds());
-    }
-    Ok(format!(
-        "within {} s of the Cloud's",
-        skew.abs().num_seconds() + 1
-    ))
-}
-
-/// Interprets the Cloud's answer about file sharing.
-fn file_sharing(outcome: Result<(), cloud::Error>) -> anyhow::Result<&'static str> {
-    match outcome {
-        Ok(()) => Ok("the Cloud returns an upload URL"),
-        Err(cloud::Error::ConversationClosed) => Ok(
-            "not refused, but the Cloud decides only in an open conversation; send a file as a test user to be sure",
-        ),
-        Err(error @ cloud::Error::Refused { .. }) => Err(error).context(FILE_SHARING),
-        Err(error) => Err(error.into()),
     }
 }

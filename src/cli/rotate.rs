@@ -24,6 +24,14 @@ pub(super) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         super::print(&format!(
             "{unopened} token(s) were encrypted with a key that is not in encryption.keys; new tokens are requested when they are needed.\n"
         ))?;
+    } else if config
+        .channels
+        .iter()
+        .any(|channel| channel.signed_file_links.is_some())
+    {
+        super::print(
+            "The other keys are needed only until the links to files that they have signed expire (signed_file_links).\n",
+        )?;
     } else {
         super::print("The other keys are no longer needed.\n")?;
     }

@@ -8,6 +8,7 @@ use clap::Args;
 use secrecy::SecretString;
 use url::Url;
 
+use super::listening::listen;
 use crate::app::serve_until;
 use crate::clock::SystemClock;
 use crate::lifecycle::Lifecycle;
@@ -102,7 +103,7 @@ pub(super) async fn run(options: Options) -> anyhow::Result<ExitCode> {
             ..sandbox::Options::default()
         },
     )?;
-    let listener = super::listen(options.listen).await?;
+    let listener = listen(options.listen, "--listen")?;
     let address = listener.local_addr()?;
     super::print(&format!(
         "The simulated Cloud listens on http://{address}\n\

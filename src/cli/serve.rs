@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
+use super::listening::BoundAddress;
 use crate::app::{App, Listeners, Threads};
 use crate::config::Config;
 use crate::http::Proxy;
@@ -12,13 +13,17 @@ use crate::lifecycle::Lifecycle;
 
 pub(super) async fn run(config: &Config, threads: NonZero<usize>) -> anyhow::Result<ExitCode> {
     let life = Lifecycle::until_signal()?;
+    // An address in use is reported before the schema is migrated. Connections are refused until
+    // the service can answer them.
+    let api = BoundAddress::bind(config.listen, "listen")?;
+    let admin = BoundAddress::bind(config.admin_listen, "admin_listen")?;
     let threads = Threads::start(threads).context(super::NO_THREADS)?;
     let app = App::build(config, Proxy::Environment, life)
         .await?
         .on_threads(threads);
     let listeners = Listeners {
-        api: super::listen(config.listen).await?,
-        admin: super::listen(config.admin_listen).await?,
+        api: api.listen()?,
+        admin: admin.listen()?,
     };
     tracing::info!(
         listen = %listeners.api.local_addr()?,

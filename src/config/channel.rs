@@ -49,6 +49,12 @@ pub struct Channel {
     pub max_age: TimeDelta,
     /// The types of event that the channel receives: all but `message.echoed` if left out.
     pub events: Vec<EventType>,
+    /// The time for which the links to files in its events work without a key, 1 minute to 30 days;
+    /// `None` for links that need its key.
+    pub signed_file_links: Option<TimeDelta>,
+    /// True if a user's text may name one of the choices that the user is offered, unless the
+    /// request says otherwise: false if left out.
+    pub match_choices: bool,
     /// The options for opening a conversation, for those that a request leaves out.
     pub defaults: Opening,
     /// The limits on its requests.
@@ -104,6 +110,8 @@ impl Channel {
         let callback = read_callback(section);
         let max_age = read_max_age(section, retention);
         let events = section.list("events", &form::EVENT_TYPE);
+        let signed_file_links = section.optional("signed_file_links", &form::LIFETIME);
+        let match_choices = section.or_default("match_choices", &form::SWITCH, "false");
         let defaults = section.section("defaults", read_defaults);
         let limits = section.section("limits", read_limits);
 
@@ -127,6 +135,8 @@ impl Channel {
             callback: callback?,
             max_age: max_age?,
             events: events?.unwrap_or_else(default_events),
+            signed_file_links: signed_file_links?,
+            match_choices: match_choices?,
             defaults: defaults?,
             limits: limits?,
         })
@@ -226,7 +236,7 @@ fn read_max_age(
     retention: Option<TimeDelta>,
 ) -> Result<TimeDelta, AlreadyReported> {
     let retention = retention.unwrap_or(TimeDelta::MAX);
-    match section.optional("max_age", &form::MAX_AGE)? {
+    match section.optional("max_age", &form::LIFETIME)? {
         None => Ok(MAX_AGE.min(retention)),
         Some(max_age) if max_age <= retention => Ok(max_age),
         Some(_) => Err(section.refuse(

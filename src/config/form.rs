@@ -39,6 +39,8 @@ enum Kind {
     Text,
     /// A number, given as a string or an integer.
     Number,
+    /// `true` or `false`, given as a string or a boolean.
+    Boolean,
     /// A string in which white space can only be a mistake.
     Secret,
     /// A secret, or a key in PEM format, which has several lines.
@@ -75,6 +77,11 @@ impl<T> Form<T> {
         self.kind == Kind::Number
     }
 
+    /// True if the file may hold a boolean instead of a string.
+    pub(super) fn is_boolean(&self) -> bool {
+        self.kind == Kind::Boolean
+    }
+
     /// Parses a text.
     ///
     /// Line breaks at the ends are not part of any value, and white space at the end is not part of
@@ -87,7 +94,7 @@ impl<T> Form<T> {
     pub(super) fn parse(&self, text: &str) -> Result<T, String> {
         let text = without_line_breaks(text);
         let text = match self.kind {
-            Kind::Text | Kind::Number => text,
+            Kind::Text | Kind::Number | Kind::Boolean => text,
             Kind::Secret | Kind::Pem => text.trim_end(),
         };
         let may_have_lines = self.kind == Kind::Pem && text.starts_with("-----BEGIN ");
@@ -152,11 +159,14 @@ pub(super) const HTTP_URL: Form<Url> = Form::text("an http or https URL", parse_
 pub(super) const SCHEMA: Form<SchemaName> = Form::text(SCHEMA_NAME, parse_from_str);
 
 /// The URL of a PostgreSQL database. It usually contains a password.
-pub(super) const DATABASE_URL: Form<SecretString> =
-    Form::secret("a postgres:// or postgresql:// URL", |text| {
+pub(super) const DATABASE_URL: Form<SecretString> = Form::secret(
+    "a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, / as %2F, # as %23, : as %3A",
+    |text| {
         let url = Url::parse(text).ok()?;
-        matches!(url.scheme(), "postgres" | "postgresql").then(|| text.into())
-    });
+        let is_postgres = matches!(url.scheme(), "postgres" | "postgresql");
+        (is_postgres && !ends_within_password(&url)).then(|| text.into())
+    },
+);
 
 /// The path of a directory.
 pub(super) const DIRECTORY: Form<PathBuf> = Form::text("the path of a directory", |text| {
@@ -178,12 +188,15 @@ pub(super) const PENDING_CONNECTIONS: Form<usize> =
 pub(super) const REQUEST_LIMIT: Form<NonZeroU32> =
     Form::number("a whole number from 1", parse_from_str);
 
+/// A setting that is on or off.
+pub(super) const SWITCH: Form<bool> = Form::of(Kind::Boolean, "true or false", parse_from_str);
+
 /// An encryption key.
 pub(super) const ENCRYPTION_KEY: Form<Key> =
     Form::secret("the base64 of exactly 32 bytes", Key::from_base64);
 
-/// The time for which the delivery of an event is attempted.
-pub(super) const MAX_AGE: Form<TimeDelta> =
+/// The time for which the delivery of an event is attempted, or for which a signed link works.
+pub(super) const LIFETIME: Form<TimeDelta> =
     Form::number("a time from 1m to 30d such as 72h", |text| {
         parse_duration(text)
             .filter(|time| (TimeDelta::minutes(1)..=TimeDelta::days(30)).contains(time))
@@ -320,6 +333,17 @@ fn parse_http_url(text: &str) -> Option<Url> {
     Url::parse(text)
         .ok()
         .filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+/// True if the host of a database's URL seems to end within the password, at a `/`, `?` or `#` that
+/// is not percent-encoded. The `@` before the real host then comes after the end of the host.
+fn ends_within_password(url: &Url) -> bool {
+    // A parameter may have an `@` in its value, such as the name of a user.
+    let is_in_query = |query: &str| {
+        let before = query.split_once('@').map(|(before, _)| before);
+        before.is_some_and(|before| !before.contains('='))
+    };
+    url.fragment().is_some() || url.path().contains('@') || url.query().is_some_and(is_in_query)
 }
 
 /// Parses the variant of an enum from its name in the API.

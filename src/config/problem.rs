@@ -1,7 +1,8 @@
 //! The problems of a configuration, described without quoting any of its values, since any value
 //! may be a secret.
 //!
-//! A problem is built only from names and from texts of the code, never from configured values.
+//! A problem is built only from names and from texts of the code, never from configured values. The
+//! reason why a file is not TOML is a text of the parser, which quotes nothing either.
 
 use std::fmt;
 
@@ -58,6 +59,24 @@ impl Problem {
             origin: origin.to_owned(),
             location: location.to_owned(),
             description: format!("expected {expected}"),
+        }
+    }
+
+    /// Creates the problem for a key that must be set and is not.
+    pub(super) fn missing(origin: &str, key: &str, expected: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            location: key.to_owned(),
+            description: format!("missing, expected {expected}"),
+        }
+    }
+
+    /// Creates the problem for a position at which the file is not TOML.
+    pub(super) fn not_toml(origin: &str, position: &str, reason: &str) -> Self {
+        Self {
+            origin: origin.to_owned(),
+            location: position.to_owned(),
+            description: format!("not TOML: {reason}"),
         }
     }
 

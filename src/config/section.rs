@@ -158,14 +158,14 @@ impl<'a> Section<'a> {
         outcome.map(|()| values)
     }
 
-    /// Reports that a key does not have the expected value, even if it is not set.
+    /// Reports that a key does not have the expected value, or that it is missing.
     pub(super) fn refuse(&mut self, name: &'static str, expected: &str) -> AlreadyReported {
         let key = self.key_of(name);
         if let Some(node) = self.node(name) {
             return self.report(&key, &node.origin, expected);
         }
         let origin = format!("{} or {}", self.file, variable_of(&key));
-        let problem = Problem::expected(&origin, &key, expected);
+        let problem = Problem::missing(&origin, &key, expected);
         self.problems.push(problem);
         AlreadyReported
     }
@@ -204,6 +204,7 @@ impl<'a> Section<'a> {
             }
             (Value::Text(text), Origin::Variable(_)) => form.parse(text),
             (Value::Integer(number), _) if form.is_number() => form.parse(&number.to_string()),
+            (Value::Boolean(value), _) if form.is_boolean() => form.parse(&value.to_string()),
             (other, _) => {
                 let expected = format!("{}, not {}", form.expected, other.kind());
                 return Err(self.report(key, &node.origin, &expected));

@@ -59,8 +59,8 @@ pub(super) fn read_tree(
     Ok(tree)
 }
 
-/// Parses the text of the file. An error contains only the position, since the parser's message
-/// quotes the line.
+/// Parses the text of the file. An error contains the position and the reason, but not the line,
+/// which may hold a secret.
 fn parse(file: &str, text: &str) -> Result<Table, Problem> {
     text.parse()
         .map(Table::from_file)
@@ -71,9 +71,23 @@ fn parse(file: &str, text: &str) -> Result<Table, Problem> {
                 .unwrap_or(text);
             let line = before.matches('\n').count() + 1;
             let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
-            let location = format!("line {line}, column {column}");
-            Problem::expected(file, &location, "TOML")
+            let position = format!("line {line}, column {column}");
+            Problem::not_toml(file, &position, reason(error.message()))
         })
+}
+
+/// Returns the parser's message, or plain words for the most common mistakes.
+fn reason(message: &str) -> &str {
+    let quotes = ["string, expected `\"`", "string, expected `'`"];
+    if quotes.iter().any(|end| message.ends_with(end)) {
+        "the closing quote of a string is missing"
+    } else if message.starts_with("string values must be quoted") {
+        "the quotes around a string are missing"
+    } else if message == "duplicate key" {
+        "this key is set twice"
+    } else {
+        message
+    }
 }
 
 /// Returns the settings of the environment with the path of each key. Later settings take

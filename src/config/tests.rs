@@ -52,6 +52,8 @@ callback_secret = "whsec_AwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMD"
 max_age = "90m"
 cors_origins = ["https://shop.example.com"]
 events = ["message.created", "conversation.closed"]
+match_choices = true
+signed_file_links = "48h"
 [channels.jwt]
 algorithm = "HS256"
 key = ["f1rst-secret-of-at-least-32-bytes", "t0kensecretfedcba9876543210abcdef"]
@@ -96,6 +98,9 @@ const SECRETS: [&str; 12] = [
     "callbackpa55",
     "callbackt0ken",
 ];
+
+/// The description of the URL of a PostgreSQL database.
+const POSTGRES_URL: &str = "a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, / as %2F, # as %23, : as %3A";
 
 fn variables<const N: usize>(variables: [(&str, &str); N]) -> Environment {
     variables.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
@@ -177,6 +182,8 @@ fn every_key_is_read() {
         channel.events,
         [EventType::MessageCreated, EventType::ConversationClosed]
     );
+    assert_eq!(channel.signed_file_links, Some(TimeDelta::hours(48)));
+    assert!(channel.match_choices);
     let defaults = &channel.defaults;
     assert!(
         matches!(&defaults.routing, Some(Routing::Skill { skill_id }) if skill_id.as_str() == "2736637412")
@@ -222,6 +229,8 @@ fn omitted_keys_have_their_defaults() {
     assert_eq!(channel.max_age, TimeDelta::hours(72));
     assert_eq!(channel.events.len(), EventType::ALL.len() - 1);
     assert!(!channel.events.contains(&EventType::MessageEchoed));
+    assert!(!channel.match_choices);
+    assert_eq!(channel.signed_file_links, None);
     assert_eq!(
         channel.defaults,
         crate::types::conversation::Opening::default()
@@ -269,7 +278,7 @@ pending_connections_per_address = 64 -> pending_connections_per_address = 16385 
 "https://bridge.example.com" -> "https://u@b.example" -> public_url: expected a percent-encoded http or https URL without user, query and fragment
 "fd00::/8" -> "10.0.0.1" -> allow_private_callbacks[1]: expected an IP network such as 10.0.0.0/8
 ["10.0.0.0/8", "fd00::/8"] -> "10.0.0.0/8" -> allow_private_callbacks: expected a list, not a string
-postgres:// -> mysql:// -> database.url: expected a postgres:// or postgresql:// URL
+postgres:// -> mysql:// -> database.url: expected a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, / as %2F, # as %23, : as %3A
 "elsewhere" -> "" -> database.data_dir: expected the path of a directory
 "bridge_1" -> "Bridge" -> database.schema: expected 1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge
 "bridge_1" -> "pg_bridge" -> database.schema: expected 1 to 63 lower-case letters, digits and underscores, beginning with a letter, such as bridge
@@ -311,6 +320,8 @@ whsec_AwMD -> whsec_ -> channels[0].callback_secret: expected whsec_ and the bas
 "https://shop.example.com" -> "https://shop.example.com/" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
 "https://shop.example.com" -> "*" -> channels[0].cors_origins[0]: expected an origin such as https://shop.example.com
 "message.created" -> "message.create" -> channels[0].events[0]: expected one of message.created, message.echoed, typing.changed, receipt.changed, conversation.opened, conversation.updated, conversation.closed, message.sent, message.failed
+match_choices = true -> match_choices = "yes" -> channels[0].match_choices: expected true or false
+match_choices = true -> match_choices = 1 -> channels[0].match_choices: expected true or false, not a number without quotes
 skill_id = "2736637412" -> skill_id = "" -> channels[0].defaults.skill_id: expected 1 to 64 printable ASCII characters
 skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaults.skill_id: expected either campaign_id and engagement_id, or skill_id alone
 "en-US" -> "en_US" -> channels[0].defaults.language: expected a language tag such as en-US
@@ -336,6 +347,9 @@ skill_id -> campaign_id = "1"~engagement_id = "2"~skill_id -> channels[0].defaul
 "90m" -> "31d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> "99999999999999999999d" -> channels[0].max_age: expected a time from 1m to 30d such as 72h
 "90m" -> "15d" -> channels[0].max_age: expected at most retention, the time for which events are stored
+"48h" -> "59s" -> channels[0].signed_file_links: expected a time from 1m to 30d such as 72h
+"48h" -> "31d" -> channels[0].signed_file_links: expected a time from 1m to 30d such as 72h
+"48h" -> true -> channels[0].signed_file_links: expected a time from 1m to 30d such as 72h, not a boolean
 "#;
 
 #[test]
@@ -423,7 +437,7 @@ fn a_missing_key_is_reported_with_the_places_to_set_it() {
     ] {
         assert_eq!(
             complaint(read(&edited(part, ""))),
-            format!("bridge.toml or BRIDGE_{variable}: {key}: expected {expected}")
+            format!("bridge.toml or BRIDGE_{variable}: {key}: missing, expected {expected}")
         );
     }
     for (routing, key, variable) in [
@@ -434,7 +448,7 @@ fn a_missing_key_is_reported_with_the_places_to_set_it() {
             complaint(read(&edited("skill_id", routing))),
             format!(
                 "bridge.toml or BRIDGE_CHANNELS__0__DEFAULTS__{variable}: channels[0].defaults.{key}: \
-                 expected either campaign_id and engagement_id, or skill_id alone"
+                 missing, expected either campaign_id and engagement_id, or skill_id alone"
             )
         );
     }
@@ -444,9 +458,9 @@ fn a_missing_key_is_reported_with_the_places_to_set_it() {
 fn an_empty_configuration_lacks_keys_accounts_and_channels() {
     assert_eq!(
         complaint(read("")),
-        "bridge.toml or BRIDGE_ENCRYPTION__KEYS: encryption.keys: expected at least one key: the base64 of exactly 32 bytes\n\
-         bridge.toml or BRIDGE_ACCOUNTS: accounts: expected at least one account: [[accounts]], or variables such as BRIDGE_ACCOUNTS__0__ACCOUNT_ID\n\
-         bridge.toml or BRIDGE_CHANNELS: channels: expected at least one channel: [[channels]], or variables such as BRIDGE_CHANNELS__0__ID"
+        "bridge.toml or BRIDGE_ENCRYPTION__KEYS: encryption.keys: missing, expected at least one key: the base64 of exactly 32 bytes\n\
+         bridge.toml or BRIDGE_ACCOUNTS: accounts: missing, expected at least one account: [[accounts]], or variables such as BRIDGE_ACCOUNTS__0__ACCOUNT_ID\n\
+         bridge.toml or BRIDGE_CHANNELS: channels: missing, expected at least one channel: [[channels]], or variables such as BRIDGE_CHANNELS__0__ID"
     );
 }
 
@@ -485,13 +499,12 @@ fn a_channel_needs_api_keys_or_jwts_and_cors_needs_jwts() {
     );
     let tokens = read(&format!("{without_keys}{jwt}{algorithm}")).unwrap();
     assert_eq!(tokens.channels[0].jwt_keys.len(), 1);
-    assert!(
-        complaint(read(&format!("{MINIMAL}{jwt}")))
-            .ends_with("channels[0].jwt.algorithm: expected one of HS256, RS256, ES256, EdDSA")
-    );
+    assert!(complaint(read(&format!("{MINIMAL}{jwt}"))).ends_with(
+        "channels[0].jwt.algorithm: missing, expected one of HS256, RS256, ES256, EdDSA"
+    ));
     assert!(
         complaint(read(&format!("{MINIMAL}[channels.jwt]\n{algorithm}")))
-            .ends_with("channels[0].jwt.key: expected a secret of at least 32 bytes")
+            .ends_with("channels[0].jwt.key: missing, expected a secret of at least 32 bytes")
     );
     let origins = "cors_origins = [\"https://shop.example.com\"]\n";
     assert_eq!(
@@ -582,6 +595,7 @@ fn the_environment_alone_suffices() {
             ("BRIDGE_CHANNELS__0__ACCOUNT_ID", "0012"),
             ("BRIDGE_CHANNELS__0__API_KEYS", "[\"with,comma\", \"b\"]"),
             ("BRIDGE_CHANNELS__0__EVENTS", ""),
+            ("BRIDGE_CHANNELS__0__MATCH_CHOICES", "true"),
             (
                 "BRIDGE_CHANNELS__0__CALLBACK_URL",
                 "https://sms.example.com",
@@ -609,6 +623,7 @@ fn the_environment_alone_suffices() {
     assert!(channel.api_keys[0].matches(&ApiKeyHash::of("with,comma")));
     assert_eq!(channel.api_keys.len(), 2);
     assert!(channel.events.is_empty());
+    assert!(channel.match_choices);
     assert_eq!(channel.callback.as_ref().unwrap().secrets.len(), 1);
     assert!(channel.defaults.routing.is_some());
     assert!(channel.limits.requests_per_second.is_some());
@@ -822,8 +837,36 @@ fn database_url_overrides_the_file_but_not_bridge_database_url() {
     );
     assert_eq!(
         complaint(read_with(FULL, [("DATABASE_URL", "sqlite://x")])),
-        "DATABASE_URL: database.url: expected a postgres:// or postgresql:// URL"
+        format!("DATABASE_URL: database.url: expected {POSTGRES_URL}")
     );
+}
+
+#[test]
+fn a_password_that_ends_the_host_of_the_database_url_is_refused() {
+    for url in [
+        "postgres://bridge:p@ss/w#rd@db/bridge",
+        "postgres://bridge:p@ss/word@db/bridge",
+        "postgres://bridge:p@ss?word@db/bridge",
+        "postgres://bridge:12/word@db/bridge",
+        "postgres://bridge:12#word@db/bridge",
+        "postgres://bridge:pass/word@db/bridge",
+        "postgres://bridge:#word@db:5432/bridge",
+    ] {
+        assert_eq!(
+            complaint(read_with(FULL, [("DATABASE_URL", url)])),
+            format!("DATABASE_URL: database.url: expected {POSTGRES_URL}"),
+            "{url}"
+        );
+    }
+    for url in [
+        "postgres://bridge:p%40ss%2Fw%23rd@db/bridge",
+        "postgres://bridge:p@ss:word@db/bridge",
+        "postgres://db/bridge?user=bridge@tenant&sslmode=require",
+        "postgres://bridge@%2Frun%2Fpostgresql/bridge",
+    ] {
+        let config = read_with(FULL, [("DATABASE_URL", url)]).unwrap();
+        assert_eq!(config.database.url.unwrap().expose_secret(), url);
+    }
 }
 
 #[test]
@@ -888,7 +931,7 @@ fn a_missing_key_of_an_item_defined_by_variables_is_reported() {
                 ("BRIDGE_ACCOUNTS__1__CLIENT_ID", "c")
             ]
         )),
-        "bridge.toml or BRIDGE_ACCOUNTS__1__CLIENT_SECRET: accounts[1].client_secret: expected a client secret"
+        "bridge.toml or BRIDGE_ACCOUNTS__1__CLIENT_SECRET: accounts[1].client_secret: missing, expected a client secret"
     );
 }
 
@@ -923,16 +966,32 @@ fn placeholders_in_any_string_are_filled_or_reported() {
 }
 
 #[test]
-fn a_toml_error_shows_only_its_position() {
-    for (text, location) in [
-        ("listen = \"x\"\nsecret = \"s3cret", "line 2, column 17"),
-        ("é = 1", "line 1, column 1"),
-        ("a = s3cret", "line 1, column 5"),
-        ("a = 1\na = 2", "line 2, column 1"),
+fn a_toml_error_shows_its_position_and_its_reason_in_plain_words() {
+    for (text, expected) in [
+        (
+            "listen = \"x\"\nsecret = \"s3cret",
+            "line 2, column 17: not TOML: the closing quote of a string is missing",
+        ),
+        (
+            "secret = 's3cret\na = 1",
+            "line 1, column 17: not TOML: the closing quote of a string is missing",
+        ),
+        (
+            "a = s3cret",
+            "line 1, column 5: not TOML: the quotes around a string are missing",
+        ),
+        (
+            "a = 1\na = 2",
+            "line 2, column 1: not TOML: this key is set twice",
+        ),
+        (
+            "s3cret\n",
+            "line 1, column 7: not TOML: key with no value, expected `=`",
+        ),
     ] {
         assert_eq!(
             complaint(read(text)),
-            format!("bridge.toml: {location}: expected TOML"),
+            format!("bridge.toml: {expected}"),
             "{text}"
         );
     }

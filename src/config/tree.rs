@@ -32,6 +32,8 @@ pub(super) enum Value {
     Text(Zeroizing<String>),
     /// An integer of the file.
     Integer(i64),
+    /// A boolean of the file.
+    Boolean(bool),
     /// A value of a type that no key accepts, with the name of the type.
     Other(&'static str),
     /// A list of the file, or one whose items are set by variables.
@@ -98,7 +100,7 @@ impl Node {
             toml::Value::String(text) => Value::Text(text.into()),
             toml::Value::Integer(number) => Value::Integer(number),
             toml::Value::Float(_) => Value::Other("a fraction"),
-            toml::Value::Boolean(_) => Value::Other("a boolean"),
+            toml::Value::Boolean(value) => Value::Boolean(value),
             toml::Value::Datetime(_) => Value::Other("a date"),
             toml::Value::Array(items) => {
                 let items = items.into_iter().map(|item| Self::new(item, origin));
@@ -154,7 +156,7 @@ impl Node {
                 })?;
                 item.set(&format!("{at}[{index}]"), rest, setting)
             }
-            Value::Text(_) | Value::Integer(_) | Value::Other(_) => {
+            Value::Text(_) | Value::Integer(_) | Value::Boolean(_) | Value::Other(_) => {
                 let expected = "a table or a list, so that a part of it can be set";
                 Err(Problem::expected(setting.variable, at, expected))
             }
@@ -168,6 +170,7 @@ impl Value {
         match self {
             Self::Text(_) => "a string",
             Self::Integer(_) => "a number without quotes",
+            Self::Boolean(_) => "a boolean",
             Self::Other(kind) => kind,
             Self::List(_) => "a list",
             Self::Table(_) => "a table",

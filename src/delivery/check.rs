@@ -1,13 +1,14 @@
-//! A check that a callback URL can receive events, without sending any.
+//! Checks that a callback URL can receive events, without sending any.
 
 use ipnet::IpNet;
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
-use url::Url;
+use url::{Host, Url};
 
 use super::attempt::{ATTEMPT_TIMEOUT, TIMED_OUT, cause};
-use super::target::{Resolver, Rules};
-use crate::http::{self, Method, StatusCode};
+use super::target::{Resolver, Rules, Unresolved};
+use crate::http::{self, Method, Resolve as _, StatusCode};
+use crate::types::ids::ChannelId;
 use crate::types::trace::Trace;
 
 /// The reason why no event would arrive, as text for an operator.
@@ -39,5 +40,24 @@ pub async fn check(url: &Url, allowed: &[IpNet], trace: &Trace) -> Result<Status
         Ok(Ok(response)) => Ok(response.status),
         Ok(Err(error)) => Err(unreachable(&error)),
         Err(_) => Err(Unreachable(TIMED_OUT.to_owned())),
+    }
+}
+
+/// Logs a warning if the address of a callback may not be called, since then no event arrives. A
+/// name that does not resolve is no reason for a warning: it may do so later.
+pub(super) async fn warn_if_refused(rules: Rules, channel_id: ChannelId, url: Url) {
+    let is_refused = match url.host() {
+        Some(Host::Domain(name)) => {
+            let resolved = Resolver::new(rules).resolve(name).await;
+            matches!(resolved, Err(Unresolved::Refused(_)))
+        }
+        _ => rules.check(&url).is_err(),
+    };
+    if is_refused {
+        tracing::warn!(
+            channel.id = %channel_id,
+            host = url.host_str(),
+            "the callback gets no events: its address is private, local or reserved, and in no network of allow_private_callbacks"
+        );
     }
 }

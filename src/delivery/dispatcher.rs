@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Parts;
 use super::attempt::Callback;
@@ -63,8 +63,10 @@ impl Dispatcher {
             channel_id,
             callback,
             has_failures: AtomicBool::new(false),
+            is_failing: AtomicBool::new(false),
             is_unavailable: AtomicBool::new(false),
             is_paused: AtomicBool::new(false),
+            lane_ended: Notify::new(),
             slots,
         });
         let tasks = shared.parts.tasks.clone();
@@ -109,10 +111,12 @@ async fn deliver_one(shared: Arc<Shared>, direct: DirectLane) {
         .run_to_end()
         .await;
     drop(slot);
+    shared.lane_ended.notify_one();
 }
 
 impl Source for Dispatcher {
-    type Item = (Lane, Purpose, OwnedSemaphorePermit);
+    /// A lane, the purpose of its claim, the end of the lease, and the slot.
+    type Item = (Lane, Purpose, DateTime<Utc>, OwnedSemaphorePermit);
     type Error = store::Error;
 
     const PACE: Pace = Pace {
@@ -123,7 +127,10 @@ impl Source for Dispatcher {
     const FAILED: &'static str = "due deliveries could not be read";
 
     async fn woken(&mut self) {
-        self.wakeup.wait().await;
+        tokio::select! {
+            () = self.wakeup.wait() => {}
+            () = self.shared.lane_ended.notified() => {}
+        }
     }
 
     async fn claim(&mut self, limit: u32) -> Result<Claimed<Self::Item>, store::Error> {
@@ -166,7 +173,8 @@ impl Source for Dispatcher {
             // A single event shows whether the callback works again, unless another replica is
             // sending one.
             let lane = store.claim_probe(&shared.channel_id, &lease_id, now, until);
-            let probe = lane.await?.map(|lane| (lane, Purpose::Probe, slots));
+            let probe = lane.await?;
+            let probe = probe.and_then(|lane| Some((lane, Purpose::Probe, until, slots.split(1)?)));
             return Ok(Vec::from_iter(probe).into());
         }
         let limit = slots.num_permits();
@@ -188,18 +196,20 @@ impl Source for Dispatcher {
         };
         let items = lanes
             .into_iter()
-            .filter_map(|lane| Some((lane, Purpose::Deliver, slots.split(1)?)))
+            .filter_map(|lane| Some((lane, Purpose::Deliver, until, slots.split(1)?)))
             .collect();
         Ok(Claimed { items, next })
     }
 
     fn handle(
         &self,
-        (lane, purpose, slot): Self::Item,
+        (lane, purpose, leased_until, slot): Self::Item,
     ) -> impl Future<Output = ()> + Send + 'static {
         let shared = Arc::clone(&self.shared);
         async move {
-            LaneRun::new(&shared, lane, purpose).run_to_end().await;
+            LaneRun::new(&shared, lane, purpose, leased_until)
+                .run_to_end()
+                .await;
             drop(slot);
         }
     }

@@ -50,12 +50,17 @@ enum Progress {
 
 impl<'a> LaneRun<'a> {
     /// Starts the processing of a lane that was just claimed.
-    pub(super) fn new(shared: &'a Shared, lane: Lane, purpose: Purpose) -> Self {
+    pub(super) fn new(
+        shared: &'a Shared,
+        lane: Lane,
+        purpose: Purpose,
+        leased_until: DateTime<Utc>,
+    ) -> Self {
         Self {
             shared,
             lane,
             purpose,
-            leased_until: shared.parts.clock.now() + LEASE,
+            leased_until,
             known: None,
             is_last: false,
         }
@@ -71,9 +76,8 @@ impl<'a> LaneRun<'a> {
         // As many as would be read, so that a user with many events takes turns with others.
         events.truncate(PREFETCH as usize);
         Self {
-            leased_until,
             known: Some(events),
-            ..Self::new(shared, lane, Purpose::Deliver)
+            ..Self::new(shared, lane, Purpose::Deliver, leased_until)
         }
     }
 
@@ -120,7 +124,7 @@ impl<'a> LaneRun<'a> {
                 }
             }
             if self.shared.is_full() {
-                // Users with many events take turns with lanes that wait for a permit.
+                // Users with many events take turns with lanes that wait for a slot.
                 return store.release_lane_due_now(&self.lane, self.now()).await;
             }
         }
@@ -163,7 +167,11 @@ impl<'a> LaneRun<'a> {
                 Ok(progress)
             }
             Outcome::Refused => {
-                let refused = DeliveryOutcome::Failed(REFUSED);
+                let refused = if is_typing(event) {
+                    DeliveryOutcome::Dropped
+                } else {
+                    DeliveryOutcome::Failed(REFUSED)
+                };
                 self.log_failure(event, refused);
                 let progress = self
                     .settle_and_continue(event, Some(&attempt), refused)
@@ -176,7 +184,7 @@ impl<'a> LaneRun<'a> {
                 self.lane.failures = self.lane.failures.saturating_add(1);
                 let wait = delay(self.lane.failures, jitter(), retry_after);
                 let wait = TimeDelta::from_std(wait).unwrap_or(LEASE);
-                let settlement = if event.kind == EventType::TypingChanged.as_str() {
+                let settlement = if is_typing(event) {
                     DeliveryOutcome::Dropped
                 } else {
                     DeliveryOutcome::Pending
@@ -184,7 +192,7 @@ impl<'a> LaneRun<'a> {
                 let update = LaneUpdate::Waiting(self.now() + wait, self.lane.failures);
                 self.settle(event, Some(&attempt), settlement, update)
                     .await?;
-                self.record_failure(retry_after).await?;
+                self.record_failure(&attempt, retry_after).await?;
                 Ok(Progress::Ended)
             }
         }
@@ -272,6 +280,7 @@ impl<'a> LaneRun<'a> {
     /// Resets the count of consecutive failures, if there are any.
     async fn record_success(&mut self) -> Result<(), store::Error> {
         self.purpose = Purpose::Deliver;
+        self.shared.is_failing.store(false, Ordering::Relaxed);
         if !self.shared.has_failures.swap(false, Ordering::Relaxed) {
             return Ok(());
         }
@@ -284,10 +293,23 @@ impl<'a> LaneRun<'a> {
             .await
     }
 
-    async fn record_failure(&mut self, retry_after: Option<Duration>) -> Result<(), store::Error> {
+    /// Counts a failure, and logs the first one in a row.
+    async fn record_failure(
+        &mut self,
+        attempt: &DeliveryAttempt,
+        retry_after: Option<Duration>,
+    ) -> Result<(), store::Error> {
         let probing = self.purpose == Purpose::Probe;
         self.purpose = Purpose::Deliver;
         self.shared.has_failures.store(true, Ordering::Relaxed);
+        if !self.shared.is_failing.swap(true, Ordering::Relaxed) {
+            tracing::warn!(
+                channel.id = %self.shared.channel_id,
+                status = attempt.status,
+                error = attempt.error,
+                "a delivery to the callback failed; the next line about it comes after {PROBE_AFTER_FAILURES} failures in a row"
+            );
+        }
         let probe_at = |probes| {
             let wait = probe_delay(probes, jitter(), retry_after);
             self.now() + TimeDelta::from_std(wait).unwrap_or(LEASE)
@@ -331,4 +353,9 @@ impl<'a> LaneRun<'a> {
     fn now(&self) -> DateTime<Utc> {
         self.shared.parts.clock.now()
     }
+}
+
+/// True for a typing event, which has one attempt and is dropped if that fails.
+fn is_typing(event: &DueEvent) -> bool {
+    event.kind == EventType::TypingChanged.as_str()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 
 use super::Parts;
 use super::attempt::Callback;
@@ -17,10 +17,15 @@ pub(super) struct Shared {
     /// True if the callback has failures that a success must reset. Cached here, since failures are
     /// rare.
     pub(super) has_failures: AtomicBool,
+    /// True if the latest attempt failed; only for the log.
+    pub(super) is_failing: AtomicBool,
     /// True if the callback counts as unavailable; only for the log.
     pub(super) is_unavailable: AtomicBool,
     /// True if the callback is paused, for lanes that are being processed.
     pub(super) is_paused: AtomicBool,
+    /// Notified when a lane that was claimed directly has ended. The dispatcher then polls: another
+    /// event of the lane may be due, and a slot is free.
+    pub(super) lane_ended: Notify,
     /// The slots of this replica, one for each lane of the channel that it processes at once.
     pub(super) slots: Arc<Semaphore>,
 }

@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 
 use crate::types::ids::{ConversationId, UserId};
 use crate::types::message::MessageId;
+use crate::types::offer::NamedChoice;
 
 /// 5 s: the time that a channel waits for the Cloud by default.
 const DEFAULT_WAIT: Duration = Duration::from_secs(5);
@@ -58,4 +59,6 @@ pub struct Queued {
     pub conversation_id: Option<ConversationId>,
     /// The time at which the bridge received it.
     pub created_at: DateTime<Utc>,
+    /// The choice as which a text is sent because the user named it.
+    pub choice: Option<NamedChoice>,
 }

@@ -151,6 +151,7 @@ impl Outbox {
             user_id: key.user_id.clone(),
             conversation_id: progress.conversation_id.clone(),
             created_at: progress.created_at,
+            choice: job.work.choice().cloned(),
         }))
     }
 }

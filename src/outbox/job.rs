@@ -13,6 +13,7 @@ use crate::types::conversation::Opening;
 use crate::types::file::{FileId, FileType, ImageType};
 use crate::types::ids::ConversationId;
 use crate::types::message::{MessageId, Metadata, Pieces, ReceiptStatus, Sequence};
+use crate::types::offer::NamedChoice;
 use crate::types::profile;
 use crate::types::rating::Rating;
 
@@ -23,6 +24,16 @@ pub struct Choice {
     pub sequence: Sequence,
     /// The metadata that the Cloud attached to the element.
     pub metadata: Metadata,
+    /// The dialog of the message, if it is known. In another dialog, the text is sent without the
+    /// choice, because the sequence belongs to another message there.
+    pub dialog_id: Option<String>,
+}
+
+/// The choice that a text names, and the text as the user wrote it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct Match {
+    pub(super) choice: NamedChoice,
+    pub(super) written: Pieces,
 }
 
 /// A file that the Cloud has accepted with a message.
@@ -43,6 +54,9 @@ pub(super) enum Work {
         pieces: Pieces,
         reply_to: Option<Choice>,
         open: Option<Box<Opening>>,
+        /// Present if the text is sent as a choice that the user named.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        matched: Option<Box<Match>>,
     },
     /// A file. Its content is stored beside the JSON.
     File(Attachment),
@@ -130,6 +144,32 @@ impl Work {
         match self {
             Self::File(file) => Some(&file.content),
             _ => None,
+        }
+    }
+
+    /// Returns the choice as which a text is sent because the user named it.
+    pub(super) fn choice(&self) -> Option<&NamedChoice> {
+        match self {
+            Self::Text { matched, .. } => matched.as_ref().map(|it| &it.choice),
+            _ => None,
+        }
+    }
+
+    /// Returns the text as the user wrote it, if it is to be sent as a choice. All other work stays
+    /// as it is.
+    pub(super) fn without_choice(self) -> Self {
+        match self {
+            Self::Text {
+                open,
+                matched: Some(matched),
+                ..
+            } => Self::Text {
+                pieces: matched.written,
+                reply_to: None,
+                open,
+                matched: None,
+            },
+            other => other,
         }
     }
 

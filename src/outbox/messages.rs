@@ -6,14 +6,15 @@ use chrono::{DateTime, Utc};
 
 use super::Outbox;
 use super::accepted::{Accepted, WaitPreference};
-use super::job::{Choice, SentFile, Work};
+use super::job::{Choice, Job, Match, SentFile, Work};
 use super::split::{json_chars, split};
 use crate::bridge::{Caller, Error};
 use crate::cloud;
 use crate::store::{OpenConversation, UserState};
-use crate::types::conversation::Opening;
+use crate::types::conversation::{CurrentDialog, Opening};
 use crate::types::ids::{ConversationId, UserId, UserKey};
 use crate::types::message::{MessageId, Metadata, Pieces, Sequence, Text};
+use crate::types::offer::{NamedChoice, Offer};
 
 /// 36 characters: a UUID, the form of conversation and dialog ids in every sample.
 const USUAL_ID_CHARS: usize = 36;
@@ -36,6 +37,8 @@ pub struct NewMessage {
     pub reply_to: Option<Choice>,
     /// True if a text that is too long for one message of the Cloud is sent in several.
     pub split: bool,
+    /// True if a text that names a choice which the user is offered is sent as that choice.
+    pub match_choice: bool,
 }
 
 /// A message that the Cloud has accepted.
@@ -55,6 +58,34 @@ pub struct Message {
     pub created_at: DateTime<Utc>,
     /// The file in it, if there is one.
     pub file: Option<SentFile>,
+    /// The choice as which a text was sent because the user named it.
+    pub choice: Option<NamedChoice>,
+}
+
+/// A choice that the user named, as it is sent.
+struct FoundChoice {
+    named: NamedChoice,
+    text: Text,
+    reply_to: Option<Choice>,
+}
+
+impl FoundChoice {
+    /// Finds the choice that a text names.
+    fn among(offer: &Offer, text: &Text) -> Option<Self> {
+        let (named, choice) = offer.find(text.as_str())?;
+        let sent = Text::try_from(choice.text.clone());
+        let reply_to = choice.metadata.clone().map(|metadata| Choice {
+            sequence: offer.sequence,
+            metadata,
+            dialog_id: Some(offer.dialog_id.clone()),
+        });
+        Some(Self {
+            // A text that shows nothing cannot be sent.
+            text: sent.or_else(|_| named.title.clone().try_into()).ok()?,
+            named,
+            reply_to,
+        })
+    }
 }
 
 impl Message {
@@ -93,15 +124,59 @@ impl Outbox {
             open: opening,
             reply_to,
             split,
+            match_choice,
         } = message;
+        let found = if match_choice {
+            Box::pin(self.find_choice(open, &text)).await?
+        } else {
+            None
+        };
         let metadata = reply_to.as_ref().map(|choice| &choice.metadata);
-        let work = Work::Text {
-            pieces: pieces(caller, open, text, metadata, split)?,
-            reply_to,
-            open: opening,
+        let written = pieces(caller, open, text, metadata, split)?;
+        // A choice that does not fit into a request is not sent as one.
+        let found = found.and_then(
+            |FoundChoice {
+                 named,
+                 text,
+                 reply_to,
+             }| {
+                let metadata = reply_to.as_ref().map(|choice| &choice.metadata);
+                let pieces = pieces(caller, open, text, metadata, split).ok()?;
+                Some((named, pieces, reply_to))
+            },
+        );
+        let work = match found {
+            None => Work::Text {
+                pieces: written,
+                reply_to,
+                open: opening,
+                matched: None,
+            },
+            Some((choice, pieces, reply_to)) => Work::Text {
+                pieces,
+                reply_to,
+                open: opening,
+                matched: Some(Box::new(Match { choice, written })),
+            },
         };
         self.submit_message(caller, key, user_state, work, preference)
             .await
+    }
+
+    /// Finds the choice that a text names, among those that the user is offered in the dialog that
+    /// the text goes to.
+    async fn find_choice(
+        &self,
+        open: Option<&OpenConversation>,
+        text: &Text,
+    ) -> Result<Option<FoundChoice>, Error> {
+        let Some(open) = open.filter(|open| open.dialog != CurrentDialog::Ended) else {
+            return Ok(None);
+        };
+        let offer = self.bridge.parts.store.offer(&open.id).await;
+        let offer = offer.map_err(|error| Error::from(error).unsettled())?;
+        let offer = offer.filter(|offer| offer.dialog_id == open.dialog_id());
+        Ok(offer.and_then(|offer| FoundChoice::among(&offer, text)))
     }
 
     /// Sends the message of `work` at once, or queues it.
@@ -120,7 +195,7 @@ impl Outbox {
             Accepted::Done(job) => job,
             Accepted::Queued(queued) => return Ok(Accepted::Queued(queued)),
         };
-        let progress = job.progress;
+        let Job { work, progress } = job;
         let (Some((sequence, further)), Some(conversation_id)) =
             (progress.sequences(), progress.conversation_id)
         else {
@@ -135,6 +210,7 @@ impl Outbox {
             further,
             created_at: progress.created_at,
             file: progress.file,
+            choice: work.choice().cloned(),
         }))
     }
 }

@@ -2,16 +2,17 @@
 
 use super::Outbox;
 use super::job::Work;
-use super::record::{Recorded, intent};
+use super::record::{Recorded, decision, intent};
 use crate::bridge::Session;
-use crate::store::{Intent, UserState};
+use crate::store::{Intent, UserRef, UserState};
 use crate::types::ids::UserKey;
 use crate::types::message::Digest;
 
 /// A prepared request.
 pub(super) struct Prepared {
     pub(super) target: Target,
-    /// The record of its first message, to be stored when the key is claimed.
+    /// The record to be stored when the key is claimed: of its first message, or of the choice as
+    /// which a text is sent.
     pub(super) record: Option<PreparedRecord>,
 }
 
@@ -26,7 +27,8 @@ pub(super) enum Target {
 
 /// A write-ahead record and its stored form.
 pub(super) struct PreparedRecord {
-    pub(super) recorded: Recorded,
+    /// The first message; `None` if only a choice is recorded.
+    pub(super) recorded: Option<Recorded>,
     pub(super) intent: Intent,
 }
 
@@ -38,14 +40,29 @@ impl Prepared {
             record: None,
         }
     }
+
+    /// Adds the record of the choice as which a text is sent, unless there is a record that
+    /// contains it.
+    pub(super) fn with_choice(self, user: Option<UserRef>, work: &Work) -> Self {
+        let Some(user) = user.filter(|_| self.record.is_none() && work.choice().is_some()) else {
+            return self;
+        };
+        Self {
+            record: Some(PreparedRecord {
+                recorded: None,
+                intent: decision(user, work),
+            }),
+            ..self
+        }
+    }
 }
 
 impl Outbox {
     /// Prepares a request with a key. For a text that can be sent at once, prepares the session and
     /// the record.
     ///
-    /// Nothing else can be recorded ahead. A choice is sent before its text, and each piece of a
-    /// split text has its own record.
+    /// No other message can be recorded ahead. A choice is sent before its text, and each piece of
+    /// a split text has its own record.
     pub(super) fn prepare(
         &self,
         key: &UserKey,
@@ -72,7 +89,7 @@ impl Outbox {
             target: Target::Ready(session),
             record: Some(PreparedRecord {
                 intent: intent(user, work, &in_flight),
-                recorded: Recorded { user, in_flight },
+                recorded: Some(Recorded { user, in_flight }),
             }),
         }
     }

@@ -5,6 +5,10 @@
 //! idempotency key has it in the key's row. If the message is known when the key is claimed, the
 //! record is written with the claim, which saves a write. A request that is done at once without a
 //! key has no record: if the process dies, its channel gets no answer, and must not send it again.
+//!
+//! A text that is sent as a choice because the user named it has a record from the claim on. So a
+//! retry of it is sent as the same choice, even if the user is offered other choices by then. If a
+//! retry takes over a claim without a record, the text was to be sent as the user wrote it.
 
 use std::borrow::Cow;
 
@@ -22,10 +26,6 @@ use crate::types::message::{Digest, Sequence};
 /// The stored form of the write-ahead record of a request with a key.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a value is short-lived and borrows most of its content"
-)]
 enum Record<'a> {
     /// A message, or a part of one.
     Message {
@@ -34,6 +34,8 @@ enum Record<'a> {
         sent: Cow<'a, [Sequence]>,
         in_flight: Cow<'a, InFlight>,
     },
+    /// A text that is sent as a choice, before any of it is in flight.
+    Decided { work: Cow<'a, Work> },
     /// A passed-through request. None of the Cloud's notifications can be attributed to it.
     Raw,
 }
@@ -58,6 +60,20 @@ pub(super) fn intent(user: UserRef, work: &Work, in_flight: &InFlight) -> Intent
     Intent {
         user,
         body: record.to_json(),
+    }
+}
+
+/// Returns the record of a text that is sent as a choice, to be stored when its key is claimed.
+pub(super) fn decision(user: UserRef, work: &Work) -> Intent {
+    Intent {
+        user,
+        body: decided(work).to_json(),
+    }
+}
+
+fn decided(work: &Work) -> Record<'_> {
+    Record::Decided {
+        work: Cow::Borrowed(work),
     }
 }
 
@@ -179,6 +195,17 @@ impl Outbox {
         self.record_for_key(claim, user, &Record::Raw, None).await
     }
 
+    /// Records a text that is sent as a choice. This is only needed if the key was claimed without
+    /// that record.
+    pub(super) async fn record_decision(
+        &self,
+        claim: &KeyClaim,
+        user: UserRef,
+        work: &Work,
+    ) -> Result<(), Error> {
+        self.record_for_key(claim, user, &decided(work), None).await
+    }
+
     async fn record_for_key(
         &self,
         claim: &KeyClaim,
@@ -198,26 +225,27 @@ impl Outbox {
     }
 }
 
-/// Reads the record of a message that was about to be sent under a key.
+/// Reads the record of a message that was to be sent under a key: the work, the sequences of the
+/// parts that were sent, and the part that was in flight, if there was one.
 ///
 /// # Errors
 ///
 /// [`Error::OutOfTime`] if this version cannot read it, since the message may have been sent.
 pub(super) fn read_record(
     stored: &WriteAheadRecord,
-) -> Result<(Work, Vec<Sequence>, InFlight), Error> {
-    let record = serde_json::from_str(&stored.body).ok();
-    let Some(Record::Message {
-        work,
-        sent,
-        in_flight,
-    }) = record
-    else {
-        return Err(Error::OutOfTime { is_sent: true });
+) -> Result<(Work, Vec<Sequence>, Option<InFlight>), Error> {
+    let (work, sent, in_flight) = match serde_json::from_str(&stored.body) {
+        Ok(Record::Message {
+            work,
+            sent,
+            in_flight,
+        }) => (work, sent.into_owned(), Some(in_flight.into_owned())),
+        Ok(Record::Decided { work }) => (work, Vec::new(), None),
+        Ok(Record::Raw) | Err(_) => return Err(Error::OutOfTime { is_sent: true }),
     };
     let mut work = work.into_owned();
     if let (Work::File(file), Some(content)) = (&mut work, &stored.content) {
         file.content = content.clone().into();
     }
-    Ok((work, sent.into_owned(), in_flight.into_owned()))
+    Ok((work, sent, in_flight))
 }

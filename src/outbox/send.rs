@@ -178,6 +178,7 @@ impl Outbox {
             pieces,
             reply_to,
             open,
+            ..
         } = &*work
         else {
             return Ok(None);
@@ -316,17 +317,26 @@ impl Outbox {
         }
     }
 
-    /// Sends the choice that a text stands for. The Cloud's documentation asks for the choice
-    /// before the text, and for its metadata with both.
+    /// Sends the choice that a text stands for, unless it is known to be of another dialog. The
+    /// Cloud's documentation asks for the choice before the text, and for its metadata with both.
     async fn write_choice<'a>(
         &self,
         attempt: &Attempt<'_>,
         session: &mut Session,
         reply_to: Option<&'a Choice>,
     ) -> Result<Option<&'a Metadata>, Error> {
-        let Some(Choice { sequence, metadata }) = reply_to else {
+        let Some(Choice {
+            sequence,
+            metadata,
+            dialog_id,
+        }) = reply_to
+        else {
             return Ok(None);
         };
+        let current = session.conversation.dialog_id();
+        if dialog_id.as_deref().is_some_and(|id| id != current) {
+            return Ok(None);
+        }
         let choice = Signal::Choice(*sequence, metadata);
         let sent = self.bridge.signal(&attempt.caller.trace, session, choice);
         let sent = self

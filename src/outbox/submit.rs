@@ -28,6 +28,7 @@ use crate::types::message::MessageId;
 enum Begun {
     /// A request that is to be done.
     New {
+        work: Work,
         progress: Progress,
         target: Target,
         recorded: Option<Recorded>,
@@ -57,16 +58,16 @@ impl Outbox {
             self.prepare(key, user_state, &work)
         };
         // The key is claimed before anything is changed or sent.
-        let begun = self.begin(caller, key, conversation_id, prepared).await?;
-        let (progress, target, recorded) = match begun {
+        let begun = self.begin(caller, key, user, conversation_id, prepared, work);
+        let (job, target, recorded) = match begun.await? {
             Begun::New {
+                work,
                 progress,
                 target,
                 recorded,
-            } => (progress, target, recorded),
+            } => (Job { work, progress }, target, recorded),
             Begun::TakenOver(queued) => return Ok(Accepted::Queued(queued)),
         };
-        let job = Job { work, progress };
         if is_queued {
             let enqueued = self.enqueue(caller, key, user, &job, QueueReason::Order);
             return match Box::pin(enqueued).await? {
@@ -99,25 +100,43 @@ impl Outbox {
         &self,
         caller: &Caller,
         key: &UserKey,
+        user: Option<UserRef>,
         conversation_id: Option<ConversationId>,
         prepared: Prepared,
+        mut work: Work,
     ) -> Result<Begun, Error> {
-        let Prepared { target, record } = prepared;
-        let (id, created_at, recorded) = if let Some(claim) = caller.claim.as_deref() {
+        let (id, created_at, target, recorded) = if let Some(claim) = caller.claim.as_deref() {
+            let Prepared { target, record } = prepared.with_choice(user, &work);
             let (recorded, intent) = record.map(|it| (it.recorded, it.intent)).unzip();
             let held_claim = self.bridge.claim(claim, intent).await?;
-            if held_claim.resumed
-                && let Some(queued) = Box::pin(self.take_over(caller, &held_claim, key)).await?
+            if held_claim.resumed {
+                let open = conversation_id.as_ref();
+                let taken_over = self.take_over(caller, &held_claim, key, open);
+                if let Some(queued) = Box::pin(taken_over).await? {
+                    return Ok(Begun::TakenOver(queued));
+                }
+                // The claim has no record, so the first request was not to be sent as a choice.
+                work = work.without_choice();
+            } else if !held_claim.is_recorded
+                && work.choice().is_some()
+                && let Some(user) = user
             {
-                return Ok(Begun::TakenOver(queued));
+                Box::pin(self.record_decision(claim, user, &work)).await?;
             }
-            let recorded = recorded.filter(|_| held_claim.is_recorded);
-            (held_claim.message_id, held_claim.created_at, recorded)
+            let recorded = recorded.flatten().filter(|_| held_claim.is_recorded);
+            (
+                held_claim.message_id,
+                held_claim.created_at,
+                target,
+                recorded,
+            )
         } else {
             let clock = &self.bridge.parts.clock;
-            (MessageId::new(clock.uuid()), clock.now(), None)
+            let id = MessageId::new(clock.uuid());
+            (id, clock.now(), prepared.target, None)
         };
         Ok(Begun::New {
+            work,
             progress: Progress {
                 id,
                 created_at,
@@ -130,47 +149,50 @@ impl Outbox {
         })
     }
 
-    /// Queues a request that a dead replica may have sent in part; `None` if nothing of it was
-    /// begun.
+    /// Queues a request that a dead replica may have sent in part, or that is sent as a choice;
+    /// `None` if there is no record of it.
     async fn take_over(
         &self,
         caller: &Caller,
         held_claim: &HeldClaim,
         key: &UserKey,
+        open: Option<&ConversationId>,
     ) -> Result<Option<Queued>, Error> {
         let store = &self.bridge.parts.store;
         let report = store
             .request(&caller.channel.id, held_claim.message_id)
             .await?;
+        let record = held_claim.write_ahead.as_ref().map(read_record);
         if let Some(report) = report {
+            let work = record.and_then(Result::ok).map(|(work, ..)| work);
             return Ok(Some(Queued {
                 id: held_claim.message_id,
                 user_id: key.user_id.clone(),
                 conversation_id: report.conversation_id,
                 created_at: report.created_at,
+                choice: work.as_ref().and_then(Work::choice).cloned(),
             }));
         }
-        let Some((work, sent, in_flight)) = held_claim
-            .write_ahead
-            .as_ref()
-            .map(read_record)
-            .transpose()?
-        else {
+        let Some((work, sent, in_flight)) = record.transpose()? else {
             return Ok(None);
         };
+        let conversation_id = in_flight.as_ref().map(|it| &it.conversation_id).or(open);
         let job = Job {
             work,
             progress: Progress {
                 id: held_claim.message_id,
                 created_at: held_claim.created_at,
                 sent,
-                conversation_id: Some(in_flight.conversation_id.clone()),
+                conversation_id: conversation_id.cloned(),
                 file: None,
             },
         };
-        let reason = QueueReason::Unknown {
-            why: OUTCOME_UNKNOWN,
-            in_flight,
+        let reason = match in_flight {
+            Some(in_flight) => QueueReason::Unknown {
+                why: OUTCOME_UNKNOWN,
+                in_flight,
+            },
+            None => QueueReason::Order,
         };
         match self.enqueue(caller, key, None, &job, reason).await? {
             Stored::Queued(queued) => Ok(Some(queued)),

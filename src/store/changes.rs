@@ -30,7 +30,7 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 
-use super::{Error, NewEvent, Store, UserRef, run};
+use super::{Error, NewEvent, OfferChange, Store, UserRef, run};
 use crate::types::conversation::{Announced, ConversationChange, OpenedBy};
 use crate::types::ids::{AccountId, ChannelId, ConversationId, UserId};
 use crate::types::trace::TraceContext;
@@ -123,6 +123,8 @@ pub struct KnownConversation {
     pub updated_at: Option<DateTime<Utc>>,
     /// The fingerprint of that state.
     pub fingerprint: Option<String>,
+    /// True if the latest message to the user offers choices.
+    pub has_offer: bool,
 }
 
 /// The result of translating a change.
@@ -132,6 +134,8 @@ pub struct Translation {
     pub events: Vec<NewEvent>,
     /// The new state of the conversation.
     pub conversation: Option<ConversationChange>,
+    /// The effect on the choices that the user is offered.
+    pub offer: OfferChange,
 }
 
 /// The kind of an unknown conversation, according to a change of its state.

@@ -299,7 +299,8 @@ pub(super) async fn close(
 ) -> Result<bool, Error> {
     let rows = on!(tx, |db| {
         sqlx::query(
-            "UPDATE conversations SET closed_at = $2, close_reason = $3 WHERE id = $1 AND closed_at IS NULL",
+            "UPDATE conversations SET closed_at = $2, close_reason = $3, offer = NULL
+             WHERE id = $1 AND closed_at IS NULL",
         )
         .bind(id.as_str())
         .bind(at)

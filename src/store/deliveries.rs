@@ -12,6 +12,7 @@ use serde_json::json;
 use super::audit::record;
 use super::delivery_lanes::mark_lanes_due;
 use super::engine::tx::{Tx, on};
+use super::locks::lock_events;
 use super::rows::{batch, time};
 use super::{Error, Store, run};
 use crate::types::audit::Entry;
@@ -23,12 +24,18 @@ use crate::types::ids::{ChannelId, UserId};
 /// and small enough not to block a lane for long.
 const REPLAY_BATCH: i64 = 500;
 
-/// The beginning of the statement that moves the attempts that delivered events to the table of
-/// attempts, before the events become pending again. A condition follows.
-macro_rules! keep_attempt {
-    () => {
-        "INSERT INTO attempts (event_id, number, at, duration_ms, status)
-         SELECT id, attempts, attempted_at, duration_ms, status FROM events WHERE attempted_at IS NOT NULL"
+/// The statement that moves the attempts that delivered events to the table of attempts, before the
+/// events become pending again. A row may exist already if a version that does not know the columns
+/// has delivered the event again.
+macro_rules! keep_attempts {
+    ($condition:expr) => {
+        concat!(
+            "INSERT INTO attempts (event_id, number, at, duration_ms, status)
+             SELECT id, attempts, attempted_at, duration_ms, status FROM events
+             WHERE attempted_at IS NOT NULL AND ",
+            $condition,
+            " ON CONFLICT DO NOTHING"
+        )
     };
 }
 
@@ -220,8 +227,9 @@ impl Store {
         }
         mark_lanes_due(&mut tx, channel_id, &[user], now).await?;
         end_back_off(&mut tx, channel_id, &[user], now).await?;
+        lock_events!(tx, "SELECT id FROM events WHERE id = $1", id.to_string());
         on!(tx, |db| {
-            sqlx::query(concat!(keep_attempt!(), " AND id = $1"))
+            sqlx::query(keep_attempts!("id = $1"))
                 .bind(id.to_string())
                 .execute(db)
                 .await?
@@ -404,8 +412,19 @@ async fn replay_batch(
     mark_lanes_due(tx, channel_id, &users, now).await?;
     end_back_off(tx, channel_id, &users, now).await?;
     let positions = batch(found.iter().map(|(at, _)| json!({"position": at})));
+    // In the order in which retention removes events.
+    lock_events!(
+        tx,
+        concat!(
+            "SELECT id FROM events WHERE ",
+            at_positions!(),
+            " ORDER BY position"
+        ),
+        channel_id.as_str(),
+        &positions
+    );
     on!(tx, |db| {
-        sqlx::query(concat!(keep_attempt!(), " AND ", at_positions!()))
+        sqlx::query(keep_attempts!(at_positions!()))
             .bind(channel_id.as_str())
             .bind(&positions)
             .execute(db)
@@ -461,7 +480,7 @@ impl DeliveryState {
         }
     }
 
-    fn read(text: &str) -> Result<Self, Error> {
+    pub(super) fn read(text: &str) -> Result<Self, Error> {
         let all = [Self::Pending, Self::Delivered, Self::Failed, Self::Dropped];
         all.into_iter()
             .find(|state| state.as_str() == text)

@@ -106,7 +106,7 @@ impl Store {
             "UPDATE delivery_lanes SET due_at = $2 WHERE id",
             "SELECT id FROM delivery_lanes
              WHERE channel_id = $1 AND due_at > $2 AND lease_id IS NULL AND COALESCE(user_ref, 0) > $3
-             -- locked in the order of mark_lanes_due, so that two transactions do not deadlock
+             -- locked by user, as everywhere, so that two transactions do not deadlock
              ORDER BY COALESCE(user_ref, 0) LIMIT $4",
             " FOR UPDATE",
             " RETURNING COALESCE(user_ref, 0)"
@@ -168,10 +168,9 @@ impl Store {
     }
 }
 
-/// The statement that counts the arrival of events in the lanes of the users in `$users`. Of the
-/// lanes that it returns, those with `is_claimed` were claimed: an idle lane of the first $5 users,
-/// under the lease $6 until $4, if the callback of the channel has no failures and is not paused.
-/// Other idle lanes become due at $3.
+/// The statement that counts the arrival of events in the lanes of the users in `$users`. An idle
+/// lane of one of the first $5 users is claimed under the lease $6 until $4, unless the callback
+/// has failures or is paused; `is_claimed` is 1 for these. Other idle lanes become due at $3.
 macro_rules! arrivals {
     ($users:literal) => {
         concat!(

@@ -12,7 +12,7 @@ use serde_json::json;
 use super::audit::record;
 use super::changes::{erase_changes, erase_conversation, erased_key};
 use super::engine::tx::{Tx, on};
-use super::locks::lock_users;
+use super::locks::lock_for_deletion;
 use super::openings::pending;
 use super::rows::batch;
 use super::user_state::parse_open_conversation;
@@ -165,7 +165,7 @@ impl Store {
     ) -> Result<Erasure, Error> {
         let user = data.user;
         let mut tx = self.begin().await?;
-        lock_users(&mut tx, std::iter::once(user)).await?;
+        lock_for_deletion(&mut tx, user).await?;
         let is_unchanged: Option<(bool,)> = on!(tx, |db| {
             sqlx::query_as(
                 "SELECT open_conversation IS NOT DISTINCT FROM $2 AND opening IS NOT DISTINCT FROM $3
@@ -200,10 +200,18 @@ impl Store {
             self,
             "DELETE FROM delivery_lanes WHERE id",
             "SELECT id FROM delivery_lanes WHERE user_ref = $1 ORDER BY channel_id",
+            // Settling compares channel ids by their bytes, whatever the collation of the database.
+            " COLLATE \"C\" FOR UPDATE",
+            ""
+        );
+        let delete_events = claiming!(
+            self,
+            "DELETE FROM events WHERE id",
+            "SELECT id FROM events WHERE user_ref = $1 ORDER BY channel_id, position",
             " FOR UPDATE",
             ""
         );
-        for delete in [delete_lanes, "DELETE FROM events WHERE user_ref = $1"] {
+        for delete in [delete_lanes, delete_events] {
             on!(tx, |db| {
                 sqlx::query(delete)
                     .bind(user.0)

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::{Error, Store, UserRef, run};
 use crate::types::file::{FileId, FileType};
-use crate::types::ids::UserKey;
+use crate::types::ids::{AccountId, Namespace, UserId, UserKey};
 
 /// Stores a file under id $1, unless user $2 has that file already. Returns the id under which it
 /// is stored.
@@ -73,5 +73,38 @@ impl Store {
             relative_path,
             file_type: file_type.into(),
         }))
+    }
+
+    /// Reads a file of any user of a namespace, with its user.
+    ///
+    /// # Errors
+    ///
+    /// When the database does not answer.
+    pub async fn file_in_namespace(
+        &self,
+        account_id: &AccountId,
+        namespace: &Namespace,
+        id: FileId,
+    ) -> Result<Option<(UserId, HostedFile)>, Error> {
+        let row: Option<(String, String, String)> = run!(self, readers, |db| sqlx::query_as(
+            "SELECT u.user_id, f.relative_path, f.file_type
+             FROM files f JOIN users u ON u.id = f.user_ref
+             WHERE f.id = $1 AND u.account_id = $2 AND u.namespace = $3",
+        )
+        .bind(id.to_string())
+        .bind(account_id.as_str())
+        .bind(namespace.as_str())
+        .fetch_optional(db)
+        .await?);
+        let Some((user_id, relative_path, file_type)) = row else {
+            return Ok(None);
+        };
+        let user_id =
+            UserId::try_from(user_id).map_err(|_| Error::Unreadable { what: "user's id" })?;
+        let file = HostedFile {
+            relative_path,
+            file_type: file_type.into(),
+        };
+        Ok(Some((user_id, file)))
     }
 }

@@ -16,6 +16,10 @@ const LOCK_USERS: &str = "SELECT id FROM users
      WHERE id = ANY (ARRAY(SELECT CAST(value ->> 'user' AS BIGINT) FROM json_each($1)))
      ORDER BY id FOR NO KEY UPDATE";
 
+/// Locks the row of a user that is to be deleted. It waits for transactions that refer to the row,
+/// such as one that stores an event of the user, before this one holds anything that they wait for.
+const LOCK_FOR_DELETION: &str = "SELECT id FROM users WHERE id = $1 FOR UPDATE";
+
 /// Locks users until the end of a transaction that changes their conversations.
 ///
 /// It must be called before the first change. The open conversation is copied into the user's row,
@@ -47,3 +51,30 @@ pub(super) async fn lock_user_of(tx: &mut Tx, id: &str) -> Result<(), Error> {
     }
     Ok(())
 }
+
+/// Locks a user until the end of a transaction that deletes the user.
+pub(super) async fn lock_for_deletion(tx: &mut Tx, user: UserRef) -> Result<(), Error> {
+    if let EngineTx::Postgres(_) = tx.engine {
+        on!(tx, |db| sqlx::query(LOCK_FOR_DELETION)
+            .bind(user.0)
+            .execute(db)
+            .await?
+            .rows_affected());
+    }
+    Ok(())
+}
+
+/// Locks the events of a query, in the order in which it returns their ids. `SQLite` needs no lock.
+macro_rules! lock_events {
+    ($tx:expr, $select:expr, $($value:expr),+) => {
+        if let crate::store::engine::tx::EngineTx::Postgres(_) = $tx.engine {
+            on!($tx, |db| sqlx::query(concat!($select, " FOR UPDATE"))
+                $(.bind($value))+
+                .execute(db)
+                .await?
+                .rows_affected());
+        }
+    };
+}
+
+pub(super) use lock_events;

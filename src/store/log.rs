@@ -16,31 +16,11 @@ use super::audit::record;
 use super::delivery_lanes::direct::DirectClaims;
 use super::delivery_lanes::record_arrivals;
 use super::engine::tx::{EngineTx, Tx, statement_limit};
-use super::{Error, Store, UserRef, run};
+use super::new_event::NewEvent;
+use super::{Error, Store, run};
 use crate::types::audit::Entry;
 use crate::types::event::LoggedEvent;
-use crate::types::event::{EventId, EventType};
 use crate::types::ids::{ChannelId, UserKey};
-use crate::types::trace::TraceContext;
-
-/// An event to append to a channel's log.
-#[derive(Debug, Clone)]
-pub struct NewEvent {
-    /// Its id.
-    pub id: EventId,
-    /// The channel of the log.
-    pub channel_id: ChannelId,
-    /// The user of the event; `None` for a test event.
-    pub user: Option<UserRef>,
-    /// Its type.
-    pub kind: EventType,
-    /// The event as it is delivered.
-    pub body: String,
-    /// The trace context of its cause.
-    pub parent: Option<TraceContext>,
-    /// The deadline for its delivery; `None` if the channel has no callback URL.
-    pub deliver_until: Option<DateTime<Utc>>,
-}
 
 /// A page of a log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,8 +187,8 @@ fn page(rows: Vec<EventRow>, ends: Option<(i64, i64)>) -> Page {
     }
 }
 
-/// Appends events within a transaction, which locks their logs until it ends. Idle lanes are claimed
-/// directly if this process delivers them.
+/// Appends events within a transaction, which locks their logs until it ends. Idle lanes are
+/// claimed directly if this process delivers them.
 pub(super) async fn append(
     tx: &mut Tx,
     direct_claims: &DirectClaims,

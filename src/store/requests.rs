@@ -287,7 +287,7 @@ fn unreadable(what: &'static str) -> Error {
 }
 
 impl RequestState {
-    fn read(text: &str) -> Result<Self, Error> {
+    pub(super) fn read(text: &str) -> Result<Self, Error> {
         Ok(match text {
             "waiting" => Self::Waiting,
             "sending" => Self::Sending,

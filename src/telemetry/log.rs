@@ -79,11 +79,7 @@ pub(super) fn filter(default: &'static str) -> Result<EnvFilter, BadFilter> {
 /// Only the first call has an effect.
 pub(super) fn init(format: Format, filter: EnvFilter, spans: Option<AnyLayer>) {
     let written: AnyLayer = match format {
-        Format::Human => tracing_subscriber::fmt::layer()
-            .fmt_fields(human::Fields)
-            .with_writer(io::stderr)
-            .with_ansi(io::stderr().is_terminal())
-            .boxed(),
+        Format::Human => human::layer(io::stderr, io::stderr().is_terminal()),
         Format::Json => json::Lines::new(io::stderr).boxed(),
     };
     let written = written.with_filter(filter).boxed();

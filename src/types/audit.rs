@@ -75,6 +75,14 @@ pub enum Action {
         /// The event's type, as it is in the event log.
         kind: String,
     },
+    /// An operator looked up the recent requests and events of a user. The entry does not name the
+    /// user.
+    ReadUser {
+        /// The number of requests that were shown.
+        requests: usize,
+        /// The number of events that were shown.
+        events: usize,
+    },
     /// Deliveries to a channel's callback were resumed.
     ResumeDeliveries,
     /// A sample event was added to test the callback.
@@ -119,6 +127,7 @@ impl Action {
             Self::ReplayDeliveries { .. } => "deliveries.replay",
             Self::PauseDeliveries => "deliveries.pause",
             Self::ReadEvent { .. } => "event.read",
+            Self::ReadUser { .. } => "user.read",
             Self::ResumeDeliveries => "deliveries.resume",
             Self::AddSample { .. } => "event.test",
             Self::EraseUser { .. } => "user.erase",
@@ -137,6 +146,7 @@ impl Action {
             Self::Migrate { to, .. } => Some(to.to_string()),
             Self::ReplayDeliveries { .. }
             | Self::PauseDeliveries
+            | Self::ReadUser { .. }
             | Self::ResumeDeliveries
             | Self::EraseUser { .. } => None,
         }
@@ -161,6 +171,7 @@ impl Action {
                 "count": count,
             }),
             Self::PauseDeliveries | Self::ResumeDeliveries => json!({}),
+            Self::ReadUser { requests, events } => json!({"requests": requests, "events": events}),
             Self::AddSample { kind, .. } => json!({"type": kind.as_str()}),
             Self::EraseUser { by_own_token } => json!({"by_own_token": by_own_token}),
             Self::RotateKeys {
@@ -360,5 +371,7 @@ mod tests {
         );
         assert_eq!(subject(Action::ResumeDeliveries), None);
         assert_eq!(subject(Action::PauseDeliveries), None);
+        let (requests, events) = (1, 2);
+        assert_eq!(subject(Action::ReadUser { requests, events }), None);
     }
 }

@@ -18,7 +18,7 @@ pub enum DeliveryState {
     Delivered,
     /// Given up: the channel refused the event, or the event grew too old.
     Failed,
-    /// Dropped: the event was short-lived and is out of date.
+    /// Dropped: the event was short-lived, and its only attempt failed or it is out of date.
     Dropped,
 }
 

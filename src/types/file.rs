@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::ids::Invalid;
 
 /// The bridge's id of a file: `file_` and a UUID.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct FileId(Uuid);
 
 impl FileId {
@@ -18,6 +18,18 @@ impl FileId {
     #[must_use]
     pub fn new(uuid: Uuid) -> Self {
         Self(uuid)
+    }
+
+    /// Returns the id as bytes.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; 16] {
+        self.0.into_bytes()
+    }
+
+    /// Returns the id with these bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
     }
 }
 
@@ -241,6 +253,7 @@ mod tests {
 
         assert_eq!(shown, "file_0193540a7c2b7c3e9d1f2a3b4c5d6e7f");
         assert_eq!(shown.parse(), Ok(id));
+        assert_eq!(FileId::from_bytes(id.to_bytes()), id);
         for other in [
             "",
             "file_",

@@ -55,6 +55,13 @@ pub fn file(user_id: &UserId, id: FileId) -> String {
     format!("/v1/users/{}/files/{id}", segment(user_id.as_str()))
 }
 
+/// Returns the path of a signed link to a file, which needs no key. A token contains only
+/// unreserved characters.
+#[must_use]
+pub fn signed_file(token: &str) -> String {
+    format!("/files/{token}")
+}
+
 /// Returns the URL of a path below a base URL, which may have a path of its own.
 #[must_use]
 pub fn below(base: &Url, path: &str) -> String {

@@ -74,6 +74,7 @@ codes! {
     NoCallback = "no-callback", 409, false, "The channel has no callback URL";
     TransientEvent = "event-of-the-moment", 409, false, "Short-lived events are not sent again";
     IdempotencyKeyInUse = "idempotency-key-in-use", 409, true, "The request with this idempotency key is in progress";
+    FileLinkExpired = "file-link-expired", 410, false, "The link to the file has expired";
     BodyTooLarge = "body-too-large", 413, false, "The body is too large";
     UriTooLong = "uri-too-long", 414, false, "The path and query are too long";
     HeadersTooLarge = "headers-too-large", 431, false, "The header fields are too many or too large";

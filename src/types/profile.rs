@@ -10,14 +10,25 @@ use super::time::Day;
 /// The data about a user that agents see. Every member is optional.
 #[derive(Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "first_name": "Alice",
+    "last_name": "Moreau",
+    "birth_date": "1990-04-23",
+    "language": "en-US",
+    "contacts": [{
+        "email": "alice@example.com",
+        "phone": "+15551234567",
+        "phone_type": "mobile",
+        "address": {"country": "US", "region": "Oregon"},
+    }],
+    "customer": {"type": "vip", "customer_id": "C-1042", "balance": -12.5, "currency": "USD"},
+}))]
 pub struct Profile {
     /// Given name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Ada")]
     pub first_name: Option<String>,
     /// Family name.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "Byron")]
     pub last_name: Option<String>,
     /// Gender.
     #[serde(skip_serializing_if = "Option::is_none")]

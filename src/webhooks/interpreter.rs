@@ -3,22 +3,24 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use url::Url;
 
 use super::translate::{self, FileLink, Ignored, translate};
 use super::wire::{self, message::MessageContent};
 use crate::clock::SharedClock;
+use crate::crypto::FileLinkKeys;
 use crate::store::{
-    Arrival, Change, Echo, HostedFile, KnownConversation, NewEvent, ToTranslate, Translated,
-    Translation, UnknownConversation,
+    Arrival, Change, Echo, HostedFile, KnownConversation, NewEvent, OfferChange, ToTranslate,
+    Translated, Translation, UnknownConversation,
 };
-use crate::types::event::data::TYPING_LIFETIME;
+use crate::types::event::data::{Data, Role, TYPING_LIFETIME};
 use crate::types::event::{EventId, EventType, Subscription, UnaddressedEvent};
 use crate::types::file::FileId;
-use crate::types::ids::{AccountId, ChannelId, Namespace, UserId, UserKey};
+use crate::types::ids::{AccountId, ChannelId, Namespace, UserKey};
 use crate::types::links;
 use crate::types::message::Digest;
+use crate::types::offer::Offer;
 use crate::types::sketch::Sketch;
 use crate::types::trace::TraceContext;
 
@@ -34,6 +36,15 @@ pub struct ChannelScope {
     pub namespace: Namespace,
 }
 
+/// The settings for the signed links to files in the events of a channel.
+#[derive(Debug)]
+pub struct SignedFileLinks {
+    /// The keys that sign them.
+    pub keys: FileLinkKeys,
+    /// The time for which a link works, from the creation of its event.
+    pub lifetime: TimeDelta,
+}
+
 /// The configuration that turns changes into events.
 #[derive(Debug)]
 pub struct Interpreter {
@@ -45,6 +56,8 @@ pub struct Interpreter {
     pub apps: HashMap<AccountId, String>,
     /// The base of the URLs from which channels fetch files.
     pub public_url: Url,
+    /// The channels with signed links to files. The links of all others need a key.
+    pub signed_file_links: HashMap<ChannelId, SignedFileLinks>,
     /// The clock.
     pub clock: SharedClock,
 }
@@ -80,8 +93,15 @@ impl Interpreter {
         Some(self.clock.now() + age)
     }
 
-    fn file_link(&self, user_id: &UserId, id: FileId) -> FileLink {
-        let url = links::below(&self.public_url, &links::file(user_id, id));
+    fn file_link(&self, known: &KnownConversation, id: FileId) -> FileLink {
+        let path = match self.signed_file_links.get(&known.channel_id) {
+            Some(signed) => {
+                let expires_at = self.clock.now() + signed.lifetime;
+                links::signed_file(&signed.keys.sign(id.to_bytes(), expires_at))
+            }
+            None => links::file(&known.user_id, id),
+        };
+        let url = links::below(&self.public_url, &path);
         FileLink { id, url }
     }
 }
@@ -191,6 +211,19 @@ fn echo(change: &wire::Change, known: &KnownConversation) -> Option<Echo> {
     })
 }
 
+/// Returns the effect of an event on the choices that its user is offered.
+fn offer_change(event: &UnaddressedEvent) -> OfferChange {
+    let (EventType::MessageCreated, Data::Message(message)) = (event.kind, &event.data) else {
+        return OfferChange::None;
+    };
+    match Offer::of(message) {
+        Some(offer) => OfferChange::Made(Box::new(offer)),
+        // An automatic message, such as "Are you still there?", leaves the earlier choices open.
+        None if message.sender.role == Role::System => OfferChange::None,
+        None => OfferChange::Withdrawn,
+    }
+}
+
 impl BatchTranslator<'_> {
     /// Calls `f` with the change and its trace context. A stored change is parsed again.
     fn with_change<T>(
@@ -227,12 +260,15 @@ impl Interpreter {
                 announced: known.announced,
                 updated_at: known.updated_at,
                 fingerprint: known.fingerprint.as_deref(),
-                file: file.map(|id| self.file_link(&known.user_id, id)),
+                file: file.map(|id| self.file_link(known, id)),
                 now: self.clock.now(),
             },
         )?;
+        let offer = offer_change(&translation.event);
         let event = self.address(translation.event, known, parent);
         Ok(Translation {
+            // A channel that does not get the message cannot show its choices.
+            offer: event.as_ref().map_or(OfferChange::None, |_| offer),
             events: event.into_iter().collect(),
             conversation: translation.mapping,
         })

@@ -47,7 +47,7 @@ pub struct FileLink {
 }
 
 impl std::fmt::Debug for FileLink {
-    /// Omits the URL, which names the user.
+    /// Omits the URL, which names the user or is a credential.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("FileLink").field(&self.id).finish()
     }

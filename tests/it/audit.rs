@@ -313,7 +313,7 @@ async fn commands_are_recorded_and_listed_by_the_audit_command(engine: Engine) {
         .collect();
     let expected = ["database.migrate", "event.test", "keys.rotate"];
     assert_eq!(actions, expected, "{lines:#?}");
-    assert!(lines[0].contains(" actor=command subject=1 "), "{lines:?}");
+    assert!(lines[0].contains(" actor=command subject="), "{lines:?}");
     assert!(lines[1].contains(&format!(" actor={DIGITS_OF_SMS} channel=sms ")));
     assert!(lines[2].ends_with(r#" {"sealed_anew":2,"unopened":0}"#));
     let (json, errors) = shown(&["--json", "--limit", "1"]).await;

@@ -6,18 +6,24 @@ use liveperson_bridge::sandbox::{Answer, Fault, Operation, Reply};
 use liveperson_bridge::store::Location;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
 
 use crate::support::app::TestApp;
 use crate::support::channel::Channel;
 use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET, Cloud, sign};
 use crate::support::configuration::{SEALING_KEY, SMS_KEY, bridge_toml};
 use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
+use crate::support::postgres::Server;
 use crate::support::process::{Ended, Process, command, configured, run, run_configured};
+use crate::support::receiver::Receiver;
 
 on_both_engines!(
     an_empty_database_is_migrated_once_and_served,
     the_doctor_reports_a_sound_installation,
     the_doctor_names_failing_checks_and_runs_the_others,
+    the_doctor_reports_an_unknown_account_in_one_line,
+    the_doctor_warns_about_callback_answers_that_events_may_get_too,
     the_doctor_checks_that_the_keys_open_stored_tokens,
     the_doctor_reports_refused_notifications,
     the_doctor_reports_clock_offset_and_refusals_in_one_line_each,
@@ -36,6 +42,7 @@ async fn an_empty_database_is_migrated_once_and_served(engine: Engine) {
 
         assert_eq!(ended.code, 0, "{}", ended.errors);
         assert_eq!(ended.output, "The schema is up to date.\n");
+        assert!(!ended.errors.contains("sqlx"), "{}", ended.errors);
     }
     let (_process, sms, _) = Process::serve(&toml).await;
     sms.say("ada", "hello").await.expect(201);
@@ -45,7 +52,7 @@ async fn the_doctor_reports_a_sound_installation(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
-    let callback = format!("{}/nothing-is-here", cloud.url);
+    let callback = Receiver::start().await.url;
 
     let ended = run_configured("doctor", &with_callback(&toml, &callback)).await;
 
@@ -70,7 +77,7 @@ async fn the_doctor_reports_a_sound_installation(engine: Engine) {
         &format!("account {ACCOUNT}: ConsumerJWS: issued"),
         "encryption keys: not checked until the schema is up to date",
         "database: writing: allowed",
-        "channel sms: callback URL: answers HEAD with 404",
+        "channel sms: callback URL: answers HEAD with 200",
     ] {
         assert!(
             lines.contains(&&*format!("ok     {expected}")),
@@ -92,15 +99,27 @@ async fn the_doctor_names_failing_checks_and_runs_the_others(engine: Engine) {
     let cloud = Cloud::start().await;
     let database = Database::create(engine).await;
     let toml = bridge_toml(&database.location, &cloud.url);
+    let without_database = match engine {
+        Engine::Postgres => {
+            "database: writing, database: schema, notifications, encryption keys, machine's clock, clock, since database failed"
+        }
+        Engine::Sqlite => {
+            "database: writing, database: schema, notifications, encryption keys, since database failed"
+        }
+    };
     let cases = [
         (
             toml.replace(&cloud.url, "http://127.0.0.1:1"),
-            vec!["domain of sentinel", "AppJWT", "ConsumerJWS"],
+            "domain of asyncMessagingEnt",
+            Some(
+                "domain of the other services, clock, AppJWT, ConsumerJWS, since domain of asyncMessagingEnt failed",
+            ),
             "database",
         ),
         (
             toml.replace(CLIENT_SECRET, "another-secret"),
-            vec!["AppJWT", "ConsumerJWS"],
+            "AppJWT",
+            Some("ConsumerJWS, since AppJWT failed"),
             "domain of sentinel",
         ),
         (
@@ -108,35 +127,37 @@ async fn the_doctor_names_failing_checks_and_runs_the_others(engine: Engine) {
                 &toml,
                 "http://name:pa55word@127.0.0.1:1/events?key=t0ken-in-url",
             ),
-            vec!["channel sms: callback URL"],
+            "channel sms: callback URL",
+            None,
             "ConsumerJWS",
         ),
         // Nothing speaks TLS at this address.
         (
             with_callback(&toml, &cloud.url.replace("http:", "https:")),
-            vec!["channel sms: callback URL"],
+            "channel sms: callback URL",
+            None,
             "ConsumerJWS",
         ),
         // A private address that is not allowed.
         (
             with_callback(&toml, &cloud.url).replace("127.0.0.0/8", "10.0.0.0/8"),
-            vec!["channel sms: callback URL"],
+            "channel sms: callback URL",
+            None,
             "ConsumerJWS",
         ),
         (
             database_away(&toml, &database, engine),
-            vec!["database"],
+            "database",
+            Some(without_database),
             "ConsumerJWS",
         ),
     ];
 
-    for (toml, failing, sound) in cases {
+    for (toml, failing, unchecked, sound) in cases {
         let ended = run_configured("doctor", &toml).await;
 
         assert_eq!(ended.code, 1, "{}", ended.errors);
-        for name in failing {
-            assert!(has_line(&ended, "FAILED", name), "{name}: {}", ended.output);
-        }
+        assert_only_failure(&ended, failing, unchecked);
         assert!(has_line(&ended, "ok", sound), "{sound}: {}", ended.output);
         for secret in [
             SMS_KEY,
@@ -150,6 +171,57 @@ async fn the_doctor_names_failing_checks_and_runs_the_others(engine: Engine) {
             let all = format!("{}{}", ended.output, ended.errors);
             assert!(!all.contains(secret), "{secret} in {all}");
         }
+    }
+}
+
+async fn the_doctor_reports_an_unknown_account_in_one_line(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    cloud.sandbox.inject(Fault {
+        times: 99,
+        ..Fault::status(Operation::DomainLookup, StatusCode::NOT_FOUND)
+    });
+
+    let ended = run_configured("doctor", &bridge_toml(&database.location, &cloud.url)).await;
+
+    assert_eq!(ended.code, 1, "{}", ended.output);
+    assert_only_failure(
+        &ended,
+        "domain of asyncMessagingEnt, sentinel, idp, smt, swift",
+        Some("AppJWT, ConsumerJWS, since domain of sentinel failed"),
+    );
+    let hint = "; the domain API does not know the account or the service; check account_id";
+    assert!(ended.output.contains(hint), "{}", ended.output);
+    let clock = format!("ok     account {ACCOUNT}: clock: within ");
+    assert!(ended.output.contains(&clock), "{}", ended.output);
+}
+
+async fn the_doctor_warns_about_callback_answers_that_events_may_get_too(engine: Engine) {
+    let cloud = Cloud::start().await;
+    let database = Database::create(engine).await;
+    let receiver = Receiver::start().await;
+    let toml = with_callback(&bridge_toml(&database.location, &cloud.url), &receiver.url);
+    let name = "channel sms: callback URL: answers HEAD with";
+    for (status, line) in [
+        (204, format!("ok     {name} 204\n")),
+        (405, format!("ok     {name} 405\n")),
+        (
+            302,
+            format!("warn   {name} 302; callbacks follow no redirects"),
+        ),
+        (
+            401,
+            format!("warn   {name} 401; this is fine if the server only misses the signature"),
+        ),
+        (404, format!("warn   {name} 404; check the path of the URL")),
+        (503, format!("warn   {name} 503; the server, or a proxy")),
+    ] {
+        receiver.answer_status(status);
+
+        let ended = run_configured("doctor", &toml).await;
+
+        assert_eq!(ended.code, 0, "{}", ended.output);
+        assert!(ended.output.contains(&line), "{line} in {}", ended.output);
     }
 }
 
@@ -242,9 +314,11 @@ async fn the_doctor_reports_clock_offset_and_refusals_in_one_line_each(engine: E
     };
     let hint = format!(" s ahead of the Cloud's; synchronize the {whose} with NTP");
     assert!(ended.output.contains(&hint), "{}", ended.output);
-    for name in ["domain of sentinel", "AppJWT", "ConsumerJWS"] {
-        assert!(has_line(&ended, "FAILED", name), "{}", ended.output);
-    }
+    let refused =
+        "domain of asyncMessagingEnt: a gateway answered in place of the Cloud (status 403)";
+    assert!(ended.output.contains(refused), "{}", ended.output);
+    let unchecked = "domain of the other services, AppJWT, ConsumerJWS, since domain of asyncMessagingEnt failed\n";
+    assert!(ended.output.contains(unchecked), "{}", ended.output);
     assert!(has_line(&ended, "ok", "database"));
     assert!(
         !ended
@@ -275,7 +349,7 @@ async fn the_doctor_uses_the_proxy_of_the_environment(engine: Engine) {
 
     let ended = run(command).await;
 
-    assert!(has_line(&ended, "FAILED", "domain of sentinel"));
+    assert!(has_line(&ended, "FAILED", "domain of asyncMessagingEnt"));
     let request = requests.recv().await.unwrap();
     assert_eq!(request.uri().host(), Some("cloud.example"));
     let authorization = &request.headers()["proxy-authorization"];
@@ -373,9 +447,35 @@ async fn the_doctor_reports_refused_file_sharing(engine: Engine) {
     assert_eq!(unavailable.code, 1);
     assert!(has_line(&unavailable, "FAILED", "file sharing"));
     assert!(!unavailable.output.contains("site property"));
-    // Without a token, the check as a consumer is omitted.
+    // Without a token, the check as a consumer is skipped.
     assert_eq!(tokenless.code, 1);
-    assert!(!tokenless.output.contains("file sharing"));
+    let unchecked = "ConsumerJWS, file sharing, since AppJWT failed";
+    assert_only_failure(&tokenless, "AppJWT", Some(unchecked));
+}
+
+/// Asserts that only this check failed, and that one line names those that were skipped.
+#[track_caller]
+fn assert_only_failure(ended: &Ended, name: &str, unchecked: Option<&str>) {
+    let lines = |part: &str| {
+        let lines = ended.output.lines().filter(|line| line.contains(part));
+        lines.collect::<Vec<_>>()
+    };
+    let failed = lines("FAILED ");
+    assert_eq!(failed.len(), 1, "{}", ended.output);
+    assert!(failed[0].contains(&format!("{name}: ")), "{}", failed[0]);
+    let skipped = lines("not checked: ");
+    assert_eq!(
+        skipped.len(),
+        usize::from(unchecked.is_some()),
+        "{skipped:?}"
+    );
+    for (line, unchecked) in skipped.iter().zip(unchecked) {
+        assert!(line.starts_with("note   "), "{line}");
+        assert!(
+            line.ends_with(&format!("not checked: {unchecked}")),
+            "{line}"
+        );
+    }
 }
 
 fn has_line(ended: &Ended, verdict: &str, name: &str) -> bool {
@@ -434,15 +534,203 @@ async fn the_doctor_stops_at_a_configuration_error() {
     let ended = run_configured("doctor", "listen = 1").await;
 
     assert_eq!(ended.code, 2);
-    assert!(
-        ended
-            .output
-            .starts_with("FAILED configuration: bridge.toml: listen: expected ")
-    );
+    assert_eq!(ended.errors, "");
+    let lines: Vec<_> = ended.output.lines().collect();
+    for (line, beginning) in lines.iter().zip([
+        "FAILED configuration: bridge.toml: listen: expected ",
+        "FAILED configuration: bridge.toml or BRIDGE_ENCRYPTION__KEYS: encryption.keys: ",
+        "FAILED configuration: bridge.toml or BRIDGE_ACCOUNTS: accounts: ",
+        "FAILED configuration: bridge.toml or BRIDGE_CHANNELS: channels: ",
+        "note   not checked: all other checks, since the configuration failed; ",
+    ]) {
+        assert!(line.starts_with(beginning), "{beginning} in {lines:#?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:#?}");
+}
+
+#[tokio::test]
+async fn a_password_that_is_not_percent_encoded_is_reported_without_a_connection() {
+    let location = Location::Postgres {
+        url: "postgres://bridge:p@s5cret/w0rd#x@127.0.0.1:1/bridge"
+            .to_owned()
+            .into(),
+        schema: None,
+        max_connections: 8,
+    };
+
+    let ended = run_configured("doctor", &bridge_toml(&location, "http://127.0.0.1:1")).await;
+
+    assert_eq!(ended.code, 2, "{}", ended.output);
+    let line = "FAILED configuration: bridge.toml: database.url: expected a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, ";
+    assert!(ended.output.starts_with(line), "{}", ended.output);
+    for part in ["s5cret", "w0rd"] {
+        assert!(!format!("{}{}", ended.output, ended.errors).contains(part));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_connection_to_postgresql_is_explained_once() {
+    let cloud = Cloud::start().await;
+    let server = Server::start();
+    let url = |user: &str, database: &str| {
+        format!("postgres://{user}@127.0.0.1:{}/{database}", server.port())
+    };
+    let toml = |url: &str| {
+        let location = Location::Postgres {
+            url: url.to_owned().into(),
+            schema: None,
+            max_connections: 8,
+        };
+        bridge_toml(&location, &cloud.url)
+    };
+    restrict_connections(&server).await;
+
+    for (url, explanation) in [
+        (
+            url("locked:wr0ng", "postgres"),
+            "password authentication failed for user \"locked\"; check the user and the password in database.url",
+        ),
+        (
+            url("missing", "postgres"),
+            "role \"missing\" does not exist; create this role with LOGIN",
+        ),
+        (
+            url("nologin", "postgres"),
+            "role \"nologin\" is not permitted to log in; create this role with LOGIN",
+        ),
+        (
+            url("postgres", "none"),
+            "database \"none\" does not exist; create this database",
+        ),
+        (
+            url("crowded", "postgres"),
+            "too many connections for role \"crowded\"; lower database.max_connections",
+        ),
+        (
+            url("tls_only", "postgres?sslmode=disable"),
+            "no pg_hba.conf entry for host \"127.0.0.1\", user \"tls_only\", database \"postgres\", no encryption; \
+             allow the connection in the server's pg_hba.conf; if the server requires TLS, set sslmode=require",
+        ),
+        (
+            url("postgres", "postgres?sslmode=require"),
+            "no TLS connection could be made: server does not support TLS; check that the server offers TLS",
+        ),
+        (
+            url("postgres", "postgres?sslmode=sometimes"),
+            "database.url cannot be used; check its parameters, such as sslmode",
+        ),
+        // No server has this name, and none listens on this port.
+        (
+            "postgres://bridge@no..name/bridge".to_owned(),
+            "check the host in database.url",
+        ),
+        (
+            "postgres://bridge@127.0.0.1:1/bridge".to_owned(),
+            "Connection refused (os error 111); check that PostgreSQL runs",
+        ),
+    ] {
+        let ended = run_configured("doctor", &toml(&url)).await;
+
+        assert_eq!(ended.code, 1, "{}", ended.output);
+        assert_eq!(ended.errors, "");
+        let line = ended.output.lines().find(|it| it.starts_with("FAILED "));
+        let line = line.unwrap();
+        assert!(line.starts_with("FAILED database: "), "{line}");
+        assert_eq!(line.matches(explanation).count(), 1, "{line}");
+        for unwanted in [
+            "wr0ng",
+            " at line ",
+            "error returned",
+            "error communicating",
+        ] {
+            assert!(!ended.output.contains(unwanted), "{}", ended.output);
+        }
+        assert!(has_line(&ended, "ok", "ConsumerJWS"), "{}", ended.output);
+    }
+    let ended = run_configured("serve", &toml(&url("locked:wr0ng", "postgres"))).await;
+    assert_eq!(ended.code, 1);
+    let error = "error: the database is unavailable: password authentication failed for user \"locked\"; check the user and the password in database.url";
+    assert!(ended.errors.contains(error), "{}", ended.errors);
     assert_eq!(
-        ended.output.lines().filter(|l| l.starts_with("ok")).count(),
-        0
+        ended.errors.matches("failed for user").count(),
+        1,
+        "{}",
+        ended.errors
     );
+}
+
+/// Creates roles that cannot connect, each for another reason.
+async fn restrict_connections(server: &Server) {
+    let superuser = Database::at(Location::Postgres {
+        url: server.url().into(),
+        schema: None,
+        max_connections: 1,
+    });
+    for statement in [
+        "CREATE ROLE locked LOGIN PASSWORD 'right'",
+        "CREATE ROLE nologin",
+        "CREATE ROLE crowded LOGIN CONNECTION LIMIT 0",
+        "CREATE ROLE tls_only LOGIN",
+        "DO $$
+         BEGIN
+             EXECUTE format(
+                 'COPY (SELECT unnest(%L::text[])) TO %L',
+                 ARRAY[
+                     'host all postgres,missing,nologin,crowded all trust',
+                     'host all locked all scram-sha-256',
+                     'hostssl all tls_only all trust'
+                 ],
+                 current_setting('hba_file')
+             );
+         END
+         $$",
+        "SELECT pg_reload_conf()",
+    ] {
+        superuser.execute(statement).await;
+    }
+    let wrong = format!(
+        "postgres://locked:wr0ng@127.0.0.1:{}/postgres",
+        server.port()
+    );
+    eventually("the server refuses the wrong password", async || {
+        let connected = PgConnection::connect(&wrong).await;
+        connected.is_err().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_asks_the_service_that_owns_the_embedded_database() {
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Sqlite).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    // A loopback address on which nothing else listens, so that the port is free.
+    let [x, y, z] = rand::random::<[u8; 3]>().map(|byte| byte.clamp(1, 254));
+    let known = toml.replace(
+        "admin_listen = \"127.0.0.1:0\"",
+        &format!("admin_listen = \"127.{x}.{y}.{z}:9090\""),
+    );
+    let (service, sms, _) = Process::serve(&known).await;
+    sms.say("ada", "hello").await.expect(201);
+
+    let beside = run_configured("doctor", &known).await;
+    let elsewhere = run_configured("doctor", &toml).await;
+
+    let id = service.id();
+    for (ended, owner) in [
+        (
+            beside,
+            format!("a running service (process id {id}, ready)"),
+        ),
+        (elsewhere, format!("another process (process id {id})")),
+    ] {
+        assert_eq!(ended.code, 0, "{}", ended.output);
+        let line =
+            format!("note   database: writing: not checked: the database is in use by {owner}\n");
+        assert!(ended.output.contains(&line), "{}", ended.output);
+        let read = "ok     encryption keys: 1 stored token(s) can be decrypted\n";
+        assert!(ended.output.contains(read), "{}", ended.output);
+    }
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ async fn a_configuration_error_names_file_key_and_expected_value() {
         (
             "data_dir = \"data\"",
             "url = \"mysql://b:s3cret@db\"",
-            "database.url: expected a postgres:// or postgresql:// URL",
+            "database.url: expected a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, / as %2F, # as %23, : as %3A",
         ),
         (
             "data_dir = \"data\"",
@@ -119,7 +119,7 @@ async fn a_configuration_error_names_file_key_and_expected_value() {
         (
             "id = \"sms\"\n",
             "id = \"sms\"\nid = \"s3cret\"\n",
-            "line 15, column 1: expected TOML",
+            "line 15, column 1: not TOML: this key is set twice",
         ),
     ] {
         assert!(SOUND.contains(part), "{part}");
@@ -136,7 +136,7 @@ async fn a_wrong_value_in_a_variable_is_reported_with_its_name() {
         (
             "DATABASE_URL",
             "mysql://b:s3cret@db",
-            "DATABASE_URL: database.url: expected a postgres:// or postgresql:// URL",
+            "DATABASE_URL: database.url: expected a postgres:// or postgresql:// URL, with the password percent-encoded: @ as %40, / as %2F, # as %23, : as %3A",
         ),
         (
             "BRIDGE_DATABASE__MAX_CONNECTIONS",
@@ -217,7 +217,7 @@ async fn commands_refuse_an_incomplete_configuration() {
             .zip(["encryption.keys", "accounts", "channels"])
         {
             assert!(
-                line.contains(&format!(": {key}: expected at least one ")),
+                line.contains(&format!(": {key}: missing, expected at least one ")),
                 "{line}"
             );
         }
@@ -233,6 +233,9 @@ async fn wrong_usage_exits_with_code_2() {
         &["serve", "extra"],
         &["serve", "--listen", "127.0.0.1:0"],
         &["sandbox", "--listen", "nowhere"],
+        &["sandbox", "--config", "bridge.toml"],
+        &["openapi", "--config", "bridge.toml"],
+        &["demo", "--listen", "nowhere"],
         &["sandbox", "--webhook-url", "http://127.0.0.1:1/"],
         &[
             "sandbox",

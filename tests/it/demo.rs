@@ -1,16 +1,18 @@
-//! The `demo` command: the printed lines work as printed, and no files remain.
+//! The `demo` command: the printed lines work as printed, its options choose the addresses, and no
+//! files remain.
 
 use std::path::Path;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tokio::net::TcpListener;
 use tokio::process::Command;
 use tokio::time::timeout;
 
 use crate::support::channel::{Channel, send};
-use crate::support::demo::Demo;
+use crate::support::demo::{ARGUMENTS, Demo};
 use crate::support::patience::{PATIENCE, eventually};
-use crate::support::process::{Process, command};
+use crate::support::process::{Process, command, run};
 
 /// Sends the request that a curl line describes.
 async fn send_as_curl_would(line: &str) -> Value {
@@ -170,16 +172,80 @@ async fn two_demos_run_at_once() {
 async fn a_demo_ignores_configuration_files_and_variables() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("bridge.toml"), "not TOML").unwrap();
-    let mut command = command(&["demo"]);
+    let mut command = command(&ARGUMENTS);
     command
         .current_dir(folder.path())
         .env("TMPDIR", folder.path())
         .env("BRIDGE_NOTHING", "x")
+        .env("BRIDGE_CONFIG", "/nowhere/bridge.toml")
         .env("DATABASE_URL", "not a URL")
         .env("HTTP_PROXY", "http://127.0.0.1:1");
     let process = Process::start(command);
 
     send_as_curl_would(&process.output_line("curl -sS ").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_in_use_is_an_error_that_names_its_option() {
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    for option in ["--listen", "--admin-listen", "--cloud-listen"] {
+        let arguments = ARGUMENTS.map(|argument| match argument.split_once('=') {
+            Some((name, _)) if name == option => format!("{option}={address}"),
+            _ => argument.to_owned(),
+        });
+
+        let ended = run(command(&arguments.each_ref().map(String::as_str))).await;
+
+        assert_eq!(ended.code, 1, "{}", ended.errors);
+        let expected = format!("error: cannot listen on {address}: Address already in use");
+        assert!(ended.errors.starts_with(&expected), "{}", ended.errors);
+        let hint = format!("; {option} sets another address\n");
+        assert!(ended.errors.ends_with(&hint), "{}", ended.errors);
+        assert_eq!(ended.output, "");
+    }
+}
+
+#[tokio::test]
+async fn a_configuration_file_for_a_demo_is_refused() {
+    let ended = run(command(&["demo", "--config", "bridge.toml"])).await;
+
+    assert_eq!(ended.code, 2);
+    let expected =
+        "error: this command reads no configuration, so it cannot be used with '--config'";
+    assert!(ended.errors.starts_with(expected), "{}", ended.errors);
+    assert_eq!(ended.output, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn variables_set_the_addresses_of_a_demo_which_shows_where_it_is_reached() {
+    let mut command = command(&["demo", "--cloud-listen=0.0.0.0:0"]);
+    command
+        .env("BRIDGE_LISTEN", "0.0.0.0:0")
+        .env("BRIDGE_ADMIN_LISTEN", "127.0.0.2:0");
+    let demo = Demo::start_command(command).await;
+
+    for (name, ip) in [
+        ("API", "127.0.0.1"),
+        ("Simulated Cloud", "127.0.0.1"),
+        ("Operator's page", "127.0.0.2"),
+    ] {
+        let url = demo.address(name).await;
+        assert!(url.starts_with(&format!("http://{ip}:")), "{name}: {url}");
+    }
+    send_as_curl_would(&demo.process.output_line("curl -sS ").await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_lines_of_a_demo_are_its_addresses() {
+    let mut demo = Demo::start().await;
+    demo.process.signal("TERM").await;
+    demo.process.wait().await;
+
+    assert!(demo.process.output().starts_with("\nThe demo is ready.\n"));
+    let log = demo.process.log();
+    let first = log.lines().next().unwrap();
+    assert!(first.contains("stopping: "), "{log}");
 }
 
 /// Returns the requests that the demo's page shows.
@@ -272,6 +338,15 @@ async fn the_demos_events_are_delivered_after_its_callback_recovers() {
         .put("/_demo/callback", json!({"failing": false}))
         .await;
     statuses(204).await;
+    eventually("the channel resumes its deliveries", async || {
+        let entries = wire(&cloud).await;
+        let mut resumptions = entries.iter().filter(|entry| {
+            let url = entry["url"].as_str().unwrap_or_default();
+            url.ends_with("/v1/deliveries/resume")
+        });
+        resumptions.any(|it| it["status"] == 200).then_some(())
+    })
+    .await;
 
     assert_eq!((failing.status, working.status), (204, 204));
     let shown = cloud.get("/_demo/callback").await.expect(200);

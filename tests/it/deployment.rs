@@ -191,7 +191,7 @@ async fn deployment_files_use_existing_command_line_options() {
     let objects = objects();
     is_understood(&arguments(&container(&objects)["args"])).await;
     let compose = yaml(&read("docker-compose.yml"));
-    for service in ["migrate", "sandbox"] {
+    for service in ["migrate", "sandbox", "demo"] {
         is_understood(&arguments(&compose["services"][service]["command"])).await;
     }
 }

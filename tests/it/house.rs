@@ -75,13 +75,19 @@ fn code(file: &Path) -> Vec<String> {
         .collect()
 }
 
+/// Returns the sources in a folder.
 fn files(folder: &Path) -> Vec<PathBuf> {
+    files_of_kind(folder, "rs")
+}
+
+/// Returns the files with an extension in a folder and its subfolders.
+fn files_of_kind(folder: &Path, kind: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            found.extend(files(&path));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.extend(files_of_kind(&path, kind));
+        } else if path.extension().is_some_and(|extension| extension == kind) {
             found.push(path);
         }
     }
@@ -610,4 +616,44 @@ fn questions_among_comments_are_found() {
         assert!(!is_question(comment(text).unwrap()), "{text}");
     }
     assert_eq!(comment("let a = 1; // one"), None);
+}
+
+/// Returns the numbers of the lines in a Markdown text that are shown as pipes, not as a table. A
+/// table begins with its head and a line of dashes, and a blank line ends it.
+fn rows_without_table(text: &str) -> Vec<usize> {
+    let is_row = |line: &str| line.starts_with('|');
+    let is_ruler = |line: &str| is_row(line) && line.chars().all(|c| "|-: ".contains(c));
+    let lines: Vec<_> = text.lines().collect();
+    let (mut is_example, mut is_in_table, mut found) = (false, false, Vec::new());
+    for (index, line) in lines.iter().enumerate() {
+        is_example ^= line.starts_with("```");
+        let follows_head = || lines.get(index + 1).is_some_and(|next| is_ruler(next));
+        is_in_table = !is_example && is_row(line) && (is_in_table || follows_head());
+        if !is_example && is_row(line) && !is_in_table {
+            found.push(index + 1);
+        }
+    }
+    found
+}
+
+#[test]
+fn rows_in_documents_belong_to_a_table() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["docs", "tests"].map(|folder| files_of_kind(&root.join(folder), "md"));
+    let documents = ["README.md", "CHANGELOG.md"].map(|name| root.join(name));
+    for document in folders.into_iter().flatten().chain(documents) {
+        let text = fs::read_to_string(&document).unwrap();
+
+        let rows = rows_without_table(&text);
+
+        assert_eq!(rows, [] as [usize; 0], "{}", document.display());
+    }
+}
+
+#[test]
+fn a_row_after_a_blank_line_is_found() {
+    let table = "| key | meaning |\n| --- | --- |\n| `a` | b |\n";
+    assert_eq!(rows_without_table(table), [] as [usize; 0]);
+    let separate = format!("{table}\n| `c` | d |\n\n```text\n| no | row |\n```\n");
+    assert_eq!(rows_without_table(&separate), [5]);
 }

@@ -7,9 +7,11 @@ use serde_json::{Value, json};
 
 use crate::support::channel::{Channel, send};
 use crate::support::cloud::Cloud;
-use crate::support::configuration::bridge_toml;
+use crate::support::configuration::{bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
+use crate::support::patience::eventually;
 use crate::support::process::{Process, command, configured, run};
+use crate::support::receiver::SECRET;
 
 const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -120,7 +122,59 @@ async fn hostile_text_does_not_forge_lines_of_the_human_log() {
         );
         let is_shown = |c: char| !c.is_control() && c != '\u{202e}';
         assert!(line.chars().all(is_shown), "{line:?}");
+        assert!(line.matches(" status=").count() <= 1, "{line}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_start_warns_of_a_callback_whose_address_is_not_allowed() {
+    let (_cloud, toml) = hostile_cloud().await;
+    for (host, allowed, is_warned) in [
+        ("127.0.0.1", "10.0.0.0/8", true),
+        ("localhost", "10.0.0.0/8", true),
+        ("127.0.0.1", "127.0.0.0/8", false),
+    ] {
+        let url = format!("http://{host}:1/t0ken");
+        let toml = with_callback(&toml, &url, &format!("\"{SECRET}\""));
+        let toml = toml.replace("127.0.0.0/8", allowed);
+
+        let (mut process, _, _) = Process::serve(&toml).await;
+
+        if is_warned {
+            let line = process.log_line("allow_private_callbacks").await;
+            assert!(
+                line.contains(" WARN ") && line.contains("channel.id=sms"),
+                "{line}"
+            );
+        }
+        process.signal("TERM").await;
+        assert!(process.wait().await.success());
+        let log = process.log();
+        assert_eq!(log.contains("allow_private_callbacks"), is_warned, "{log}");
+        assert!(!log.contains("t0ken"), "{log}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_failure_of_a_callback_is_logged_and_its_retry_is_not() {
+    let cloud = Cloud::start().await;
+    let database = Database::create(Engine::Sqlite).await;
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let toml = with_callback(&toml, "http://127.0.0.1:1/", &format!("\"{SECRET}\""));
+    let filter = ("RUST_LOG", "info,liveperson_bridge::delivery=debug");
+    let (process, sms, _) = Process::serve_with(&toml, &[filter]).await;
+
+    let sample = sms.post("/v1/events/test", json!({"type": "message.created"}));
+    sample.await.expect(201);
+
+    let count = |text: &str| process.log().matches(text).count();
+    eventually("an attempt and a retry", async || {
+        (count("delivery attempted") >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(count("a delivery to the callback failed"), 1);
+    let line = process.log_line("a delivery to the callback failed").await;
+    assert!(line.contains("Connection refused"), "{line}");
 }
 
 /// A caller without a key adds to a count, and only causes an occasional line in the log.

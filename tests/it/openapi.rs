@@ -59,7 +59,10 @@ fn every_operation_has_a_name_a_key_and_its_problems() {
             let name = operation["operationId"].as_str().unwrap();
             assert!(names.insert(name), "{name} twice");
             assert!(operation["summary"].is_string(), "{method} {path}");
-            for status in ["400", "401", "404", "500", "503"] {
+            // A signed link needs no key that could be refused.
+            let is_link = path.starts_with("/files/");
+            let refusal = if is_link { "410" } else { "401" };
+            for status in ["400", refusal, "404", "500", "503"] {
                 let problem = &operation["responses"][status]["content"];
                 let schema = &problem["application/problem+json"]["schema"]["$ref"];
                 assert_eq!(
@@ -130,15 +133,17 @@ async fn every_described_operation_is_served() {
     for (path, item) in document()["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
             let method = method.to_uppercase().parse().unwrap();
-            let code = if path.starts_with("/webhooks") {
-                "signature-refused"
+            let (status, code) = if path.starts_with("/webhooks") {
+                (401, "signature-refused")
+            } else if path.starts_with("/files/") {
+                (404, "file-not-found")
             } else {
-                "unauthorized"
+                (401, "unauthorized")
             };
             let path = path.replace("{user_id}", "ada");
             // A path or method that is not served would be refused before the authorization.
             let refused = send(unauthorized.request(method, &path)).await;
-            refused.expect_problem(401, code);
+            refused.expect_problem(status, code);
         }
     }
 }

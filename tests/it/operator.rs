@@ -5,7 +5,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use liveperson_bridge::clock::Clock as _;
 use liveperson_bridge::sandbox::{Fault, Operation};
 use liveperson_bridge::types::delivery::DeliveryState;
-use liveperson_bridge::types::event::EventId;
+use liveperson_bridge::types::event::{EventId, EventType};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -13,10 +13,11 @@ use crate::support::app::TestApp;
 use crate::support::changes::append;
 use crate::support::channel::{Channel, Reply, send};
 use crate::support::cloud::{ACCOUNT, Cloud};
-use crate::support::configuration::{SMS_KEY, with_callback};
+use crate::support::configuration::{SMS_KEY, bridge_toml, with_callback};
 use crate::support::database::{Database, Engine};
 use crate::support::events::{message, user};
 use crate::support::patience::eventually;
+use crate::support::process::Process;
 use crate::support::receiver::{Receiver, SECRET};
 
 on_both_engines!(
@@ -29,11 +30,16 @@ on_both_engines!(
     a_dry_run_counts_the_events_of_a_replay,
     one_event_is_delivered_again,
     a_paused_callback_gets_nothing_until_it_is_resumed,
+    a_refused_typing_event_is_not_a_failed_delivery,
+    a_users_recent_requests_and_events_are_listed,
+    a_look_up_of_a_user_is_recorded_without_the_users_id,
+    checking_an_operator_key_changes_nothing,
     reading_a_text_is_recorded_in_the_audit_log,
     operators_actions_need_an_operator_key,
     a_page_of_another_site_is_refused,
     the_admin_address_refuses_unknown_host_names,
     invalid_operator_input_is_refused_by_name,
+    unknown_ids_paths_and_methods_are_refused,
     the_operators_page_loads_only_its_own_files,
 );
 
@@ -172,6 +178,7 @@ async fn the_overview_shows_accounts_channels_and_the_database(engine: Engine) {
     };
     assert_eq!(overview["database"]["engine"], name);
     assert_eq!(overview["database"]["answers"], true);
+    assert_eq!(overview["database"]["writable"], true);
     assert!(
         !overview["database"]["connections"]
             .as_array()
@@ -250,6 +257,7 @@ async fn the_overview_is_served_without_the_database(engine: Engine) {
     assert_eq!(overview["ready"], false);
     assert_eq!(overview["reasons"], json!(["the storage does not answer"]));
     assert_eq!(overview["database"]["answers"], false);
+    assert_eq!(overview["database"]["writable"], false);
     let sms = &overview["channels"][1];
     assert_eq!(
         (&sms["id"], &sms["requests"]),
@@ -456,6 +464,148 @@ async fn a_paused_callback_gets_nothing_until_it_is_resumed(engine: Engine) {
     .await;
 }
 
+async fn a_refused_typing_event_is_not_a_failed_delivery(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.receiver.answer_status(422);
+    let (store, now) = (bed.app.store(), bed.app.cloud.clock.now());
+    let mut typing = message("sms", user(store, "sms", ADA).await, ADA, "typing");
+    typing.kind = EventType::TypingChanged;
+    typing.deliver_until = Some(now + TimeDelta::seconds(10));
+    append(store, std::slice::from_ref(&typing), now).await;
+
+    bed.wait_for_state(typing.id, DeliveryState::Dropped).await;
+
+    assert_eq!(bed.receiver.texts(), ["typing"], "it was attempted once");
+    assert_eq!(bed.sms().await["deliveries"]["failed"], 0);
+    let failed = "/api/deliveries?channel=sms&state=failed";
+    assert_eq!(bed.get_without_key(failed).await, json!({"deliveries": []}));
+}
+
+async fn a_users_recent_requests_and_events_are_listed(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    let failed = bed.append_undelivered_text("my card is 4111").await;
+    let (store, now) = (bed.app.store(), bed.app.cloud.clock.now());
+    // `whatsapp` has the namespace of `sms`, and no callback.
+    let shared = message("whatsapp", user(store, "sms", ADA).await, ADA, "my card");
+    append(store, std::slice::from_ref(&shared), now).await;
+    let prefer = "respond-async";
+    let queued = bed.app.sms.say_preferring(ADA, "my card", prefer).await;
+    let queued = queued.expect(202)["id"].as_str().unwrap().to_owned();
+    bed.app
+        .wait_for_status(&format!("/v1/messages/{queued}"), "sent")
+        .await;
+
+    let ada = json!({"channel": "sms", "user_id": ADA});
+    let shown = bed.operator.post("/api/users/timeline", ada).await;
+    let shown = shown.expect(200);
+
+    assert_eq!(shown["known"], true);
+    assert_eq!((&shown["days"], &shown["most"]), (&json!(7), &json!(100)));
+    let requests = shown["requests"].as_array().unwrap();
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0];
+    assert_eq!(request["id"], queued);
+    assert_eq!(
+        [&request["channel"], &request["kind"], &request["state"]],
+        ["sms", "text", "sent"]
+    );
+    let events = shown["events"].as_array().unwrap();
+    let event = |id: EventId| events.iter().find(|it| it["id"] == id.to_string()).unwrap();
+    let failed = event(failed);
+    assert_eq!(
+        [&failed["channel"], &failed["type"], &failed["delivery"]],
+        ["sms", "message.created", "failed"]
+    );
+    assert_eq!(failed["attempts"], 1);
+    let shared = event(shared.id);
+    assert_eq!(shared["channel"], "whatsapp");
+    assert_eq!(shared["delivery"], Value::Null);
+    let text = shown.to_string();
+    assert!(
+        !text.contains("card") && !text.contains("5551234"),
+        "{text}"
+    );
+}
+
+async fn a_look_up_of_a_user_is_recorded_without_the_users_id(engine: Engine) {
+    let bed = Bed::start(engine).await;
+    bed.append_undelivered_text("one").await;
+    let look_up = async |channel: &str, user_id: &str| {
+        // Entries of the same millisecond have no order.
+        bed.app.cloud.clock.advance(TimeDelta::seconds(1));
+        let body = json!({"channel": channel, "user_id": user_id});
+        bed.operator.post("/api/users/timeline", body).await
+    };
+
+    let known = look_up("sms", ADA).await.expect(200);
+    assert_eq!(known["events"].as_array().unwrap().len(), 1);
+    // Nobody is known under another id, or in another namespace.
+    for (channel, user_id) in [("sms", "+15550000000"), ("app", ADA)] {
+        let unknown = look_up(channel, user_id).await.expect(200);
+        assert_eq!(unknown["known"], false);
+        assert_eq!(
+            (&unknown["requests"], &unknown["events"]),
+            (&json!([]), &json!([]))
+        );
+    }
+
+    let recorded = bed.recorded().await;
+    let channels: Vec<_> = recorded.iter().map(|(.., channel, _)| &**channel).collect();
+    assert_eq!(channels, ["app", "sms", "sms"]);
+    for (action, actor, _, subject) in &recorded {
+        assert_eq!((&**action, &**actor), ("user.read", DIGITS));
+        assert_eq!(subject, &Value::Null);
+    }
+    let log = bed.get_without_key("/api/audit").await;
+    let details = &log["entries"][2]["details"];
+    assert_eq!(details, &json!({"requests": 0, "events": 1}));
+    let log = log.to_string();
+    assert!(
+        !log.contains("5551234") && !log.contains("5550000"),
+        "{log}"
+    );
+    // Nothing is shown if the look-up cannot be recorded.
+    let database = &bed.app.database;
+    database
+        .execute("ALTER TABLE audit RENAME TO elsewhere")
+        .await;
+    let refused = look_up("sms", ADA).await;
+    refused.expect_problem(500, "internal-error");
+    database
+        .execute("ALTER TABLE elsewhere RENAME TO audit")
+        .await;
+}
+
+async fn checking_an_operator_key_changes_nothing(engine: Engine) {
+    let bed = Bed::start(engine).await;
+
+    let checked = bed.operator.get("/api/operator").await.expect(200);
+
+    assert_eq!(checked, json!({"actor": DIGITS}));
+    assert_eq!(bed.recorded().await, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn looking_up_an_unknown_id_causes_no_warning_in_the_log() {
+    let (cloud, database) = (Cloud::start().await, Database::create(Engine::Sqlite).await);
+    let toml = bridge_toml(&database.location, &cloud.url);
+    let (mut process, _, admin) = Process::serve(&toml).await;
+
+    let shown = admin.get("/api/events/evt_unknown").await;
+    shown.expect_problem(404, "event-not-found");
+    let shown = admin.get("/api/messages/msg_unknown").await;
+    shown.expect_problem(404, "message-not-found");
+    // An unknown path is a fault of the caller.
+    let shown = admin.get("/api/nothing").await;
+    shown.expect_problem(404, "not-found");
+    process.signal("TERM").await;
+    assert!(process.wait().await.success());
+
+    let log = process.log();
+    let refused = log.lines().filter(|line| line.contains("request refused"));
+    assert_eq!(refused.count(), 1, "{log}");
+}
+
 async fn reading_a_text_is_recorded_in_the_audit_log(engine: Engine) {
     let bed = Bed::start(engine).await;
     let id = bed.append_undelivered_text("my card is 4111").await;
@@ -497,6 +647,13 @@ async fn every_action(channel: &Channel, id: EventId) -> Vec<Reply> {
         channel
             .post(&format!("/api/events/{id}/text"), json!({}))
             .await,
+        channel
+            .post(
+                "/api/users/timeline",
+                json!({"channel": "sms", "user_id": ADA}),
+            )
+            .await,
+        channel.get("/api/operator").await,
         // Without a key, the errors in the body are not reported.
         channel.post("/api/pause", json!({"chanel": 1})).await,
         channel.post_text("/api/pause", "{").await,
@@ -681,6 +838,17 @@ async fn invalid_operator_input_is_refused_by_name(engine: Engine) {
         ("/api/pause", json!([]), ""),
         ("/api/resume", json!({"channel": "a/b"}), "/channel"),
         (
+            "/api/users/timeline",
+            json!({"channel": "nobody", "user_id": ADA}),
+            "/channel",
+        ),
+        (
+            "/api/users/timeline",
+            json!({"channel": "sms", "user_id": ""}),
+            "/user_id",
+        ),
+        ("/api/users/timeline", json!({"channel": "sms"}), "/user_id"),
+        (
             "/api/events/evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f/text",
             json!({"channel": "sms"}),
             "/channel",
@@ -690,6 +858,12 @@ async fn invalid_operator_input_is_refused_by_name(engine: Engine) {
         let problem = refused.expect_problem(422, "invalid-request");
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{path} {body}");
     }
+    assert_eq!(bed.recorded().await, []);
+}
+
+async fn unknown_ids_paths_and_methods_are_refused(engine: Engine) {
+    let bed = Bed::start(engine).await;
+
     for id in ["evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f", "evt_", "%00", "%ff"] {
         let shown = bed.app.admin.get(&format!("/api/events/{id}")).await;
         shown.expect_problem(404, "event-not-found");

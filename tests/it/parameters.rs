@@ -134,6 +134,7 @@ async fn operator_requests_with_unknown_parameters_are_refused(engine: Engine) {
         "/api/overview?foo=1",
         "/api/events/evt_1?foo=1",
         "/api/messages/msg_1?foo=1",
+        "/api/operator?foo=1",
         "/api/audit?foo=1",
         "/api/deliveries?channel=sms&state=failed&foo=1",
     ] {
@@ -145,6 +146,7 @@ async fn operator_requests_with_unknown_parameters_are_refused(engine: Engine) {
         "/api/resume?foo=1",
         "/api/events/evt_1/retry?foo=1",
         "/api/events/evt_1/text?foo=1",
+        "/api/users/timeline?foo=1",
     ] {
         assert_eq!(refused(admin.post(path, json!({})).await), "/foo", "{path}");
     }

@@ -108,6 +108,7 @@ async fn a_wrong_method_is_refused_with_the_allowed_ones(engine: Engine) {
         ("/v1/users/ada/send", "POST"),
         ("/v1/users/ada/files", "POST"),
         ("/v1/users/ada/files/file_1", "GET,HEAD"),
+        ("/files/a", "GET,HEAD"),
         ("/v1/events", "GET,HEAD"),
         ("/v1/events/evt_1", "GET,HEAD"),
         ("/v1/deliveries", "GET,HEAD"),

@@ -371,6 +371,9 @@ async fn a_start_on_an_address_in_use_is_refused(engine: Engine) {
         assert_eq!(ended.code, 1, "{}", ended.errors);
         let expected = format!("error: cannot listen on {address}: Address already in use");
         assert!(ended.errors.contains(&expected), "{}", ended.errors);
+        let hint = format!("; {} sets another address\n", key.trim_start());
+        assert!(ended.errors.ends_with(&hint), "{}", ended.errors);
+        assert!(!ended.errors.contains("migrate"), "{}", ended.errors);
     }
 }
 

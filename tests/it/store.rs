@@ -9,6 +9,7 @@ mod erasures;
 mod idempotency;
 mod log;
 mod newest;
+mod offers;
 mod open_conversation;
 mod openings;
 mod rejections;
@@ -426,16 +427,28 @@ async fn a_file_is_found_only_by_its_user(engine: Engine) {
     let named = store.ensure_file(user, id, &stored, at(1)).await.unwrap();
 
     assert_eq!(named, id);
-    assert_eq!(store.file(&key("a"), id).await.unwrap(), Some(stored));
+    let found = store.file(&key("a"), id).await.unwrap();
+    assert_eq!(found.as_ref(), Some(&stored));
     let mut other_account = key("a");
     other_account.account_id = "87654321".parse().unwrap();
     let mut other_namespace = key("a");
     other_namespace.namespace = "app".parse().unwrap();
+    let in_namespace = async |key: &UserKey, id| {
+        let found = store.file_in_namespace(&key.account_id, &key.namespace, id);
+        found.await.unwrap()
+    };
+    for other in [&other_account, &other_namespace] {
+        assert_eq!(in_namespace(other, id).await, None, "{other:?}");
+    }
     for other in [key("b"), key("nobody"), other_account, other_namespace] {
         assert_eq!(store.file(&other, id).await.unwrap(), None, "{other:?}");
     }
     let unknown = FileId::new(Uuid::from_u128(2));
     assert_eq!(store.file(&key("a"), unknown).await.unwrap(), None);
+    assert_eq!(in_namespace(&key("a"), unknown).await, None);
+    // Without a user, the namespace is enough.
+    let ada = key("a").user_id;
+    assert_eq!(in_namespace(&key("b"), id).await, Some((ada, stored)));
 }
 
 async fn a_repeated_file_keeps_its_id(engine: Engine) {

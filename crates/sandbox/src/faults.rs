@@ -25,6 +25,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::Sandbox;
 use super::control_request::{JsonBody, read_times};
 use super::operation::Operation;
+use super::schema::event::EventType;
 
 /// The name that stands for every operation.
 const ANY: &str = "any";
@@ -50,6 +51,9 @@ pub struct Fault {
     /// with the raw JSON, before escapes are decoded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub containing: Option<String>,
+    /// The type of the event that an affected SEND publishes; `None` for any request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub event: Option<EventType>,
     /// The number of matching requests that pass before the first affected one; zero by default.
     #[serde(default)]
     pub skip: u32,
@@ -125,11 +129,21 @@ impl Fault {
         Self {
             operation: operation.into(),
             containing: None,
+            event: None,
             skip: 0,
             times: once(),
             after_applying: false,
             answer,
         }
+    }
+
+    /// True if the fault is for requests of `operation` with this body.
+    fn matches(&self, operation: Operation, body: &[u8]) -> bool {
+        let is_contained = |text: &String| String::from_utf8_lossy(body).contains(text);
+        let is_published = |event: EventType| EventType::of(body) == Some(event);
+        self.operation.is_none_or(|affected| affected == operation)
+            && self.containing.as_ref().is_none_or(is_contained)
+            && self.event.is_none_or(is_published)
     }
 }
 
@@ -183,13 +197,7 @@ impl Faults {
 
     /// Returns the fault for a request of `operation` with this body, and counts it down.
     pub(super) fn take(&mut self, operation: Operation, body: &[u8]) -> Option<Fault> {
-        let affects = |fault: &Fault| {
-            fault.operation.is_none_or(|affected| affected == operation)
-                && fault
-                    .containing
-                    .as_ref()
-                    .is_none_or(|text| String::from_utf8_lossy(body).contains(text))
-        };
+        let affects = |fault: &Fault| fault.matches(operation, body);
         let index = self.0.iter().position(affects)?;
         let fault = self.0.get_mut(index)?;
         if fault.skip > 0 {

@@ -70,6 +70,7 @@ pub use operation::Operation;
 pub use options::{Credentials, Options};
 pub use participant::{Audience, Participant, Role};
 pub use recording::RecordedRequest;
+pub use schema::event::EventType;
 pub use tokens::Error;
 
 use agent::{AnswerQueues, Script};

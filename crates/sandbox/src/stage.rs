@@ -32,6 +32,8 @@ pub struct Demo {
     pub channel: String,
     /// The key that signs its tokens (HS256).
     pub token_key: SecretString,
+    /// Its API key, with which it has its callbacks resumed.
+    pub api_key: SecretString,
 }
 
 /// Reads the URL of a bridge.

@@ -173,7 +173,11 @@ pub(super) async fn resume(
 const CHANNEL_UNKNOWN: &str = "expected the id of a configured channel";
 
 /// Returns the operator as a caller of the channel.
-fn caller(admin: &Admin, operator: &Operator, channel: &ChannelId) -> Result<Caller, Problem> {
+pub(super) fn caller(
+    admin: &Admin,
+    operator: &Operator,
+    channel: &ChannelId,
+) -> Result<Caller, Problem> {
     let caller = admin.bridge.caller_of(operator, channel);
     caller.ok_or_else(|| Problem::violation("/channel".to_owned(), CHANNEL_UNKNOWN.to_owned()))
 }

@@ -35,7 +35,7 @@ pub(super) struct MessageView {
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum StateView {
+pub(super) enum StateView {
     /// The next attempt is still to come.
     Waiting,
     /// A replica is attempting to send it.
@@ -95,18 +95,24 @@ impl From<(Owner, Report)> for MessageView {
             user_id: masking::user(report.user_id.as_str()),
             conversation_id: report.conversation_id.map(String::from),
             sequences: report.sequences,
-            state: match report.state {
-                RequestState::Waiting => StateView::Waiting,
-                RequestState::Sending => StateView::Sending,
-                RequestState::Unknown => StateView::Unknown,
-                RequestState::Sent => StateView::Sent,
-                RequestState::Failed => StateView::Failed,
-            },
+            state: report.state.into(),
             failure: report.failure.map(FailureView::from),
             created_at: report.created_at,
             file_type: report.file.map(|(_, kind)| kind.as_str().to_owned()),
             trace_id: owner.traceparent.and_then(|it| Trace::id_in(&it)),
             timeline: steps.collect(),
+        }
+    }
+}
+
+impl From<RequestState> for StateView {
+    fn from(state: RequestState) -> Self {
+        match state {
+            RequestState::Waiting => Self::Waiting,
+            RequestState::Sending => Self::Sending,
+            RequestState::Unknown => Self::Unknown,
+            RequestState::Sent => Self::Sent,
+            RequestState::Failed => Self::Failed,
         }
     }
 }

@@ -3,8 +3,10 @@
 
 use std::sync::Arc;
 
+use axum::Json as Body;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
+use serde::Serialize;
 
 use super::Admin;
 use crate::api::auth::bearer;
@@ -65,6 +67,19 @@ impl FromRequestParts<Admin> for AuthOperator {
             trace: Arc::clone(trace),
         }))
     }
+}
+
+/// The operator whose key the request presents.
+#[derive(Debug, Serialize)]
+pub(super) struct OperatorView {
+    /// The actor in the entries of the audit log about actions with this key.
+    actor: String,
+}
+
+/// Checks the key, and changes nothing.
+pub(super) async fn show(AuthOperator(operator): AuthOperator) -> Body<OperatorView> {
+    let actor = operator.actor().to_string();
+    Body(OperatorView { actor })
 }
 
 #[cfg(test)]

@@ -45,6 +45,8 @@ struct RejectedView {
 struct DatabaseView {
     engine: &'static str,
     answers: bool,
+    /// True if it accepts writes, without which no action is possible.
+    writable: bool,
     /// The connections of this replica.
     connections: Vec<ConnectionsView>,
 }
@@ -177,12 +179,12 @@ pub(super) async fn show(State(admin): State<Admin>) -> Body<OverviewView> {
     } else {
         Err(Outage::Silent)
     };
-    let reasons = admin.readiness.reasons_with(storage);
-    Body(OverviewView::new(&admin, overview, reasons))
+    Body(OverviewView::new(&admin, overview, storage))
 }
 
 impl OverviewView {
-    fn new(admin: &Admin, overview: Overview, reasons: Vec<&'static str>) -> Self {
+    fn new(admin: &Admin, overview: Overview, storage: Result<(), Outage>) -> Self {
+        let reasons = admin.readiness.reasons_with(storage);
         let connections = overview
             .connections
             .into_iter()
@@ -206,6 +208,7 @@ impl OverviewView {
                     EngineKind::Sqlite => "SQLite",
                 },
                 answers: overview.storage_answers,
+                writable: storage.is_ok(),
                 connections: connections.collect(),
             },
             accounts: overview

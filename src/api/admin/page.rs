@@ -20,7 +20,7 @@ macro_rules! files {
     };
 }
 
-const FILES: [(&str, &str, &str); 15] = files! {
+const FILES: [(&str, &str, &str); 17] = files! {
     "/": HTML = "index.html",
     "/operator/icon.svg": SVG = "icon.svg",
     "/operator/operator.css": CSS = "operator.css",
@@ -29,10 +29,12 @@ const FILES: [(&str, &str, &str); 15] = files! {
     "/operator/api.js": JAVASCRIPT = "api.js",
     "/operator/dom.js": JAVASCRIPT = "dom.js",
     "/operator/words.js": JAVASCRIPT = "words.js",
+    "/operator/summary.js": JAVASCRIPT = "summary.js",
     "/operator/overview.js": JAVASCRIPT = "overview.js",
     "/operator/channels.js": JAVASCRIPT = "channels.js",
     "/operator/failures.js": JAVASCRIPT = "failures.js",
     "/operator/timeline.js": JAVASCRIPT = "timeline.js",
+    "/operator/user.js": JAVASCRIPT = "user.js",
     "/operator/audit.js": JAVASCRIPT = "audit.js",
     "/operator/dialogs.js": JAVASCRIPT = "dialogs.js",
     "/operator/replay.js": JAVASCRIPT = "replay.js",

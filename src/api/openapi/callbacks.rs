@@ -1,12 +1,15 @@
 //! The callbacks to a channel's callback URL, as the document's `webhooks`.
 
+use chrono::DateTime;
+use serde_json::Value;
 use utoipa::openapi::path::{HttpMethod, Operation, OperationBuilder, Parameter, ParameterBuilder};
 use utoipa::openapi::path::{ParameterIn, PathItem, Paths, PathsBuilder};
 use utoipa::openapi::request_body::RequestBodyBuilder;
 use utoipa::openapi::schema::{AllOfBuilder, ObjectBuilder, Schema, Type};
 use utoipa::openapi::{ContentBuilder, Ref, Required, ResponseBuilder};
+use uuid::Uuid;
 
-use crate::types::event::EventType;
+use crate::types::event::{EventId, EventType, sample};
 
 /// The headers of a callback with their descriptions. They are those of the Standard Webhooks
 /// specification, and `webhook-attempt`.
@@ -50,6 +53,7 @@ fn operation(kind: EventType) -> Operation {
         .build();
     let body = ContentBuilder::new()
         .schema(Some(Schema::AllOf(event)))
+        .example(example(kind))
         .build();
     OperationBuilder::new()
         .tag("events")
@@ -84,6 +88,14 @@ fn operation(kind: EventType) -> Operation {
                 .description("The event is sent again later, at the earliest after `Retry-After`"),
         )
         .build()
+}
+
+/// Returns an event of the type, as `POST /v1/events/test` creates it.
+fn example(kind: EventType) -> Option<Value> {
+    let id = Uuid::from_u128(0x0193_540a_7c2b_7c3e_9d1f_2a3b_4c5d_6e7f);
+    let now = DateTime::from_timestamp_millis(1_795_334_430_250)?;
+    let event = sample(kind, EventId::new(id), id, "sms".parse().ok()?, now);
+    serde_json::to_value(event).ok()
 }
 
 /// Makes the operation id, such as `onMessageCreated`, so that it is a valid name in generated

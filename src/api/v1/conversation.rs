@@ -20,7 +20,16 @@ use crate::types::ids::{ConversationId, UserId};
 
 /// A conversation with a user.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Conversation)]
+#[schema(as = Conversation, example = json!({
+    "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+    "user_id": "alice",
+    "state": "open",
+    "opened_at": "2026-11-22T08:00:00.123Z",
+    "closed_at": null,
+    "close_reason": null,
+    "features": ["AUTO_MESSAGES"],
+    "queued": 0,
+}))]
 pub(super) struct ConversationView {
     /// The conversation's id in the Cloud.
     id: ConversationId,
@@ -91,7 +100,37 @@ pub(super) struct Closing {
     tag = "conversation",
     operation_id = "openConversation",
     params(User),
-    request_body(content = Opening, description = "The options for opening the conversation; optional"),
+    request_body(content = Opening, description = "The options for opening the conversation; optional", examples(
+        ("basic" = (summary = "With the channel's defaults", value = json!({}))),
+        ("campaign" = (
+            summary = "Routed by campaign",
+            value = json!({"routing": {"campaign_id": "880524023", "engagement_id": "880524123"}}),
+        )),
+        ("profile" = (
+            summary = "With the user's profile and language, and an urgency",
+            value = json!({
+                "profile": {
+                    "first_name": "Alice",
+                    "last_name": "Moreau",
+                    "contacts": [{"email": "alice@example.com", "phone": "+15551234567", "phone_type": "mobile"}],
+                    "customer": {"type": "vip", "customer_id": "C-1042"},
+                },
+                "context": {"language": "fr-FR"},
+                "urgency": "urgent",
+            }),
+        )),
+        ("skill" = (
+            summary = "Routed to a skill",
+            value = json!({"routing": {"skill_id": "2736637412"}}),
+        )),
+        ("survey" = (
+            summary = "Routed to a skill that has a survey",
+            value = json!({
+                "routing": {"skill_id": "2736637412"},
+                "features": ["MULTI_DIALOG", "RICH_CONTENT", "QUICK_REPLIES"],
+            }),
+        )),
+    )),
     responses(
         (status = 201, description = "A conversation was opened", body = ConversationView),
         (status = 200, description = "The conversation was already open", body = ConversationView),
@@ -139,9 +178,29 @@ pub(super) async fn show(
     tag = "conversation",
     operation_id = "closeConversation",
     params(User, Prefer),
-    request_body(content = Closing, description = "Optional"),
+    request_body(content = Closing, description = "Optional", examples(
+        ("basic" = (summary = "The whole conversation", value = json!({}))),
+        ("survey" = (
+            summary = "The main dialog only, so that a survey can follow",
+            value = json!({"survey": true}),
+        )),
+    )),
     responses(
-        (status = 200, description = "The closed conversation; with `survey` it stays open", body = ConversationView),
+        (
+            status = 200,
+            description = "The closed conversation; with `survey` it stays open",
+            body = ConversationView,
+            example = json!({
+                "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+                "user_id": "alice",
+                "state": "closed",
+                "opened_at": "2026-11-22T08:00:00.123Z",
+                "closed_at": "2026-11-22T08:12:40.456Z",
+                "close_reason": "consumer",
+                "features": ["AUTO_MESSAGES"],
+                "queued": 0,
+            }),
+        ),
         Accepted,
     ),
 )]

@@ -29,11 +29,12 @@ use view::{DeliveryItem, DeliveryList, EventView};
 #[into_params(parameter_in = Query)]
 pub(super) struct ListParameters {
     /// The state of the deliveries to list.
+    #[param(example = "delivered")]
     state: StateFilter,
     /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
     /// stored event.
     #[serde(default)]
-    #[param(value_type = Option<String>, example = "c1f4")]
+    #[param(value_type = Option<String>)]
     after: MaybeCursor,
     /// The maximum number of deliveries in the response.
     #[serde(default)]
@@ -100,7 +101,29 @@ pub(super) async fn list(
     tag = "deliveries",
     operation_id = "getEvent",
     params(EventPath),
-    responses((status = 200, description = "The event", body = EventView)),
+    responses((status = 200, description = "The event", body = EventView, example = json!({
+        "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "type": "message.created",
+        "channel": "sms",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "occurred_at": "2026-11-22T08:00:30.250Z",
+        "data": {
+            "sequence": 3,
+            "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+            "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
+            "text": "Your parcel is on its way.",
+        },
+        "delivery": {
+            "state": "delivered",
+            "created_at": "2026-11-22T08:00:30.260Z",
+            "deliver_until": "2026-11-25T08:00:30.260Z",
+            "attempts": [
+                {"number": 1, "at": "2026-11-22T08:00:30.280Z", "duration_ms": 41, "status": 503},
+                {"number": 2, "at": "2026-11-22T08:00:31.320Z", "duration_ms": 38, "status": 204},
+            ],
+        },
+    }))),
 )]
 pub(super) async fn show(
     AuthChannel(caller): AuthChannel,
@@ -118,7 +141,34 @@ pub(super) async fn show(
     tag = "deliveries",
     operation_id = "retryDelivery",
     params(EventPath),
-    responses((status = 202, description = "The event is delivered after the earlier events of the same user", body = EventView)),
+    responses((
+        status = 202,
+        description = "The event is delivered after the earlier events of the same user",
+        body = EventView,
+        example = json!({
+            "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+            "type": "message.created",
+            "channel": "sms",
+            "user_id": "alice",
+            "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+            "occurred_at": "2026-11-22T08:00:30.250Z",
+            "data": {
+                "sequence": 3,
+                "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+                "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
+                "text": "Your parcel is on its way.",
+            },
+            "delivery": {
+                "state": "pending",
+                "created_at": "2026-11-22T08:00:30.260Z",
+                "deliver_until": "2026-11-25T08:00:30.260Z",
+                "attempts": [
+                    {"number": 1, "at": "2026-11-22T08:00:30.280Z", "duration_ms": 41, "status": 503},
+                    {"number": 2, "at": "2026-11-22T08:00:31.320Z", "duration_ms": 38, "status": 204},
+                ],
+            },
+        }),
+    )),
 )]
 pub(super) async fn retry(
     AuthChannel(caller): AuthChannel,
@@ -148,6 +198,7 @@ pub(super) struct ReplayRequest {
 
 /// The number of events that a replay concerns.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"count": 12}))]
 pub(in crate::api) struct Replayed {
     /// The number of events that are delivered again, or would be.
     pub(in crate::api) count: u64,
@@ -159,7 +210,20 @@ pub(in crate::api) struct Replayed {
     path = "/v1/deliveries/replay",
     tag = "deliveries",
     operation_id = "replayDeliveries",
-    request_body = ReplayRequest,
+    request_body(content = ReplayRequest, examples(
+        ("count" = (
+            summary = "Only count the events",
+            value = json!({"since": "2026-11-22T08:00:00Z", "dry_run": true}),
+        )),
+        ("failed" = (
+            summary = "All that failed in an hour",
+            value = json!({"since": "2026-11-22T08:00:00Z", "until": "2026-11-22T09:00:00Z", "state": "failed"}),
+        )),
+        ("user" = (
+            summary = "All about one user",
+            value = json!({"since": "2026-11-22T08:00:00Z", "user_id": "alice"}),
+        )),
+    )),
     responses((status = 200, description = "The number of events", body = Replayed)),
 )]
 pub(super) async fn replay(
@@ -201,6 +265,7 @@ pub(in crate::api) fn check_interval(
 
 /// The callback URL's state.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({"state": "active", "failures": 0}))]
 pub(in crate::api) struct Callback {
     /// The state of the deliveries to the callback URL.
     state: CallbackState,
@@ -267,7 +332,7 @@ pub(super) struct TestRequest {
     path = "/v1/events/test",
     tag = "deliveries",
     operation_id = "createTestEvent",
-    request_body = TestRequest,
+    request_body(content = TestRequest, example = json!({"type": "message.created"})),
     responses((
         status = 201,
         description = "The event",

@@ -36,13 +36,13 @@ pub(super) struct ListParameters {
     /// The `next` of the previous page. If it is missing or empty, the list begins at the oldest
     /// stored event.
     #[serde(default)]
-    #[param(value_type = Option<String>, example = "c1f4")]
+    #[param(value_type = Option<String>)]
     after: MaybeCursor,
     /// For a stream only: the `id` of the last event that was seen, for a reader that cannot send
     /// the header `Last-Event-ID`. It takes precedence over `after`, which such a reader repeats
     /// from its first request. An empty value counts as missing.
     #[serde(default, rename = "lastEventId")]
-    #[param(value_type = Option<String>, example = "c1f4")]
+    #[param(value_type = Option<String>)]
     last_event_id: MaybeCursor,
     /// The maximum number of events. A page has fewer if their total size would exceed 1 MiB. The
     /// limit does not apply to a stream.
@@ -122,6 +122,23 @@ fn number(text: &str) -> Option<u32> {
 
 /// A page of a channel's events.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "events": [{
+        "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "type": "message.created",
+        "channel": "sms",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "occurred_at": "2026-11-22T08:00:30.250Z",
+        "data": {
+            "sequence": 3,
+            "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+            "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
+            "text": "Your parcel is on its way.",
+        },
+    }],
+    "next": "c1f5",
+}))]
 pub(super) struct EventList {
     /// The events, in the order of the event log.
     #[schema(value_type = Vec<Event>)]
@@ -159,7 +176,7 @@ impl TryFrom<EventPage> for EventList {
 pub(super) struct LastEventId(
     /// For a stream only: the `id` of the last event that was seen. It takes precedence over
     /// `lastEventId` and `after`. An empty value counts as missing.
-    #[param(value_type = String, required = false, example = "c1f4")]
+    #[param(value_type = String, required = false)]
     Option<Cursor>,
 );
 
@@ -195,7 +212,16 @@ impl<S: Send + Sync> FromRequestParts<S> for LastEventId {
                        neither type is ignored: the response is JSON",
         content(
             (EventList = "application/json"),
-            (String = "text/event-stream", example = "event: message.created\ndata: {\"id\": \"evt_…\", …}\nid: c1f5\n\n"),
+            (
+                String = "text/event-stream",
+                example = ":\nretry: 2000\nevent: message.created\ndata: {\"id\":\"evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f\",\
+                           \"type\":\"message.created\",\"channel\":\"sms\",\"user_id\":\"alice\",\
+                           \"conversation_id\":\"5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21\",\
+                           \"occurred_at\":\"2026-11-22T08:00:30.250Z\",\"data\":{\"sequence\":3,\
+                           \"dialog_id\":\"5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21\",\
+                           \"sender\":{\"id\":\"2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e\",\"role\":\"agent\"},\
+                           \"text\":\"Your parcel is on its way.\"}}\nid: c1f5\n\n",
+            ),
         ),
     )),
 )]

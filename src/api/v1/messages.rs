@@ -35,6 +35,17 @@ pub(super) struct NewMessage {
     /// cut between sentences or words.
     #[schema(default = false)]
     split: Option<bool>,
+    /// True if the text may name one of the choices that the latest message to the user offers. It
+    /// names a choice by its number or its title: white space around it and the case of letters do
+    /// not count, and one `.` or `)` may follow a number. A title takes precedence over a number,
+    /// and the first of two equal titles counts. The text that the choice publishes is then sent
+    /// instead, as with `reply_to`, and `choice` in the answer says which it is. If the choice has
+    /// no metadata, only that text is sent. A text that names no choice is sent as it is.
+    ///
+    /// If left out, the channel's `match_choices` applies, unless there is a `reply_to`. `true` is
+    /// refused beside `reply_to`. A repeat under the same `Idempotency-Key` is the same choice.
+    #[schema(example = true)]
+    match_choice: Option<bool>,
 }
 
 /// An element of an agent's message that the user chose.
@@ -104,6 +115,7 @@ impl From<Report> for MessageReport {
                     id: id.to_string(),
                     file_type,
                 }),
+                choice: None,
             },
             failure: report.failure,
             timeline: steps.collect(),
@@ -120,8 +132,25 @@ impl From<Report> for MessageReport {
     path = "/v1/messages/{message_id}",
     tag = "messages",
     operation_id = "getMessage",
-    params(("message_id" = String, Path, description = "The id that the bridge gave the message")),
-    responses((status = 200, description = "The message", body = MessageReport)),
+    params((
+        "message_id" = String,
+        Path,
+        description = "The id that the bridge gave the message",
+        example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+    )),
+    responses((status = 200, description = "The message", body = MessageReport, example = json!({
+        "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "sequence": 4,
+        "status": "sent",
+        "created_at": "2026-11-22T08:00:00.123Z",
+        "timeline": [
+            {"at": "2026-11-22T08:00:00.123Z", "what": "accepted"},
+            {"at": "2026-11-22T08:00:05.130Z", "what": "postponed", "why": "cloud-unavailable"},
+            {"at": "2026-11-22T08:00:07.210Z", "what": "sent"},
+        ],
+    }))),
 )]
 pub(super) async fn show(
     AuthChannel(caller): AuthChannel,
@@ -141,7 +170,35 @@ pub(super) async fn show(
     tag = "messages",
     operation_id = "sendMessage",
     params(User, Prefer),
-    request_body = NewMessage,
+    request_body(content = NewMessage, examples(
+        ("basic" = (summary = "A text", value = json!({"text": "Hello"}))),
+        ("choice" = (
+            summary = "A choice, by the metadata that the Cloud attached to it",
+            value = json!({
+                "text": "yes",
+                "reply_to": {"sequence": 3, "metadata": [{"type": "ExternalId", "id": "Y1"}]},
+            }),
+        )),
+        ("match_choice" = (
+            summary = "A choice, by its number or title",
+            value = json!({"text": "1", "match_choice": true}),
+        )),
+        ("profile" = (
+            summary = "A text, with the user's profile if it opens a conversation",
+            value = json!({
+                "text": "Hello",
+                "open": {"profile": {"first_name": "Alice", "last_name": "Moreau", "customer": {"type": "vip"}}},
+            }),
+        )),
+        ("skill" = (
+            summary = "A text, for a skill if it opens a conversation",
+            value = json!({"text": "Hello", "open": {"routing": {"skill_id": "2736637412"}}}),
+        )),
+        ("split" = (
+            summary = "A text that may be sent in several messages",
+            value = json!({"text": "This text could be much longer.", "split": true}),
+        )),
+    )),
     responses(
         (status = 201, description = "The Cloud has accepted the message", body = Message),
         Accepted,
@@ -157,14 +214,26 @@ pub(super) async fn send(
         open,
         reply_to,
         split,
+        match_choice,
     }): Json<NewMessage>,
 ) -> Result<Response, Problem> {
+    if reply_to.is_some() && match_choice == Some(true) {
+        return Err(Problem::violation(
+            "/match_choice".to_owned(),
+            "expected false beside reply_to, which already names the choice".to_owned(),
+        ));
+    }
     let split = split.unwrap_or_default();
+    let match_choice = match_choice.unwrap_or(caller.channel.match_choices);
     let message = outbox::NewMessage {
+        match_choice: match_choice && reply_to.is_none(),
         text,
         open,
-        reply_to: reply_to
-            .map(|ReplyTo { sequence, metadata }| outbox::Choice { sequence, metadata }),
+        reply_to: reply_to.map(|ReplyTo { sequence, metadata }| outbox::Choice {
+            sequence,
+            metadata,
+            dialog_id: None,
+        }),
         split,
     };
     let wait = prefer.wait_preference();

@@ -20,7 +20,11 @@ use crate::types::rating::{Rating, RatingMembers};
     tag = "conversation",
     operation_id = "rateConversation",
     params(User, Prefer),
-    request_body = RatingMembers,
+    request_body(content = RatingMembers, examples(
+        ("complete" = (summary = "Score and resolution", value = json!({"csat": 5, "fcr": "yes"}))),
+        ("score" = (summary = "Score alone", value = json!({"csat": 4}))),
+        ("skipped" = (summary = "The user gave no rating", value = json!({"status": "skipped"}))),
+    )),
     responses(
         (status = 204, description = "The Cloud has accepted the rating"),
         Accepted,

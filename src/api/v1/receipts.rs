@@ -31,7 +31,10 @@ pub(super) struct Receipts {
     tag = "messages",
     operation_id = "sendReceipts",
     params(User, Prefer),
-    request_body = Receipts,
+    request_body(content = Receipts, examples(
+        ("accept" = (summary = "Delivered", value = json!({"status": "accept", "sequences": [3]}))),
+        ("read" = (summary = "Read", value = json!({"status": "read", "sequences": [2, 3]}))),
+    )),
     responses(
         (status = 204, description = "The Cloud has accepted the receipts"),
         Accepted,

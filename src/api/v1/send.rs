@@ -35,8 +35,29 @@ pub(super) struct RawRequest {
     tag = "messages",
     operation_id = "sendRaw",
     params(User),
-    request_body = RawRequest,
-    responses((status = 200, description = "The Cloud's response", body = Object)),
+    request_body(content = RawRequest, examples(
+        ("text" = (
+            summary = "A text with metadata",
+            value = json!({
+                "type": "ms.PublishEvent",
+                "body": {"event": {"type": "ContentEvent", "contentType": "text/plain", "message": "Hello"}},
+                "metadata": [{"type": "ExternalId", "id": "Y1"}],
+            }),
+        )),
+        ("urgency" = (
+            summary = "A higher urgency",
+            value = json!({
+                "type": "cm.UpdateConversationField",
+                "body": {"conversationField": {"field": "TTRField", "ttrType": "URGENT", "value": 300}},
+            }),
+        )),
+    )),
+    responses((
+        status = 200,
+        description = "The Cloud's response",
+        body = Object,
+        example = json!({"code": "OK", "body": {"sequence": 4}, "reqId": "0193540a-7c2b-7c3e-9d1f-2a3b4c5d6e7f"}),
+    )),
 )]
 pub(super) async fn send(
     AuthChannel(caller): AuthChannel,

@@ -27,7 +27,10 @@ pub(super) struct Typing {
     tag = "messages",
     operation_id = "setTyping",
     params(User),
-    request_body = Typing,
+    request_body(content = Typing, examples(
+        ("composing" = (summary = "Typing", value = json!({"state": "composing"}))),
+        ("pause" = (summary = "Stopped typing", value = json!({"state": "pause"}))),
+    )),
     responses((status = 204, description = "The Cloud has accepted it, or no agent is there to see it")),
 )]
 pub(super) async fn set(

@@ -16,7 +16,21 @@ use crate::types::profile::Profile;
 
 /// A user of the channel.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = User)]
+#[schema(as = User, example = json!({
+    "user_id": "alice",
+    "profile": {"first_name": "Alice", "last_name": "Moreau", "customer": {"type": "vip"}},
+    "consumer_id": "9f2c4b7a1d3e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8",
+    "conversation": {
+        "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "user_id": "alice",
+        "state": "open",
+        "opened_at": "2026-11-22T08:00:00.123Z",
+        "closed_at": null,
+        "close_reason": null,
+        "features": ["AUTO_MESSAGES"],
+        "queued": 0,
+    },
+}))]
 pub(super) struct UserView {
     /// The channel's own id for the user.
     user_id: UserId,

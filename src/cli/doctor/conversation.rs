@@ -42,10 +42,11 @@ use crate::types::trace::Trace;
 use calls::{CallResult, Failure, HINT_SEE_ANSWER};
 pub(super) use options::Options;
 
-/// Checks all accounts that the options name. Returns the report's section about the run itself.
+/// Checks these accounts, and the notifications if there is a database. Returns the section of the
+/// report about the run itself.
 pub(super) async fn check(
-    config: &Config,
-    options: &Options,
+    (config, has_database): (&Config, bool),
+    (options, accounts): (&Options, &[&Account]),
     (cloud, clock): (&cloud::Client, &SharedClock),
     trace: &Trace,
     report: &mut Report,
@@ -54,16 +55,18 @@ pub(super) async fn check(
     let mut notifications = None;
     let mut outcome = None;
     let work = async {
-        match Notifications::begin(config, clock, &life).await {
-            Ok(begun) => notifications = Some(begun),
-            Err(error) => report.general(Fact::failed(
-                "webhooks",
-                format!("{error:#}"),
-                "free the address, or correct listen and [database]; notifications are not checked",
-            ))?,
+        if has_database {
+            match Notifications::begin(config, clock, &life).await {
+                Ok(begun) => notifications = Some(begun),
+                Err(error) => report.general(Fact::failed(
+                    "webhooks",
+                    format!("{error:#}"),
+                    "free the address, or correct listen and [database]; notifications are not checked",
+                ))?,
+            }
         }
         let run = Run {
-            config,
+            accounts,
             options,
             cloud,
             clock,
@@ -94,9 +97,9 @@ pub(super) async fn check(
     }))
 }
 
-/// A run through all accounts.
+/// A run through the accounts.
 struct Run<'a> {
-    config: &'a Config,
+    accounts: &'a [&'a Account],
     options: &'a Options,
     cloud: &'a cloud::Client,
     clock: &'a SharedClock,
@@ -138,20 +141,18 @@ impl Run<'_> {
             let fact = Fact::ok("webhooks", notifications.source());
             report.general(fact.with("by", notifications.source_name()))?;
         }
-        for account in &self.config.accounts {
-            if self.options.concerns(account) {
-                let mut masks = Masks::default();
-                masks.add(account.account_id.as_str());
-                masks.add(&account.client_id);
-                let walk = Walk {
-                    run: self,
-                    account,
-                    openings: &mut *openings,
-                    report: &mut *report,
-                    masks,
-                };
-                Box::pin(walk.check()).await?;
-            }
+        for &account in self.accounts {
+            let mut masks = Masks::default();
+            masks.add(account.account_id.as_str());
+            masks.add(&account.client_id);
+            let walk = Walk {
+                run: self,
+                account,
+                openings: &mut *openings,
+                report: &mut *report,
+                masks,
+            };
+            Box::pin(walk.check()).await?;
         }
         Ok(())
     }
@@ -212,15 +213,6 @@ impl Walk<'_> {
     }
 
     async fn check(mut self) -> anyhow::Result<()> {
-        // Without tokens no consumer can write. An earlier line has reported that.
-        for key in ["app_token_made", "consumer_token_made"] {
-            if self.report.has_failed(&self.account.account_id, key) {
-                return self.report_fact(Fact::note(
-                    "conversation",
-                    "not opened, since there are no tokens",
-                ));
-            }
-        }
         let routing = self.run.options.routing();
         let Some(opened) = self.open_by(None).await? else {
             // An account may accept only conversations with a routing.

@@ -15,7 +15,9 @@ pub(super) enum Verdict {
     Ok,
     /// Something has to be fixed.
     Failed,
-    /// Worth knowing; the bridge works either way.
+    /// Probably wrong; something may have to be fixed.
+    Warning,
+    /// Worth knowing: the bridge works either way, or this was not checked.
     Note,
 }
 
@@ -46,6 +48,7 @@ impl Verdict {
         match self {
             Self::Ok => "ok    ",
             Self::Failed => "FAILED",
+            Self::Warning => "warn  ",
             Self::Note => "note  ",
         }
     }
@@ -58,6 +61,12 @@ impl Fact {
 
     pub(super) fn note(key: &'static str, found: impl Display) -> Self {
         Self::new(key, Verdict::Note, found)
+    }
+
+    /// Creates the fact that these checks were skipped, since others failed.
+    pub(super) fn not_checked(skipped: &[&'static str], failed: &str) -> Self {
+        let found = format!("{}, since {failed} failed", skipped.join(", "));
+        Self::note("not_checked", found).with("skipped", skipped)
     }
 
     /// Creates a failed fact, with the advice.
@@ -112,11 +121,6 @@ impl Fact {
 
     pub(super) fn verdict(&self) -> Verdict {
         self.verdict
-    }
-
-    /// True if this is the fact of that name, and it failed.
-    pub(super) fn has_failed(&self, key: &str) -> bool {
-        self.key == key && self.verdict == Verdict::Failed
     }
 
     /// Returns the line for the terminal; `prefix` names the account, if there is one.

@@ -54,19 +54,22 @@ impl Report {
         outcome: Result<impl Display, impl Display>,
         hint: &str,
     ) -> anyhow::Result<()> {
-        let line = match outcome {
-            Ok(found) => format!("ok     {name}: {found}"),
-            Err(error) => {
-                self.failed = true;
-                let hint = if hint.is_empty() {
-                    ""
-                } else {
-                    &format!("; {hint}")
-                };
-                format!("FAILED {name}: {error}{hint}")
-            }
-        };
-        print(&line)
+        match outcome {
+            Ok(found) => self.state(Verdict::Ok, name, found),
+            Err(error) if hint.is_empty() => self.state(Verdict::Failed, name, error),
+            Err(error) => self.state(Verdict::Failed, name, format_args!("{error}; {hint}")),
+        }
+    }
+
+    /// Prints a line with this verdict. It is not stored for the report.
+    pub(super) fn state(
+        &mut self,
+        verdict: Verdict,
+        name: &str,
+        found: impl Display,
+    ) -> anyhow::Result<()> {
+        self.failed |= verdict == Verdict::Failed;
+        print(&format!("{} {name}: {found}", verdict.label()))
     }
 
     /// Prints a line that an operator may want to know. It does not count as a failure.
@@ -100,12 +103,6 @@ impl Report {
             .map(|(number, (_, facts))| json!({"account": number, "facts": facts}))
             .collect();
         json!({"facts": self.general, "accounts": accounts})
-    }
-
-    /// True if this fact about the account failed.
-    pub(super) fn has_failed(&self, id: &AccountId, key: &str) -> bool {
-        let mut accounts = self.accounts.iter().filter(|(known, _)| known == id);
-        accounts.any(|(_, facts)| facts.iter().any(|fact| fact.has_failed(key)))
     }
 
     pub(super) fn failed(&self) -> bool {

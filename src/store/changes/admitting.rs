@@ -13,7 +13,7 @@ use super::adoption::{
     read_postponed, unadopted,
 };
 use super::applying::{apply, ensure_file, reload};
-use super::matching::{KnownSubjects, UnmatchedRow, look_up, record_seen, take_unmatched};
+use super::matching::{KnownSubjects, look_up, record_seen, take_unmatched};
 use super::ordering::{Candidate, Content, opening_first, translation_order};
 use super::unmatched::{Withheld, store_unmatched, store_withheld};
 use super::withholding::{Dialogs, Visibility};
@@ -24,8 +24,9 @@ use super::{
 use crate::store::engine::tx::Tx;
 use crate::store::locks::lock_users;
 use crate::store::log::append;
+use crate::store::offers::{NewOffers, store_offers};
 use crate::store::requests::store_echoes;
-use crate::store::{Echo, Error, HostedFile, NewEvent, Store, UserRef};
+use crate::store::{Echo, Error, HostedFile, NewEvent, OfferChange, Store, UserRef};
 use crate::types::file::FileId;
 use crate::types::ids::{ChannelId, UserKey};
 
@@ -69,6 +70,7 @@ struct Work<'a> {
     dialogs: Dialogs,
     withheld: Vec<Withheld>,
     echoes: Vec<(UserRef, Echo)>,
+    offers: NewOffers,
     /// The events of changes, by the index of the change.
     events: BTreeMap<usize, Vec<NewEvent>>,
     /// The events of adopted conversations. They come last.
@@ -247,6 +249,7 @@ impl<'a> Work<'a> {
             dialogs: Dialogs::default(),
             withheld: Vec::new(),
             echoes: Vec::new(),
+            offers: NewOffers::new(),
             events: BTreeMap::new(),
             adoption_events: Vec::new(),
             admission: Admission {
@@ -326,7 +329,15 @@ impl<'a> Work<'a> {
         let arrivals = self.input.arrivals;
         let events = self.events.into_values().flatten();
         let events: Vec<_> = events.chain(self.adoption_events).collect();
+        if !self.offers.is_empty() {
+            // The users' rows are locked first, as before any change of a conversation. Echoes lock
+            // users too, and all must be locked in the same order.
+            let of_offers = self.offers.values().map(|(user, _)| *user);
+            let of_echoes = self.echoes.iter().map(|(user, _)| *user);
+            lock_users(&mut tx, of_offers.chain(of_echoes)).await?;
+        }
         store_echoes(&mut tx, &self.echoes, now).await?;
+        store_offers(&mut tx, &self.offers).await?;
         append(&mut tx, &self.store.direct_claims, &events, now).await?;
         let changes = &self.changes;
         let unmatched = self.unmatched.iter();
@@ -368,9 +379,15 @@ impl<'a> Work<'a> {
             &self.subjects,
         );
         let mut adoption_candidates = AdoptionCandidates::find(tx, unadopted, self.now).await?;
-        let unmatched = take_unmatched(tx, &self.subjects.with_unmatched).await?;
         let changes_state = arrivals.iter().any(|arrival| arrival.open.is_some())
-            || unmatched.iter().any(UnmatchedRow::is_of_state);
+            || !self.subjects.with_unmatched.is_empty();
+        if changes_state || !adoption_candidates.all.is_empty() {
+            // Lock all users at once, before anything else of theirs. Echoes lock users too, but
+            // later, and all locks must be taken in the same order.
+            let users = self.conversations.values().map(|known| known.user);
+            lock_users(tx, users.chain(adoption_candidates.users())).await?;
+        }
+        let unmatched = take_unmatched(tx, &self.subjects.with_unmatched).await?;
 
         // Unmatched changes came before the new arrivals.
         let fresh = self.fresh.iter();
@@ -380,12 +397,6 @@ impl<'a> Work<'a> {
             .map(Candidate::stored)
             .chain(fresh)
             .collect();
-        if changes_state || !adoption_candidates.all.is_empty() {
-            // Lock all users at once. Echoes lock users too, but later, and all locks must be taken
-            // in the same order.
-            let users = self.conversations.values().map(|known| known.user);
-            lock_users(tx, users.chain(adoption_candidates.users())).await?;
-        }
         if !adoption_candidates.all.is_empty() && !adoption_candidates.check(tx).await? {
             return self.restart().await;
         }
@@ -545,6 +556,16 @@ impl<'a> Work<'a> {
             return Ok(());
         }
         self.echoes.extend(echo.map(|echo| (known.user, echo)));
+        let offer = match translation.offer {
+            OfferChange::None => None,
+            OfferChange::Withdrawn => known.has_offer.then_some(None),
+            OfferChange::Made(offer) => Some(Some(offer)),
+        };
+        if let Some(offer) = offer {
+            known.has_offer = offer.is_some();
+            let id = known.conversation_id.as_str().to_owned();
+            self.offers.insert(id, (known.user, offer));
+        }
         if let Some(change) = translation.conversation {
             let id = known.conversation_id.as_str();
             let named = change.dialogs.iter().map(|dialog| (&dialog.id, false));

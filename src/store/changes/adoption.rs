@@ -480,6 +480,7 @@ impl Adoption {
             announced: None,
             updated_at: None,
             fingerprint: None,
+            has_offer: false,
         }))
     }
 }
@@ -579,6 +580,7 @@ impl Latest {
             announced: self.announced,
             updated_at: self.updated_at,
             fingerprint: None,
+            has_offer: false,
         };
         Some((known, self.end_before(began_at)))
     }

@@ -56,7 +56,8 @@ pub(super) async fn apply(
         sqlx::query(
             "UPDATE conversations
              SET updated_at = $2, announced = $3, closed_at = COALESCE(closed_at, $4),
-                 close_reason = COALESCE(close_reason, $5), fingerprint = $8
+                 close_reason = COALESCE(close_reason, $5), fingerprint = $8,
+                 offer = CASE WHEN COALESCE(closed_at, $4) IS NULL THEN offer END
              WHERE id = $1 AND updated_at IS NOT DISTINCT FROM $6 AND announced IS NOT DISTINCT FROM $7
                AND fingerprint IS NOT DISTINCT FROM $9",
         )

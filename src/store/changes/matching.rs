@@ -32,11 +32,6 @@ pub(super) struct UnmatchedRow {
 }
 
 impl UnmatchedRow {
-    /// True if it is a state of the conversation.
-    pub(super) fn is_of_state(&self) -> bool {
-        self.state.is_some()
-    }
-
     /// True if it says that the conversation is open.
     pub(super) fn opens(&self) -> bool {
         self.state.as_deref() == Some("open")
@@ -71,6 +66,7 @@ type KnownRow = (
     Option<String>,
     Option<i64>,
     Option<String>,
+    bool,
     i64,
     bool,
 );
@@ -81,7 +77,7 @@ macro_rules! columns {
     () => {
         "p.subject, u.account_id, c.id, c.channel_id, c.user_ref, u.user_id, u.consumer_id, c.opened_by, c.announced,
          c.updated_at,
-         c.fingerprint, d.is_private,
+         c.fingerprint, c.offer IS NOT NULL, d.is_private,
          (SELECT e.id FROM unmatched_changes e WHERE e.subject = p.subject LIMIT 1) IS NOT NULL"
     };
 }
@@ -238,6 +234,7 @@ pub(super) async fn look_up(
             announced_text,
             updated_at,
             fingerprint,
+            has_offer,
             is_private,
             has_unmatched,
         ) = row;
@@ -252,6 +249,7 @@ pub(super) async fn look_up(
             announced: announced_text.as_deref().map(announced).transpose()?,
             updated_at: updated_at.map(time).transpose()?,
             fingerprint,
+            has_offer,
         };
         conversations.insert(id.clone(), conversation);
         known

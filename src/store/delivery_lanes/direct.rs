@@ -31,7 +31,7 @@ pub struct DirectLane {
 }
 
 /// The receiver of a channel's direct claims. Nothing is claimed directly before
-/// [`Self::set_open`], or after this is closed or dropped.
+/// [`DirectSwitch::set_open`], or after this is closed or dropped.
 #[derive(Debug)]
 pub struct DirectLanes {
     channel_id: ChannelId,

@@ -1,5 +1,7 @@
 //! The errors of the store, classified by the possible reaction of the caller.
 
+mod cause;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,6 +10,7 @@ use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 
 use crate::types::ids::SchemaName;
+pub use cause::Cause;
 
 /// An error of the store. It can be cloned for all callers that waited for the same statement.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -16,15 +19,15 @@ pub enum Error {
     /// standby. Another attempt over another connection may succeed. The store itself logs the
     /// start and the end of the outage.
     #[error("the database is unavailable")]
-    Unavailable(#[source] Arc<sqlx::Error>),
+    Unavailable(#[source] Cause),
     /// The database is there, but could not do this in time or because of concurrent statements.
     /// Another attempt may succeed.
     #[error("the database could not run a statement in time or because of concurrent ones")]
-    Busy(#[source] Arc<sqlx::Error>),
+    Busy(#[source] Cause),
     /// The database rejected a statement or returned something unexpected: a bug of the bridge, or
     /// a schema that is not its own.
     #[error("the database rejected a statement or returned something unexpected")]
-    Rejected(#[source] Arc<sqlx::Error>),
+    Rejected(#[source] Cause),
     /// Concurrent transactions kept changing the same row. Another attempt may succeed.
     #[error("a row of the database was changed by concurrent transactions again and again")]
     Contended,
@@ -36,9 +39,9 @@ pub enum Error {
     },
     /// The schema could not be brought up to date.
     #[error("the database could not be migrated")]
-    Migration(#[source] Arc<sqlx::migrate::MigrateError>),
-    /// The configured address of the database is not a PostgreSQL address.
-    #[error("database.url is not a PostgreSQL address")]
+    Migration(#[source] Cause),
+    /// The driver does not understand the configured address of the database.
+    #[error("database.url cannot be used; check its parameters, such as sslmode")]
     Address,
     /// Connections do not use the configured schema.
     #[error(
@@ -50,12 +53,15 @@ pub enum Error {
     },
     /// Another process owns the embedded database.
     #[error(
-        "another process uses the embedded database in {}; only one process at a time can use it; set database.url to share a PostgreSQL among several",
-        data_dir.display()
+        "another process uses the embedded database in {}{}; only one process at a time can use it; set database.url to share a PostgreSQL among several",
+        data_dir.display(),
+        process_text(*owner)
     )]
     InUse {
         /// The folder of the database.
         data_dir: PathBuf,
+        /// The id of that process; `None` if it did not record its id.
+        owner: Option<u32>,
     },
     /// The folder of the embedded database cannot be used.
     #[error("the directory {} of the embedded database cannot be used", data_dir.display())]
@@ -93,18 +99,23 @@ impl Error {
 
 impl From<sqlx::migrate::MigrateError> for Error {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
-        Self::Migration(Arc::new(error))
+        Self::Migration(Cause::new(sqlx::Error::Migrate(Box::new(error))))
     }
 }
 
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         match Class::of(&error) {
-            Class::Outage => Self::Unavailable(Arc::new(error)),
-            Class::Busy => Self::Busy(Arc::new(error)),
-            Class::Fault => Self::Rejected(Arc::new(error)),
+            Class::Outage => Self::Unavailable(Cause::new(error)),
+            Class::Busy => Self::Busy(Cause::new(error)),
+            Class::Fault => Self::Rejected(Cause::new(error)),
         }
     }
+}
+
+/// Returns the id of the process that owns the embedded database, as the end of its description.
+fn process_text(owner: Option<u32>) -> String {
+    owner.map_or_else(String::new, |id| format!(" (process id {id})"))
 }
 
 /// True if a statement waited too long for a lock.

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::store::Error;
+use crate::store::{Cause, Error};
 
 /// 1 minute: the minimum time between two log lines about a database that comes and goes.
 const LOG_INTERVAL: Duration = Duration::from_mins(1);
@@ -80,9 +80,9 @@ impl Health {
             Err(error) => {
                 let error = Error::from(error);
                 if let Error::Unavailable(cause) = &error
-                    && !matches!(**cause, sqlx::Error::PoolClosed)
+                    && !matches!(cause.error(), sqlx::Error::PoolClosed)
                 {
-                    if super::error::is_refusal(cause) {
+                    if super::error::is_refusal(cause.error()) {
                         *lock(&self.0.refusal) = Some((Instant::now(), error.clone()));
                         self.0.has_refusal.store(true, Ordering::Relaxed);
                     }
@@ -159,7 +159,7 @@ impl Health {
         acquired_at.0 > self.0.distrusted_at.load(Ordering::Relaxed)
     }
 
-    fn report_outage(&self, cause: &sqlx::Error) {
+    fn report_outage(&self, cause: &Cause) {
         self.0.is_unavailable.store(true, Ordering::Relaxed);
         let mut outage_log = lock(&self.0.outage_log);
         let now = Instant::now();

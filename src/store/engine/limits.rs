@@ -45,8 +45,10 @@ pub(in crate::store) const SERVER_SETTINGS: [(&str, &str); 5] = [
 ];
 
 /// The same for migrations. Building an index may take long. But a migration that waits for a lock
-/// blocks all statements after it, so it gives up after 2 s and tries again later.
-pub(in crate::store) const MIGRATION_SETTINGS: [(&str, &str); 3] = [
+/// blocks all statements after it, so it gives up after 2 s and tries again later. The notice that
+/// the table of migrations already exists, which every start would log, is left out.
+pub(in crate::store) const MIGRATION_SETTINGS: [(&str, &str); 4] = [
+    ("client_min_messages", "warning"),
     ("statement_timeout", "0"),
     ("lock_timeout", "2s"),
     ("idle_in_transaction_session_timeout", "0"),

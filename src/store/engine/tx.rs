@@ -19,6 +19,7 @@ pub(in crate::store) struct Tx {
     wakeups: Wakeups,
     /// The channels with new events in their logs.
     channels_to_wake: Vec<ChannelId>,
+    /// Actions after the commit. They do not run if its outcome is unknown.
     after_commit: Vec<Box<dyn FnOnce() + Send>>,
 }
 

@@ -41,11 +41,7 @@ impl<'a> MakeWriter<'a> for Memory {
 fn written(format: Format, scene: impl FnOnce()) -> String {
     let memory = Memory::default();
     let layer: AnyLayer = match format {
-        Format::Human => tracing_subscriber::fmt::layer()
-            .fmt_fields(human::Fields)
-            .with_writer(memory.clone())
-            .with_ansi(false)
-            .boxed(),
+        Format::Human => human::layer(memory.clone(), false),
         Format::Json => super::json::Lines::new(memory.clone()).boxed(),
     };
     tracing::subscriber::with_default(Registry::default().with(layer), scene);
@@ -139,6 +135,45 @@ fn human_readable_logs_omit_span_ids() {
     assert!(log.contains("s{trace_id=\"t\"}"), "{log}");
     assert!(log.ends_with("done status=200\n"), "{log}");
     assert!(!log.contains("span_id") && !log.contains("p1"), "{log}");
+}
+
+#[test]
+fn a_human_readable_line_shows_each_field_once() {
+    let log = written(Format::Human, || {
+        let outer = tracing::info_span!(
+            "outer",
+            a = 1,
+            trace_id = "t",
+            status = tracing::field::Empty
+        );
+        let _outer = outer.enter();
+        let inner = tracing::info_span!("inner", a = 2, trace_id = "t", message = "of a span");
+        let _inner = inner.enter();
+        outer.record("status", 200);
+        tracing::info!(status = 200, b = 3, "done");
+        tracing::warn!(trace_id = "t");
+    });
+
+    let lines = log.lines().map(|line| line.split_once(' ').unwrap());
+    let shown = lines.map(|(_time, rest)| rest.replace(module_path!(), "here"));
+    assert_eq!(
+        shown.collect::<Vec<_>>(),
+        [
+            " INFO outer{a=1 trace_id=\"t\"}:inner{a=2}: here: done status=200 b=3",
+            " WARN outer{a=1 status=200}:inner{a=2}: here: trace_id=\"t\"",
+        ]
+    );
+}
+
+#[test]
+fn colors_of_the_human_log_are_those_of_its_levels() {
+    let memory = Memory::default();
+    let subscriber = Registry::default().with(human::layer(memory.clone(), true));
+    tracing::subscriber::with_default(subscriber, || tracing::error!("a\u{1b}[2J"));
+
+    let log = String::from_utf8(memory.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains(" \u{1b}[31mERROR\u{1b}[0m "), "{log:?}");
+    assert!(log.ends_with(":\u{1b}[0m a\\u{1b}[2J\n"), "{log:?}");
 }
 
 #[test]

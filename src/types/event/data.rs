@@ -131,12 +131,13 @@ pub struct File {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub preview: Option<String>,
-    /// The URL from which the channel can download the file with its API key.
+    /// The URL from which the channel can download the file with its API key. If the channel has
+    /// `signed_file_links`, it is a signed link, which works without a key until it expires.
     pub url: String,
 }
 
 impl fmt::Debug for File {
-    /// Leaves out the caption, the preview, and the URL, which names the user.
+    /// Leaves out the caption, the preview, and the URL, which names the user or is a credential.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("File")
             .field("id", &self.id)
@@ -146,8 +147,8 @@ impl fmt::Debug for File {
 }
 
 /// A choice that a message offers. To make the choice, send `text` as a message, with `metadata` in
-/// its `reply_to`.
-#[derive(Clone, PartialEq, Serialize, ToSchema)]
+/// its `reply_to`. With `match_choice`, the bridge does that if the user's text names the choice.
+#[derive(Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Choice {
     /// The label of the button or checkbox.
     pub title: String,

@@ -1,14 +1,20 @@
 //! The page of `demo` and `sandbox`: both sides of a conversation, played in a browser.
 
+mod accessibility;
+mod faults;
+mod layout;
+mod tour;
+
 use std::path::{Path, PathBuf};
 
 use fantoccini::Locator;
 use jsonwebtoken::{EncodingKey, Header, encode};
 use liveperson_bridge::store::Location;
-use serde_json::json;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 use crate::support::browser::{Browser, ENTER};
-use crate::support::channel::Channel;
+use crate::support::channel::{Channel, send};
 use crate::support::cloud::{ACCOUNT, CLIENT_ID, CLIENT_SECRET};
 use crate::support::configuration::bridge_toml;
 use crate::support::demo::Demo;
@@ -69,6 +75,30 @@ impl Stage {
         self.browser.click("#agent-send").await;
     }
 
+    /// Waits until a script returns true. `css` is its first argument.
+    async fn is_true(&self, script: &str, css: &str) {
+        eventually(&format!("{css}: {script}"), async || {
+            let page = self.browser.page();
+            let answer = page.execute(script, vec![css.into()]).await;
+            (answer.ok()? == json!(true)).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the phone has reported that the user has stopped typing.
+    async fn typing_ends(&self) {
+        let cloud = Channel::new(&self.page, "none");
+        eventually("the end of typing", async || {
+            let wire = cloud.request(Method::GET, "/_sandbox/wire");
+            let shown = send(wire.header("accept", "application/json")).await;
+            let body = shown.expect(200);
+            let mut entries = body["entries"].as_array()?.iter();
+            let ends = |entry: &Value| entry["request"]["body"] == r#"{"state":"pause"}"#;
+            entries.any(ends).then_some(())
+        })
+        .await;
+    }
+
     /// Waits until the user's latest message has this state.
     async fn latest_of_user_is(&self, state: &str) {
         let css = format!("{PHONE} [data-state={state}]:nth-last-child(1 of .mine)");
@@ -113,7 +143,9 @@ impl Stage {
             .await;
         }
         let browser = &self.browser;
-        browser.shows("#tally-verdict", "Nothing lost.").await;
+        browser
+            .shows("#tally-verdict", "Nothing lost, nothing doubled.")
+            .await;
     }
 
     /// Ends the test. The browser may complain only about typing indicators that failed during a
@@ -167,6 +199,7 @@ async fn the_scripted_agent_answers_and_the_page_lists_the_requests() {
     let line = browser.find(&format!("{sent} .curl")).await;
     let line = line.prop("value").await.unwrap().unwrap();
     assert!(line.contains("Bearer '\"$TOKEN\""), "{line}");
+    browser.shows(&format!("{sent} [role=status]"), "Cop").await;
     browser.click("#wire-api").await;
     browser.hides("#wire-rows .entry-api").await;
     browser.find("#wire-rows .entry-cloud").await;
@@ -228,87 +261,6 @@ async fn files_are_exchanged_in_both_directions() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn messages_written_while_the_cloud_is_unavailable_arrive_later() {
-    let stage = Stage::start().await;
-    let browser = &stage.browser;
-    stage.user_writes("First").await;
-    browser.shows(PHONE, "You said: First").await;
-
-    browser.click("#fault-away").await;
-    browser.shows("[data-fault=away]", "Active").await;
-    stage.user_writes("Second").await;
-    stage.user_writes("Third").await;
-    stage.latest_of_user_is("queued").await;
-    browser.shows("#tally-verdict", "in transit").await;
-    browser
-        .find("#wire-rows [data-fault=true][data-status='503']")
-        .await;
-    browser.click("#fault-away-stop").await;
-
-    browser.hides("#fault-away-stop").await;
-    browser.shows(PHONE, "You said: Second").await;
-    browser.shows(PHONE, "You said: Third").await;
-    stage.latest_of_user_is("read").await;
-    stage.nothing_is_lost("3", "3").await;
-    let shown = browser.text(PHONE).await;
-    assert!(
-        shown.find("said: Second") < shown.find("said: Third"),
-        "{shown}"
-    );
-    stage.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_how_often_a_fault_will_still_occur() {
-    let stage = Stage::start().await;
-    let browser = &stage.browser;
-
-    browser.click("#fault-duplicate").await;
-    browser
-        .shows("[data-fault=duplicate]", "3 more times")
-        .await;
-    browser.click("#fault-away").await;
-    browser.shows("[data-fault=away]", "Active").await;
-    browser.click("#fault-throttled").await;
-    browser
-        .shows("[data-fault=throttled]", "3 more times")
-        .await;
-    browser.click("#fault-away-stop").await;
-    browser.hides("#fault-away-stop").await;
-    stage.user_writes("Hello").await;
-
-    // Stopping one fault leaves the others. They occur until they are used up, and each message
-    // arrives once.
-    browser.hides("#fault-throttled-stop").await;
-    browser.hides("#fault-duplicate-stop").await;
-    browser.shows(PHONE, "You said: Hello").await;
-    stage.nothing_is_lost("1", "1").await;
-    stage.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_page_shows_events_pending_for_a_failing_callback() {
-    let stage = Stage::start().await;
-    let browser = &stage.browser;
-
-    browser.click("#fault-callback").await;
-    browser.shows("[data-fault=callback]", "Active").await;
-    stage.user_writes("Hello").await;
-    browser.shows(PHONE, "You said: Hello").await;
-    browser
-        .find("#wire-rows .entry-event[data-status='503']")
-        .await;
-    browser.shows("#tally-verdict", "in transit").await;
-    browser.click("#fault-callback-stop").await;
-
-    browser
-        .find("#wire-rows .entry-event[data-status='204']")
-        .await;
-    stage.nothing_is_lost("1", "1").await;
-    stage.end().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_user_answers_with_buttons_and_rates_the_closed_conversation() {
     let stage = Stage::start_without_script().await;
     let browser = &stage.browser;
@@ -321,6 +273,9 @@ async fn a_user_answers_with_buttons_and_rates_the_closed_conversation() {
     browser
         .shows(&format!("{DESK} :nth-last-child(1 of .theirs)"), "Tea")
         .await;
+    browser
+        .find(&format!("{PHONE} [data-choice=Coffee]:disabled"))
+        .await;
     browser.click("#agent-card").await;
     browser
         .shows(&format!("{PHONE} .card"), "Running shoes")
@@ -328,15 +283,19 @@ async fn a_user_answers_with_buttons_and_rates_the_closed_conversation() {
     browser.click(&format!("{PHONE} [data-choice=Order]")).await;
     browser.shows(DESK, "I would like to order the shoes").await;
     stage.latest_of_agent_is_read().await;
+    browser.hides("#user-close-survey").await;
+    browser.hides("#agent-close-main").await;
     browser.click("#user-close").await;
+    browser.shows(PHONE, "You closed the conversation").await;
     browser
-        .shows(PHONE, "Conversation closed by consumer")
+        .find(&format!("{PHONE} [data-choice=Order]:disabled"))
         .await;
     browser.click("#rating input[name=csat][value='4']").await;
     browser.click("#rating input[name=fcr][value=yes]").await;
     browser.click("#rating-send").await;
 
     browser.hides("#rating").await;
+    browser.shows(PHONE, "Thank you for your rating").await;
     browser.shows("#desk-state", "closed by consumer").await;
     browser.shows("#facts", "4 of 5, resolved").await;
     stage.end().await;
@@ -358,12 +317,14 @@ async fn a_survey_follows_a_conversation_that_allows_one() {
     for fact in ["gold", "4711", "MULTI_DIALOG"] {
         browser.shows("#facts", fact).await;
     }
+    browser.find("#user-close-survey").await;
     stage.agent_writes("Hello Alice").await;
     browser.shows(PHONE, "Hello Alice").await;
     stage.latest_of_agent_is_read().await;
     browser.write("#agent-skill", "4712").await;
     browser.click("#agent-transfer").await;
-    browser.shows(PHONE, "Transferred to skill 4712").await;
+    browser.shows(PHONE, "You are being transferred").await;
+    browser.shows(DESK, "Transferred to skill 4712").await;
     browser.click("#agent-join").await;
     browser.shows("#user-state", "With").await;
     browser.click("#agent-close-main").await;
@@ -378,7 +339,9 @@ async fn a_survey_follows_a_conversation_that_allows_one() {
     stage.latest_of_agent_is_read().await;
     browser.click("#survey-end").await;
 
-    browser.shows(PHONE, "Conversation closed by agent").await;
+    browser
+        .shows(PHONE, "The agent closed the conversation")
+        .await;
     browser.find("#rating").await;
     stage.end().await;
 }
@@ -400,6 +363,50 @@ async fn each_user_sees_only_their_own_conversation() {
     browser.shows("#conversations", "demo:bob/λ").await;
     browser.find("#conversations .unread").await;
     stage.nothing_is_lost("1", "1").await;
+
+    // A reloaded page knows which messages were seen.
+    browser.click("#conversations .conversation").await;
+    browser.hides("#conversations .unread").await;
+    browser
+        .click("#conversations li:last-child .conversation")
+        .await;
+    browser.open(&stage.page).await;
+    browser.shows("#conversations", "demo:bob/λ").await;
+    browser.hides("#conversations .unread").await;
+    stage.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_message_shows_the_reason_and_is_not_offered_again() {
+    let stage = Stage::start_without_script().await;
+    let browser = &stage.browser;
+    let placeholder = "#user-text[placeholder='Write as the user']";
+    browser.find(placeholder).await;
+    stage.user_writes("Hello").await;
+    browser.shows(DESK, "Hello").await;
+
+    browser.write("#user-text", "long").await;
+    browser.shows("#agent-typing", "is typing").await;
+    // Key by key, such a long text would take longer than the typing is shown.
+    let lengthen = "document.getElementById('user-text').value = 'long '.repeat(1100);";
+    browser.page().execute(lengthen, vec![]).await.unwrap();
+    browser.press("#user-text", ENTER).await;
+
+    let failed = format!("{PHONE} [data-state=failed]");
+    browser.shows(&failed, "at most 5000 characters").await;
+    assert_eq!(browser.count(&format!("{failed} button")).await, 0);
+    stage.typing_ends().await;
+    browser.hides("#agent-typing").await;
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("LICENSE");
+    browser.press("#user-file", text.to_str().unwrap()).await;
+    let refused = format!("{PHONE} :nth-last-child(1 of .mine)");
+    browser
+        .shows(&refused, "allowed types: JPG, PNG, GIF")
+        .await;
+    assert_eq!(browser.count(&format!("{refused} button")).await, 0);
+    let errors = browser.errors().await;
+    assert!(errors[0].contains("status of 422"), "{errors:?}");
+    assert!(errors[1].contains("status of 415"), "{errors:?}");
     stage.end().await;
 }
 
@@ -417,6 +424,7 @@ async fn a_sandbox_without_a_bridge_explains_the_bridge_url_option() {
         .shows("#connect-origin", &format!("cors_origins = [\"{page}\"]"))
         .await;
     browser.hides("#phone").await;
+    browser.hides("#tour-start").await;
     browser.find("#script:checked").await;
     browser.click("#fault-lost").await;
     browser.shows("[data-fault=lost]", "1 more time").await;
@@ -497,7 +505,7 @@ async fn a_page_of_a_separate_bridge_asks_for_a_token() {
 
     browser.shows(PHONE, "You said: Hello").await;
     browser.shows("#conversations", "page:zoe").await;
-    browser.shows("#tally-verdict", "Nothing lost.").await;
+    browser.shows("#tally-verdict", "Nothing lost").await;
     assert_eq!(browser.errors().await, Vec::<String>::new());
 
     // The tab stores the token until the user chooses to forget it.
@@ -524,7 +532,9 @@ async fn an_agent_starts_a_conversation_with_a_user_who_has_none_open() {
     // The form is hidden while a conversation is open.
     browser.hides("#agent-start").await;
     browser.click("#agent-close").await;
-    browser.shows(PHONE, "Conversation closed by agent").await;
+    browser
+        .shows(PHONE, "The agent closed the conversation")
+        .await;
 
     browser.write("#agent-start-text", "It is here").await;
     browser.click("#agent-start-send").await;

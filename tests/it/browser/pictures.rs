@@ -24,7 +24,7 @@ async fn save_screenshot(browser: &Browser, name: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn screenshots_of_each_page_are_taken() {
     let demo = Demo::start().await;
-    let browser = Browser::start_with(&["--window-size=1440,1900"]).await;
+    let browser = Browser::start_with(&["--window-size=1440,1400"]).await;
     let stage = demo.address("Simulated Cloud").await;
 
     browser.open(&stage).await;
@@ -39,7 +39,9 @@ async fn screenshots_of_each_page_are_taken() {
     for count in ["written", "at-cloud", "of-agent", "arrived"] {
         browser.shows(&format!("#tally-{count}"), "2").await;
     }
-    browser.shows("#tally-verdict", "Nothing lost.").await;
+    browser
+        .shows("#tally-verdict", "Nothing lost, nothing doubled.")
+        .await;
     save_screenshot(&browser, "demo.png").await;
 
     // Two events are pending while the callback fails.

@@ -261,7 +261,7 @@ async fn old_audit_entries_are_removed_except_the_newest_migration(engine: Engin
     assert_eq!(remove(5, 9).await, 0);
 
     let remaining = store.recorded_actions(at(0), None, 9).await.unwrap();
-    let last = recorded(5, 5, Action::ResumeDeliveries);
+    let last = recorded(105, 5, Action::ResumeDeliveries);
     assert_eq!(remaining, [newest.record(), last.record()]);
     assert_eq!(
         store.record_migration(Actor::Service, at(9)).await.unwrap(),

@@ -187,6 +187,7 @@ impl Translate for Scripted {
         Translation {
             events: vec![event],
             conversation: change,
+            ..Translation::default()
         }
     }
 }

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use liveperson_bridge::store::{
-    DeliveryAttempt, DeliveryOutcome, DirectLane, DirectLanes, DirectSwitch, Lane, LaneUpdate,
-    NewEvent, Store, UserRef,
+    DeliveryAttempt, DeliveryOutcome, DirectLane, DirectLanes, DirectSwitch, DueEvent, Lane,
+    LaneUpdate, NewEvent, Store, UserRef,
 };
 use liveperson_bridge::types::audit::Action;
 use liveperson_bridge::types::delivery::{
@@ -73,6 +73,18 @@ pub(super) async fn settle(
     update: LaneUpdate,
 ) -> bool {
     let event = store.due_events(lane, 1).await.unwrap().remove(0);
+    settle_event(store, lane, &event, now, outcome, update).await
+}
+
+/// Does the same for an event that was read before.
+async fn settle_event(
+    store: &Store,
+    lane: &Lane,
+    event: &DueEvent,
+    now: DateTime<Utc>,
+    outcome: DeliveryOutcome<'_>,
+    update: LaneUpdate,
+) -> bool {
     let attempt = DeliveryAttempt {
         at: now,
         duration_ms: 42,
@@ -80,7 +92,7 @@ pub(super) async fn settle(
         error: None,
     };
     store
-        .settle_delivery(lane, &event, Some(&attempt), outcome, update, now)
+        .settle_delivery(lane, event, Some(&attempt), outcome, update, now)
         .await
         .unwrap()
 }
@@ -360,15 +372,21 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
         .unwrap();
     assert_eq!((lost.len(), held.len()), (10, 40));
 
-    let mut tasks = JoinSet::new();
+    // All events are read before the first one is settled.
+    let mut settlements = Vec::new();
     for (lane, is_lost) in lost
         .into_iter()
         .map(|lane| (lane, true))
         .chain(held.into_iter().map(|lane| (lane, false)))
     {
+        let event = store.due_events(&lane, 1).await.unwrap().remove(0);
+        settlements.push((lane, event, is_lost));
+    }
+    let mut tasks = JoinSet::new();
+    for (lane, event, is_lost) in settlements {
         let store = store.clone();
         tasks.spawn(async move {
-            let number: u32 = bodies(&store, &lane).await[0].parse().unwrap();
+            let number: u32 = event.body.parse().unwrap();
             let (outcome, update) = match number % 4 {
                 0 => (DeliveryOutcome::Delivered, LaneUpdate::Emptied),
                 1 => (
@@ -382,7 +400,7 @@ async fn concurrent_delivery_settlements_keep_their_own_outcomes(engine: Engine)
                 ),
             };
             let now = at(20 + i64::from(number));
-            let is_held = settle(&store, &lane, now, outcome, update).await;
+            let is_held = settle_event(&store, &lane, &event, now, outcome, update).await;
             assert_eq!(is_held, !is_lost, "{number}");
         });
     }

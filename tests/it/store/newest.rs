@@ -1,5 +1,5 @@
-//! The operators' queries: the newest deliveries, their numbers, and the origin of an event or a
-//! request.
+//! The operators' queries: the newest deliveries, their numbers, the origin of an event or a
+//! request, and the recent requests and events of a user.
 
 use liveperson_bridge::store::{DeliveryOutcome, LaneUpdate, NewEvent, Store};
 use liveperson_bridge::types::delivery::{
@@ -7,7 +7,9 @@ use liveperson_bridge::types::delivery::{
 };
 use liveperson_bridge::types::event::{EventId, EventType};
 use liveperson_bridge::types::ownership::Owner;
+use liveperson_bridge::types::request::RequestState;
 use liveperson_bridge::types::status::EngineKind;
+use liveperson_bridge::types::timeline::{RecentEvent, RecentRequest};
 use liveperson_bridge::types::trace::TraceContext;
 use uuid::Uuid;
 
@@ -22,6 +24,7 @@ on_both_engines!(
     the_newest_deliveries_come_first_with_their_last_attempt,
     deliveries_are_counted_by_channel_and_state,
     the_origin_of_an_event_or_request_is_found_by_id,
+    a_users_recent_requests_and_events_come_newest_first,
     the_store_reports_its_engine,
 );
 
@@ -184,6 +187,77 @@ async fn the_origin_of_an_event_or_request_is_found_by_id(engine: Engine) {
     assert_eq!(of_event(unknown).await, None);
     assert_eq!(of_request(1).await, Some(of_ada));
     assert_eq!(of_request(2).await, None);
+}
+
+async fn a_users_recent_requests_and_events_come_newest_first(engine: Engine) {
+    let database = Database::create(engine).await;
+    let store = database.store().await;
+    let outcomes = [
+        ("1", DeliveryOutcome::Failed("refused")),
+        ("2", DeliveryOutcome::Delivered),
+    ];
+    let events = settled(&store, &outcomes).await;
+    let user = store.ensure_user(&key("a"), at(0)).await.unwrap();
+    let other = store.ensure_user(&key("b"), at(0)).await.unwrap();
+    let without_callback = NewEvent {
+        deliver_until: None,
+        ..event("app", user, "3")
+    };
+    let more = [without_callback.clone(), event("sms", other, "4")];
+    append(&store, &more, at(9)).await;
+    let (sms, app) = (channel("sms"), channel("app"));
+    for (second, number, channel_id) in [(1, 1, &sms), (8, 2, &app)] {
+        let mut queued = request(number, channel_id, "one");
+        queued.created_at = at(second);
+        store
+            .insert_request(user, &queued, at(second))
+            .await
+            .unwrap();
+    }
+
+    let read = async |name, since, limit| {
+        let timeline = store.user_timeline(&key(name), at(since), limit).await;
+        timeline.unwrap()
+    };
+    assert_eq!(read("nobody", 0, 9).await, None);
+    let everything = read("a", 0, 9).await.unwrap();
+    let request = |number, channel_id: &str, second| RecentRequest {
+        id: message(number),
+        channel_id: channel(channel_id),
+        kind: "text".to_owned(),
+        state: RequestState::Waiting,
+        attempts: 0,
+        created_at: at(second),
+    };
+    assert_eq!(
+        everything.requests,
+        [request(2, "app", 8), request(1, "sms", 1)]
+    );
+    let recent = |new: &NewEvent, delivery, attempts, second| RecentEvent {
+        id: new.id,
+        channel_id: new.channel_id.clone(),
+        kind: "message.created".to_owned(),
+        delivery,
+        attempts,
+        created_at: at(second),
+    };
+    let newest = recent(&without_callback, None, 0, 9);
+    assert_eq!(
+        everything.events,
+        [
+            newest.clone(),
+            recent(&events[1], Some(DeliveryState::Delivered), 1, 1),
+            recent(&events[0], Some(DeliveryState::Failed), 1, 1),
+        ]
+    );
+    // Older ones are left out, and further ones as well.
+    for recent in [read("a", 2, 9).await, read("a", 0, 1).await] {
+        let recent = recent.unwrap();
+        assert_eq!(recent.requests, [request(2, "app", 8)]);
+        assert_eq!(recent.events, std::slice::from_ref(&newest));
+    }
+    let of_other = read("b", 0, 9).await.unwrap();
+    assert_eq!((of_other.requests.len(), of_other.events.len()), (0, 1));
 }
 
 async fn the_store_reports_its_engine(engine: Engine) {

@@ -85,6 +85,7 @@ impl Translate for BodyTranslation {
                 side_dialogs: Vec::new(),
                 fingerprint: String::new(),
             }),
+            ..Translation::default()
         }
     }
 

@@ -143,6 +143,13 @@ impl Browser {
         .await;
     }
 
+    /// Returns the visible texts of the page whose contrast is below that of WCAG 2, level AA.
+    pub(crate) async fn low_contrast(&self) -> Vec<String> {
+        let script = include_str!("contrast.js");
+        let low = self.page.execute(script, Vec::new()).await.unwrap();
+        serde_json::from_value(low).unwrap()
+    }
+
     /// Returns the browser's errors since the last call: failed loads, violations of a page's
     /// policy, and script errors.
     pub(crate) async fn errors(&self) -> Vec<String> {

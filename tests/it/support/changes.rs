@@ -43,7 +43,7 @@ pub(crate) async fn append(store: &Store, events: &[NewEvent], now: DateTime<Utc
     store.insert_opened(&opened, None).await.unwrap();
     let translation = Translation {
         events: events.to_vec(),
-        conversation: None,
+        ..Translation::default()
     };
     let outcome = admit(store, CARRIER, CARRIER, None, translation, now).await;
     assert_eq!(outcome, ArrivalOutcome::Matched(events.len()));
@@ -66,6 +66,7 @@ pub(crate) async fn store_reported_dialog(
             side_dialogs: Vec::new(),
             fingerprint: "test".to_owned(),
         }),
+        ..Translation::default()
     };
     let outcome = admit(
         store,

@@ -7,6 +7,14 @@ use tokio::process::Command;
 
 use super::process::{PROGRAM, Process, command, command_of};
 
+/// The arguments of a demo on free ports.
+pub(crate) const ARGUMENTS: [&str; 4] = [
+    "demo",
+    "--listen=127.0.0.1:0",
+    "--admin-listen=127.0.0.1:0",
+    "--cloud-listen=127.0.0.1:0",
+];
+
 /// A running demo.
 #[derive(Debug)]
 pub(crate) struct Demo {
@@ -20,7 +28,7 @@ pub(crate) struct Demo {
 impl Demo {
     /// Starts a demo and waits until it is ready.
     pub(crate) async fn start() -> Self {
-        Self::start_command(command(&["demo"])).await
+        Self::start_command(command(&ARGUMENTS)).await
     }
 
     /// Starts a demo on one of the machine's cores.
@@ -31,11 +39,12 @@ impl Demo {
             .lines()
             .find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
         let first = allowed.unwrap().trim().split([',', '-']).next().unwrap();
-        let arguments = ["-c", first, PROGRAM, "demo"];
+        let arguments = [&["-c", first, PROGRAM][..], &ARGUMENTS].concat();
         Self::start_command(command_of(Path::new("taskset"), &arguments)).await
     }
 
-    async fn start_command(mut command: Command) -> Self {
+    /// Starts a command that runs a demo.
+    pub(crate) async fn start_command(mut command: Command) -> Self {
         let folder = tempfile::tempdir().unwrap();
         command.env("TMPDIR", folder.path());
         let process = Process::start(command);

@@ -5,21 +5,28 @@ import { consumerOf, isMessage, isOfConsumer } from "./cloud.js";
 import { Desk } from "./desk.js";
 import { byId, make, showText, timeOfDay } from "./dom.js";
 
-/** The agent's workspace. */
-export class Agent {
+/** The key under which the numbers of seen messages are stored, until the tab is closed. */
+const SEEN_KEY = "liveperson-bridge seen";
+
+/** The agent's workspace. Dispatches `script` when the agent's script was read. */
+export class Agent extends EventTarget {
+  /** The agent's script, as the control API shows it. */
+  script = { script: "none" };
+
   #cloud;
   #desk;
   #selected = null;
   /** The number of the consumer's messages that were seen, by conversation. */
-  #seen = new Map();
+  #seen = new Map(JSON.parse(sessionStorage.getItem(SEEN_KEY) ?? "[]"));
 
   constructor(cloud) {
+    super();
     this.#cloud = cloud;
     this.#desk = new Desk(cloud);
     cloud.addEventListener("change", () => this.#show());
     cloud.addEventListener("state", ({ detail }) => showText(byId("agent-error"), detail));
     document.addEventListener("visibilitychange", () => this.#show());
-    byId("script").addEventListener("change", ({ target }) => this.#switch(target.checked));
+    byId("script").addEventListener("change", ({ target }) => this.use({ script: target.checked ? "built-in" : "none" }));
     byId("agent-start").addEventListener("submit", (event) => {
       event.preventDefault();
       this.#start();
@@ -29,17 +36,30 @@ export class Agent {
 
   async #readSwitch() {
     try {
-      const { script } = await this.#cloud.request("GET", "/_sandbox/agent");
-      byId("script").checked = script !== "none";
-      this.#desk.scripted = script !== "none";
+      this.script = await this.#cloud.request("GET", "/_sandbox/agent");
+      byId("script").checked = this.isScripted();
+      this.#desk.scripted = this.isScripted();
+      this.dispatchEvent(new Event("script"));
     } catch (error) {
       showText(byId("script-error"), error.message);
     }
   }
 
-  async #switch(on) {
+  /** Selects a conversation. */
+  select(id) {
+    this.#selected = id;
+    this.#show();
+  }
+
+  /** True if an agent answers by script. */
+  isScripted() {
+    return this.script.script !== "none";
+  }
+
+  /** Sets the agent's script. The request outlives the page. */
+  async use(script) {
     try {
-      await this.#cloud.request("PUT", "/_sandbox/agent", { script: on ? "built-in" : "none" });
+      await this.#cloud.request("PUT", "/_sandbox/agent", script, { keepalive: true });
       showText(byId("script-error"), null);
     } catch (error) {
       showText(byId("script-error"), error.message);
@@ -72,6 +92,8 @@ export class Agent {
     if (!isListed) this.#selected = conversations[0]?.id ?? null;
     const selected = conversations.find(({ id }) => id === this.#selected) ?? null;
     if (selected && document.visibilityState === "visible") this.#seen.set(selected.id, countFromConsumer(selected));
+    const listed = [...this.#seen].filter(([id]) => conversations.some((conversation) => conversation.id === id));
+    sessionStorage.setItem(SEEN_KEY, JSON.stringify(listed));
     byId("conversations-none").hidden = conversations.length > 0;
     this.#list(conversations);
     this.#desk.show(selected);
@@ -90,20 +112,16 @@ export class Agent {
     const { id, stage, opened_at: openedAt } = conversation;
     const unread = countFromConsumer(conversation) - (this.#seen.get(id) ?? 0);
     const isOpen = stage === "OPEN";
-    const choose = () => {
-      this.#selected = id;
-      this.#show();
-    };
     return make("li", {}, make("button", {
       type: "button",
       class: "conversation",
       "aria-current": id === this.#selected ? "true" : null,
       data: { conversation: id, stage: isOpen ? "open" : "closed", unread: unread > 0 ? unread : null },
-      on: { click: choose },
+      on: { click: () => this.select(id) },
     },
-      make("span", { class: "conversation-name", text: consumerOf(conversation).name }),
+      make("span", { class: "conversation-name", dir: "auto", text: consumerOf(conversation).name }),
       unread > 0 ? make("span", { class: "unread", text: `${unread} new` }) : null,
-      make("span", { class: "conversation-last", text: lastText(conversation) }),
+      make("span", { class: "conversation-last", dir: "auto", text: lastText(conversation) }),
       make("span", { class: "conversation-state", text: `${isOpen ? "open" : "closed"}, ${timeOfDay(openedAt)}` })));
   }
 }

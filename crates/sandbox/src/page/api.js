@@ -12,15 +12,16 @@ const RENEW_BEFORE = 60_000;
 
 /** The reason that a request failed: a problem of the API (RFC 9457), or no answer at all. */
 export class Problem extends Error {
-  constructor({ status = 0, title, detail, code = "", retryable = false, retryAfter = null }) {
+  constructor({ status = 0, title, detail, code = "", retryable = false, retryAfter = null, errors = [] }) {
     super(title);
     this.name = "Problem";
-    Object.assign(this, { status, title, detail, code, retryable, retryAfter });
+    Object.assign(this, { status, title, detail, code, retryable, retryAfter, errors });
   }
 
-  /** Returns the problem in one line. */
+  /** Returns the problem in one line: its title, and what is wrong with this request. */
   toString() {
-    return [this.title, this.detail].filter(Boolean).join(": ");
+    const violations = this.errors.map(({ pointer, detail }) => `${pointer} ${detail}`).join("; ");
+    return [this.title, violations || this.detail].filter(Boolean).join(": ");
   }
 
   /** Reads the problem from an error response. */
@@ -33,6 +34,7 @@ export class Problem extends Error {
       detail: body.detail,
       code: body.code,
       retryable: body.retryable ?? false,
+      errors: body.errors ?? [],
       retryAfter: Number.isFinite(seconds) ? seconds * 1000 : null,
     });
   }

@@ -15,35 +15,60 @@ export const STATES = {
 
 const RANKS = Object.keys(STATES);
 
-/** A list of bubbles that stays scrolled to its end unless the reader has scrolled back. */
+/**
+ * A list of bubbles in an element that stays scrolled to its end unless the reader has scrolled
+ * back.
+ */
 export class Log {
   #element;
+  #list;
   #atEnd = true;
+  /** The position at the last scroll event. */
+  #top = 0;
 
   constructor(element) {
     this.#element = element;
-    element.addEventListener("scroll", () => {
-      this.#atEnd = element.scrollHeight - element.scrollTop - element.clientHeight < 40;
-    });
-    // An element that appears below the list makes the list smaller. A picture has its height only
-    // once it has loaded; its load event does not bubble, but can be caught in the capture phase.
-    new ResizeObserver(() => this.#keepAtEnd()).observe(element);
-    element.addEventListener("load", () => this.#keepAtEnd(), true);
+    this.#list = element.querySelector("ol");
+    element.addEventListener("scroll", () => this.#scrolled());
+    // The element becomes smaller when another one appears below it. The list becomes larger with
+    // each bubble, and once more when a picture has loaded.
+    const observer = new ResizeObserver(() => this.#keepAtEnd());
+    observer.observe(element);
+    observer.observe(this.#list);
   }
 
   clear() {
-    this.#element.replaceChildren();
+    this.#list.replaceChildren();
     this.#atEnd = true;
   }
 
   add(item) {
-    this.#element.append(item);
+    this.#list.append(item);
     this.#keepAtEnd();
     return item;
   }
 
+  /** Disables the buttons with this selector, so that nobody answers a question that is over. */
+  endButtons(css) {
+    const buttons = [...this.#list.querySelectorAll(css)];
+    // A disabled button cannot keep the focus.
+    if (buttons.includes(document.activeElement)) this.#element.focus({ preventScroll: true });
+    for (const button of buttons) button.disabled = true;
+  }
+
   end() {
     this.#element.scrollTop = this.#element.scrollHeight;
+  }
+
+  /**
+   * Only a reader scrolls back. A list that is no longer at its end without that has become larger
+   * before this event.
+   */
+  #scrolled() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#element;
+    if (scrollHeight - scrollTop - clientHeight < 40) this.#atEnd = true;
+    else if (scrollTop < this.#top) this.#atEnd = false;
+    this.#top = scrollTop;
   }
 
   #keepAtEnd() {
@@ -54,7 +79,7 @@ export class Log {
 /** Builds a message. `side` is `mine`, `theirs` or `private`; `contents` are the elements in it. */
 export function bubble({ side, who, at, contents, data = {} }) {
   return make("li", { class: `bubble ${side}`, data: { side, ...data } },
-    make("p", { class: "who", text: who }),
+    make("p", { class: "who", dir: "auto", text: who }),
     make("div", { class: "contents" }, ...contents),
     make("p", { class: "meta" },
       make("time", { datetime: new Date(at).toISOString(), text: timeOfDay(at) }),
@@ -62,7 +87,7 @@ export function bubble({ side, who, at, contents, data = {} }) {
 }
 
 /** Builds a text for a bubble. */
-export const paragraph = (text) => make("p", { class: "words", text });
+export const paragraph = (text) => make("p", { class: "words", dir: "auto", text });
 
 /** Builds a note on an event between messages. */
 export const note = (text, kind) => make("li", { class: "note", data: { note: kind }, text });
@@ -86,7 +111,7 @@ export function file({ type, caption, source }) {
   const show = (url) => shown.prepend(isPicture
     ? make("img", { src: url, alt: caption || `${type} file` })
     : make("a", { href: url, download: caption || "file", text: `Download (${type})` }));
-  if (caption) shown.append(make("figcaption", { text: caption }));
+  if (caption) shown.append(make("figcaption", { dir: "auto", text: caption }));
   Promise.resolve(source).then(show, (problem) => {
     shown.prepend(make("p", { class: "alert", text: `${type} file: ${problem}` }));
   });

@@ -32,7 +32,11 @@ function element(content, choose, depth) {
     case "list":
       return make("div", { class: `card-${content.type}` }, ...children);
     case "text":
-      return make("p", { class: content.tag ? `card-text card-${className(content.tag)}` : "card-text", text: content.text });
+      return make("p", {
+        class: content.tag ? `card-text card-${className(content.tag)}` : "card-text",
+        dir: "auto",
+        text: content.text,
+      });
     case "image":
       return make("p", {
         class: "card-image",
@@ -46,7 +50,7 @@ function element(content, choose, depth) {
       return link(content.title ?? content.uri, content.uri);
     default: {
       const text = content.title ?? content.text ?? content.tooltip ?? `[${content.type ?? "content"}]`;
-      return make("div", {}, make("p", { class: "card-text", text }), ...children);
+      return make("div", {}, make("p", { class: "card-text", dir: "auto", text }), ...children);
     }
   }
 }
@@ -63,6 +67,7 @@ function actionButton(content, choose, kind) {
   const choice = { text: publishAction?.text ?? content.title, metadata: content.click?.metadata };
   return button(content.title, () => choose?.(choice), {
     class: kind,
+    dir: "auto",
     title: content.tooltip ?? null,
     data: { choice: content.title },
     disabled: !choose || !publishAction,

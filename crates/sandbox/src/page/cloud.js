@@ -35,12 +35,12 @@ export class Cloud extends EventTarget {
 
   /**
    * Calls the control API. Returns the JSON of the answer, or null if it is empty. Throws an error
-   * with the message of a refusal.
+   * with the message of a refusal. `options` are further options of fetch.
    */
-  async request(method, path, body) {
+  async request(method, path, body, options = {}) {
     const headers = { accept: "application/json" };
     if (body !== undefined) headers["content-type"] = "application/json";
-    const response = await fetch(path, { method, headers, body: JSON.stringify(body) });
+    const response = await fetch(path, { ...options, method, headers, body: JSON.stringify(body) });
     const text = await response.text();
     if (!response.ok) throw new Error(`${method} ${path} was answered ${response.status}: ${refusal(text)}`);
     return text === "" ? null : JSON.parse(text);

@@ -55,6 +55,7 @@ export class Composer {
     byId("agent-actions").hidden = !isOpen || survey;
     byId("survey-form").hidden = !survey;
     byId("agent-join").hidden = conversation?.participants.some(({ role }) => role === "ASSIGNED_AGENT");
+    byId("agent-close-main").hidden = !conversation?.features.includes("MULTI_DIALOG");
   }
 
   #listen() {
@@ -98,7 +99,6 @@ export class Composer {
       field.value = "";
       byId("agent-choices").value = "";
       byId("agent-private").checked = false;
-      if (!isPrivate) this.#sendTyping(false);
     }
   }
 

@@ -76,7 +76,7 @@ export class Desk {
       ["Features", conversation.features.join(", ")],
       ["Rating", rating(conversation.csat)],
     ].filter(([, value]) => value).flatMap(([label, value]) => [
-      make("div", { data: { fact: label.toLowerCase() } }, make("dt", { text: label }), make("dd", { text: String(value) })),
+      make("div", { data: { fact: label.toLowerCase() } }, make("dt", { text: label }), make("dd", { dir: "auto", text: String(value) })),
     ]));
     const agent = conversation.participants.find(({ role }) => role === "ASSIGNED_AGENT")?.id ?? null;
     if (!isOther && agent && agent !== this.#agent) this.#log.add(note(`${nameOf(agent)} joined`, "joined"));

@@ -24,13 +24,13 @@ export function details(entry) {
       make("code", { text: `${entry.method} ${url}` }),
       operation ? make("span", { class: "hint", text: ` ${operation}` }) : null),
     make("div", { class: "exchange-sides" },
-      make("section", {}, make("h4", { text: "Request" }), part("Headers", headersOf(request)), part("Body", pretty(request.body))),
-      make("section", {}, make("h4", { text: status === null ? "Answer" : `Answer ${status}` }), ...answer)),
+      make("div", {}, make("h3", { text: "Request" }), part("Headers", headersOf(request)), part("Body", pretty(request.body))),
+      make("div", {}, make("h3", { text: status === null ? "Answer" : `Answer ${status}` }), ...answer)),
     copying(entry));
 }
 
 function part(title, text) {
-  return text ? make("div", {}, make("h5", { text: title }), make("pre", { tabindex: "0", text })) : null;
+  return text ? make("div", {}, make("h4", { text: title }), make("pre", { tabindex: "0", text })) : null;
 }
 
 const headersOf = ({ headers }) => Object.entries(headers ?? {}).map(([name, value]) => `${name}: ${value}`).join("\n");

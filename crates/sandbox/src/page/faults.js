@@ -14,10 +14,15 @@ const GATHER = 200;
 
 const FAULTS = "/_sandbox/faults";
 const DISTURBANCES = "/_sandbox/webhooks/disturbances";
+const RELEASE = "/_sandbox/webhooks/release";
 const CALLBACK = "/_demo/callback";
 
+/** The type of the events that are messages, so that no fault is used up by typing or a receipt. */
+const MESSAGE = "ContentEvent";
+
 /**
- * The faults on offer. `body` injects one; `is` recognizes it among the pending ones.
+ * The faults on offer. `body` injects one; `is` recognizes it among the pending ones. `after` says
+ * what follows once it is turned off. `holds` is true if it holds messages back.
  */
 const OFFERED_FAULTS = [
   {
@@ -27,21 +32,22 @@ const OFFERED_FAULTS = [
     list: FAULTS,
     body: { operation: "any", times: ALWAYS, answer: { reply: { status: 503 } } },
     is: ({ operation, answer }) => operation === "any" && answer.reply?.status === 503,
+    after: "Turned off. The bridge sends queued messages with its next attempt.",
   },
   {
     id: "throttled",
     title: "429",
-    text: "The next 3 messages get 429 with Retry-After: 2.",
+    text: "The next 3 attempts to send a message get 429 with Retry-After: 2.",
     list: FAULTS,
-    body: { operation: "send", times: 3, answer: { reply: { status: 429, retry_after: "2" } } },
+    body: { operation: "send", event: MESSAGE, times: 3, answer: { reply: { status: 429, retry_after: "2" } } },
     is: ({ answer }) => answer.reply?.status === 429,
   },
   {
     id: "slow",
     title: "Slow",
-    text: "The next answer takes 8 s, which is longer than the bridge lets a channel wait.",
+    text: "The next message takes 8 s, so the bridge gives up after 5 s. It sends the message again if no echo comes.",
     list: FAULTS,
-    body: { operation: "send", times: 1, answer: { delay: { seconds: 8 } } },
+    body: { operation: "send", event: MESSAGE, times: 1, answer: { delay: { seconds: 8 } } },
     is: ({ answer }) => answer.delay !== undefined,
   },
   {
@@ -49,7 +55,7 @@ const OFFERED_FAULTS = [
     title: "Answer lost",
     text: "The next message reaches the Cloud, but the answer is lost. The message must not arrive twice.",
     list: FAULTS,
-    body: { operation: "send", times: 1, after_applying: true, answer: "cut" },
+    body: { operation: "send", event: MESSAGE, times: 1, after_applying: true, answer: "cut" },
     is: ({ answer, after_applying: after }) => answer === "cut" && after === true,
   },
   {
@@ -62,18 +68,19 @@ const OFFERED_FAULTS = [
   {
     id: "duplicate",
     title: "Duplicate notifications",
-    text: "The next 3 notifications arrive twice. The user sees each message once.",
+    text: "The Cloud reports the next 3 messages twice. The user sees each message once.",
     list: DISTURBANCES,
-    body: { trouble: "duplicate", times: 3 },
+    body: { trouble: "duplicate", times: 3, only: "content" },
     is: ({ trouble }) => trouble === "duplicate",
   },
   {
     id: "reorder",
     title: "Out of order",
-    text: "The next two messages arrive in the wrong order.",
+    text: "The Cloud reports the agent's next message after the event that follows it, such as typing.",
     list: DISTURBANCES,
-    body: { trouble: "reorder", times: 1, only: "content" },
+    body: { trouble: "reorder", times: 1, only: "content", by: "ASSIGNED_AGENT" },
     is: ({ trouble }) => trouble === "reorder",
+    holds: true,
   },
   {
     id: "callback",
@@ -84,8 +91,8 @@ const OFFERED_FAULTS = [
   },
 ];
 
-/** The panel of faults. */
-export class Faults {
+/** The panel of faults. Dispatches `off` with the id of a fault that was turned off. */
+export class Faults extends EventTarget {
   #cloud;
   #cards = new Map();
 
@@ -93,21 +100,61 @@ export class Faults {
   refreshSoon = gathered(() => this.#refresh(), GATHER);
 
   constructor(cloud, isDemo) {
+    super();
     this.#cloud = cloud;
     const offered = OFFERED_FAULTS.filter(({ demo }) => isDemo || !demo);
     for (const fault of offered) this.#offer(fault);
     this.refreshSoon();
   }
 
+  /** Injects a fault. */
+  async start(id) {
+    const card = this.#cards.get(id);
+    card.note = null;
+    await this.#start(card.fault, card.state);
+    await this.refreshSoon();
+  }
+
+  /** Turns a fault off. */
+  async stop(id) {
+    const card = this.#cards.get(id);
+    await this.#stop(card.fault);
+    card.note = card.fault.after ?? null;
+    this.dispatchEvent(new CustomEvent("off", { detail: id }));
+    await this.refreshSoon();
+  }
+
+  /** Ends the notes on what follows a fault, since nothing is queued any more. */
+  settle() {
+    for (const card of this.#cards.values()) {
+      if (card.note) card.state.textContent = "";
+      card.note = null;
+    }
+  }
+
+  /** Turns all faults off. The requests outlive the page. */
+  async stopAll() {
+    const withdraw = (method, path, body) => this.#cloud.request(method, path, body, { keepalive: true });
+    const requests = [withdraw("DELETE", FAULTS), withdraw("DELETE", DISTURBANCES), withdraw("POST", RELEASE)];
+    if (this.#cards.has("callback")) requests.push(withdraw("PUT", CALLBACK, { failing: false }));
+    await Promise.all(requests);
+    await this.refreshSoon();
+  }
+
+  /** True if a fault is pending. */
+  isActive(id) {
+    return this.#cards.get(id).item.dataset.active === "true";
+  }
+
   #offer(fault) {
     const { id, title, text } = fault;
     const state = make("p", { class: "fault-state", role: "status" });
-    const start = button(title, () => this.#try(() => this.#start(fault, state)), {
+    const start = button(title, () => this.#try(() => this.start(id)), {
       class: "fault-start",
       id: `fault-${id}`,
       "aria-describedby": `fault-${id}-text`,
     });
-    const stop = button("Turn off", () => this.#try(() => this.#stop(fault)), {
+    const stop = button("Turn off", () => this.#try(() => this.stop(id)), {
       class: "quiet",
       id: `fault-${id}-stop`,
       hidden: true,
@@ -116,7 +163,7 @@ export class Faults {
     const item = make("li", { class: "fault", data: { fault: id, active: "false" } },
       start, make("p", { id: `fault-${id}-text`, class: "hint", text }), state, stop);
     byId("fault-list").append(item);
-    this.#cards.set(id, { fault, item, state, stop });
+    this.#cards.set(id, { fault, item, state, start, stop, note: null });
   }
 
   async #start(fault, state) {
@@ -135,7 +182,7 @@ export class Faults {
   /**
    * Withdraws a fault. The server withdraws the whole list, so the other faults are injected again.
    */
-  async #stop({ list, is }) {
+  async #stop({ list, is, holds }) {
     if (list === CALLBACK) {
       await this.#cloud.request("PUT", CALLBACK, { failing: false });
       return;
@@ -143,6 +190,7 @@ export class Faults {
     const others = (await this.#pending(list)).filter((fault) => !is(fault));
     await this.#cloud.request("DELETE", list);
     for (const fault of others) await this.#cloud.request("POST", list, fault);
+    if (holds) await this.#cloud.request("POST", RELEASE);
   }
 
   async #try(action) {
@@ -163,14 +211,16 @@ export class Faults {
   async #refresh() {
     try {
       const lists = { [FAULTS]: await this.#pending(FAULTS), [DISTURBANCES]: await this.#pending(DISTURBANCES) };
-      for (const { fault, item, state, stop } of this.#cards.values()) {
+      for (const { fault, item, state, start, stop, note } of this.#cards.values()) {
         if (fault.act) continue;
         const remaining = fault.list === CALLBACK
           ? ((await this.#cloud.request("GET", CALLBACK)).failing ? ALWAYS : 0)
           : lists[fault.list].filter(fault.is).reduce((sum, { times }) => sum + times, 0);
         item.dataset.active = remaining > 0;
+        // A hidden button cannot keep the focus.
+        if (remaining === 0 && document.activeElement === stop) start.focus();
         stop.hidden = remaining === 0;
-        state.textContent = describe(remaining);
+        state.textContent = describe(remaining) || note;
       }
     } catch (error) {
       showText(byId("faults-error"), error.message);

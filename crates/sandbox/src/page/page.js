@@ -1,11 +1,12 @@
-// The page of `demo` and `sandbox`: a user's phone on one side, an agent's workspace on the other,
-// and below them the traffic. This file combines the parts; each part knows its own elements.
+// The page of `demo` and `sandbox`: a user's phone and an agent's workspace, with the traffic
+// beside them and the faults below. This file combines the parts; each part knows its own elements.
 
 import { Agent } from "./agent.js";
 import { Cloud } from "./cloud.js";
 import { byId, gathered, make, showText } from "./dom.js";
 import { Faults } from "./faults.js";
 import { Tally } from "./tally.js";
+import { Tour } from "./tour.js";
 import { User } from "./user.js";
 import { Wire } from "./wire.js";
 
@@ -23,13 +24,23 @@ async function start() {
   const user = new User(bridge);
   const tally = new Tally();
   const faults = new Faults(cloud, mode === "demo");
-  new Agent(cloud);
+  const agent = new Agent(cloud);
   const wire = new Wire();
+  new Tour({ cloud, user, agent, faults, tally });
 
-  const count = gathered(async () => tally.show(user.thread, cloud.conversations), GATHER);
+  const count = gathered(async () => {
+    tally.show(user.thread, cloud.conversations);
+    if (!user.thread?.count("queued")) faults.settle();
+  }, GATHER);
   user.addEventListener("change", count);
   cloud.addEventListener("change", count);
-  // Every change shows up in the traffic first.
+  // A message that is held back uses up a fault without any traffic.
+  cloud.addEventListener("change", () => faults.refreshSoon());
+  agent.addEventListener("script", () => user.suggest(agent.isScripted()));
+  faults.addEventListener("off", ({ detail }) => {
+    if (detail === "away") user.resume();
+  });
+  // Every other change shows up in the traffic first.
   wire.addEventListener("entry", ({ detail }) => {
     tally.record(detail);
     cloud.refreshSoon();

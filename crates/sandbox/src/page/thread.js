@@ -13,13 +13,16 @@ import { brandName, nameOf } from "./names.js";
 /** Receipts of the API that change the state of a message, with that state. */
 const RECEIPTS = { accept: "delivered", read: "read", access: "read" };
 
+/** The notes on the end of a conversation, by who closed it. */
+const CLOSINGS = { consumer: "You closed the conversation", agent: "The agent closed the conversation" };
+
 /**
  * The user's messages and conversation. Dispatches `change` whenever the conversation or a count
- * changes, `closed` at its end, `typing`, and `arrived`.
+ * changes, `closed` at its end, `typing`, `arrived`, and `failed` if a message cannot be sent.
  */
 export class Thread extends EventTarget {
   /**
-   * The latest conversation: `{id, state, reason, agent, skill, dialog, survey}`. `dialog` is the
+   * The latest conversation: `{id, state, reason, agent, dialog, survey, rated}`. `dialog` is the
    * id of the open dialog.
    */
   conversation = null;
@@ -51,10 +54,13 @@ export class Thread extends EventTarget {
     this.#log.clear();
   }
 
-  /** Sends a text. `replyTo` identifies the choice that the user has clicked, if any. */
+  /**
+   * Sends a text, and returns the message. `replyTo` identifies the choice that the user has
+   * clicked, if any.
+   */
   write(text, replyTo) {
     const body = replyTo ? { text, reply_to: replyTo } : { text };
-    this.#submit({ text, path: "messages", contents: [paragraph(text)], body: () => body });
+    return this.#submit({ text, path: "messages", contents: [paragraph(text)], body: () => body });
   }
 
   /** Sends a file. */
@@ -106,6 +112,8 @@ export class Thread extends EventTarget {
     this.own.push(message);
     this.#log.add(item);
     this.#log.end();
+    // The user's next message answers a question, so its quick replies are over.
+    this.#log.endButtons(".choice");
     // All retries use the same key, including one that the user asks for, so that nothing is sent
     // twice.
     const key = crypto.randomUUID();
@@ -115,6 +123,7 @@ export class Thread extends EventTarget {
       this.#sending = this.#sending.then(() => this.#send(message, path, body(), key, send));
     };
     send();
+    return message;
   }
 
   async #send(message, path, body, key, retry) {
@@ -129,15 +138,14 @@ export class Thread extends EventTarget {
       advance(item, status === "queued" ? "queued" : "sent");
       if (this.#outcomes.has(id)) this.#settled(this.#outcomes.get(id));
     } catch (problem) {
-      advance(item, "failed", problem.title);
-      item.querySelector(".state").title = String(problem);
-      // A file that is too large or not a picture will fail again.
-      if (problem.status !== 413 && problem.status !== 415) {
+      advance(item, "failed", String(problem));
+      if (problem.retryable) {
         item.append(button("Send again", (event) => {
           event.target.remove();
           retry();
         }));
       }
+      this.#emit("failed");
     }
     this.#emit("change");
   }
@@ -170,6 +178,7 @@ export class Thread extends EventTarget {
       message = { item, text: attached ? null : text, sequence: null, dialog, conversation, id: null };
       this.own.push(message);
       this.#log.add(item);
+      this.#log.endButtons(".choice");
     }
     message.dialog = dialog;
     this.#number(message, conversation, sequence);
@@ -221,12 +230,14 @@ export class Thread extends EventTarget {
       state: data.state,
       reason: data.close_reason ?? null,
       agent: data.agent?.id ?? null,
-      skill: data.skill_id,
       dialog: dialog?.id ?? id,
       survey: dialog?.type === "post_survey",
+      rated: Boolean(data.csat),
     };
     this.conversation = now;
     for (const [text, kind] of changes(before, now)) this.#log.add(note(text, kind));
+    // A click in a dialog that has ended would be a message of another one.
+    if (now.state === "closed" || now.dialog !== before?.dialog) this.#log.endButtons(".choice, .card-button");
     // In a survey the sequences start again.
     if (now.survey && !before?.survey) this.#earlyReceipts.clear();
     // A rating changes the conversation again after its end, which must not dispatch `closed`
@@ -280,10 +291,11 @@ function* changes(before, now) {
   if (!before) yield ["Conversation opened", "opened"];
   if (now.agent && now.agent !== before?.agent) yield [`${nameOf(now.agent)} joined`, "joined"];
   if (before?.agent && !now.agent && now.state === "open" && !now.survey) {
-    yield [now.skill ? `Transferred to skill ${now.skill}` : "Transferred", "transferred"];
+    yield ["You are being transferred", "transferred"];
   }
   if (now.survey && !before?.survey) yield ["A survey follows", "survey"];
   if (now.state === "closed" && before?.state !== "closed") {
-    yield [now.reason ? `Conversation closed by ${now.reason}` : "Conversation closed", "closed"];
+    yield [CLOSINGS[now.reason] ?? "The conversation has ended", "closed"];
   }
+  if (now.rated && !before?.rated) yield ["Thank you for your rating", "rated"];
 }

@@ -1,6 +1,6 @@
 // The user's phone, in place of a channel's app. It calls only the bridge's API.
 
-import { byId, showText } from "./dom.js";
+import { byId, gathered, pause, showText } from "./dom.js";
 import { DemoTokens, Api, EnteredToken } from "./api.js";
 import { brandName, nameOf } from "./names.js";
 import { Opening } from "./opening.js";
@@ -13,6 +13,16 @@ import { Typing, sendByEnter } from "./typing.js";
 /** The key under which a token that was entered by hand is stored, until the tab is closed. */
 const TOKEN_KEY = "liveperson-bridge token";
 
+/** The feature of a conversation that lets a survey follow it. */
+const SURVEYS = "MULTI_DIALOG";
+
+/** The time in which events are gathered before a conversation is read, in milliseconds. */
+const GATHER = 100;
+
+/** The number of signals after an outage, and the time between them, in milliseconds. */
+const MAX_SIGNALS = 20;
+const SIGNAL_INTERVAL = 2_000;
+
 /** The phone. Dispatches `change` whenever its contents may have changed. */
 export class User extends EventTarget {
   /** The thread of the present user; null before there is one. */
@@ -23,6 +33,9 @@ export class User extends EventTarget {
   #stream;
   #receipts;
   #typingEnds;
+  /** The features of the conversation with this id: `{id, features}`. */
+  #features = null;
+  #readFeaturesSoon = gathered(() => this.#readFeatures(), GATHER);
   #opening = new Opening((opening) => this.#open(opening));
   #rating = new Rating((rating) => this.#api.call("PUT", this.#api.path("conversation", "rating"), { body: rating }));
   #typing = new Typing(byId("user-text"), (isTyping) => this.#sendTyping(isTyping));
@@ -36,6 +49,30 @@ export class User extends EventTarget {
     if (bridge?.mints_tokens) this.#become(byId("user-name").value);
     else if (bridge && storedToken) this.#enter(storedToken);
     else this.#askForToken();
+  }
+
+  /** Suggests words to the writer, if an agent by script knows some. */
+  suggest(isScripted) {
+    const hint = isScripted ? "Write as the user: try menu, card, picture, bye" : "Write as the user";
+    byId("user-text").placeholder = hint;
+  }
+
+  /** Writes a message as a person does, who types first. Returns the thread's message. */
+  compose(text) {
+    this.#sendTyping(true);
+    return this.#say(text);
+  }
+
+  /**
+   * Sends typing signals until no message is queued, as an app does whose user goes on typing.
+   * After an outage, the first successful request shows the bridge that the Cloud is back.
+   */
+  async resume() {
+    const { thread } = this;
+    for (let signals = 0; signals < MAX_SIGNALS && thread === this.thread && thread?.count("queued") > 0; signals++) {
+      await this.#sendTyping(false);
+      await pause(SIGNAL_INTERVAL);
+    }
   }
 
   #listen() {
@@ -102,6 +139,7 @@ export class User extends EventTarget {
     byId("phone").hidden = false;
     this.#rating.hide();
     this.#showTyping(null);
+    this.#features = null;
     this.#api = api;
     const thread = new Thread(api, byId("user-log"));
     const stream = new Stream(api);
@@ -111,6 +149,8 @@ export class User extends EventTarget {
     thread.addEventListener("change", () => this.#show());
     thread.addEventListener("typing", ({ detail }) => this.#showTyping(detail));
     thread.addEventListener("closed", () => this.#rating.show());
+    // A message would have ended the typing.
+    thread.addEventListener("failed", () => this.#sendTyping(false));
     stream.addEventListener("event", ({ detail }) => {
       if (detail.type === "conversation.opened") this.#rating.hide();
       thread.apply(detail);
@@ -126,9 +166,13 @@ export class User extends EventTarget {
     const text = field.value;
     if (text.trim() === "") return;
     this.#typing.reset();
-    this.#rating.hide();
-    this.thread.write(text);
+    this.#say(text);
     field.value = "";
+  }
+
+  #say(text) {
+    this.#rating.hide();
+    return this.thread.write(text);
   }
 
   async #open(opening) {
@@ -150,11 +194,24 @@ export class User extends EventTarget {
    * Sends a typing signal. It matters only for the moment, so it is not retried. Without an open
    * conversation it would not be seen.
    */
-  #sendTyping(isTyping) {
+  async #sendTyping(isTyping) {
     const { conversation } = this.thread;
     if (conversation?.state !== "open" || conversation.survey) return;
     const body = { state: isTyping ? "composing" : "pause" };
-    this.#api.call("PUT", this.#api.path("typing"), { body, attempts: 1 }).catch(() => {});
+    await this.#api.call("PUT", this.#api.path("typing"), { body, attempts: 1 }).catch(() => {});
+  }
+
+  /** Reads the features of the open conversation, which no event reports. */
+  async #readFeatures() {
+    const { conversation } = this.thread;
+    if (conversation?.state !== "open" || conversation.id === this.#features?.id) return;
+    try {
+      const { body } = await this.#api.call("GET", this.#api.path("conversation"));
+      this.#features = { id: body.id, features: body.features };
+      this.#show();
+    } catch {
+      // The next change of the conversation is another occasion.
+    }
   }
 
   #showTyping(typing) {
@@ -177,7 +234,10 @@ export class User extends EventTarget {
     state.textContent = describe(conversation);
     byId("user-open").hidden = open;
     byId("user-close").hidden = !open;
-    byId("user-close-survey").hidden = !open || conversation.survey;
+    const features = open && this.#features?.id === conversation.id ? this.#features.features : [];
+    byId("user-close-survey").hidden = !features.includes(SURVEYS) || conversation.survey;
+    if (conversation?.rated) this.#rating.hide();
+    this.#readFeaturesSoon();
     this.dispatchEvent(new Event("change"));
   }
 }

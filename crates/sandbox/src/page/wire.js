@@ -95,9 +95,9 @@ function row(entry) {
       make("span", { class: `kind kind-${kind}`, text: KINDS[kind] ?? kind }),
       make("span", { class: "method", text: method }),
       make("span", { class: "path", title: url },
-        known.pathname + known.search,
-        make("span", { class: "subject", text: subject(entry) })),
-      fault ? make("span", { class: "struck", text: "fault" }) : null,
+        make("span", { class: "location", text: known.pathname + known.search }),
+        make("span", { class: "subject", text: subject(entry) }),
+        fault ? make("span", { class: "struck", text: "fault" }) : null),
       make("span", { class: `status status-${String(status ?? "x")[0]}`, text: status ?? "no answer" }),
       make("span", { class: "duration", text: duration == null ? "" : `${duration.toFixed(1)} ms` })));
   // Most rows are never opened, so their contents are built only then.

@@ -1,6 +1,6 @@
 //! The body of `ms.PublishEvent`.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::file::HostedFile;
@@ -34,12 +34,26 @@ struct Typed {
     r#type: EventType,
 }
 
-#[derive(Debug, Deserialize)]
-#[expect(clippy::enum_variant_names, reason = "the names on the wire")]
-enum EventType {
-    ContentEvent,
-    ChatStateEvent,
-    AcceptStatusEvent,
+/// The type of an event that a consumer publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum EventType {
+    /// `ContentEvent`: a text or a file.
+    #[serde(rename = "ContentEvent")]
+    Content,
+    /// `ChatStateEvent`: the consumer types, or stops typing.
+    #[serde(rename = "ChatStateEvent")]
+    ChatState,
+    /// `AcceptStatusEvent`: a receipt for messages.
+    #[serde(rename = "AcceptStatusEvent")]
+    AcceptStatus,
+}
+
+impl EventType {
+    /// Returns the type of the event that a request publishes; `None` if it publishes none.
+    pub(crate) fn of(body: &[u8]) -> Option<Self> {
+        let request: Value = serde_json::from_slice(body).ok()?;
+        Self::deserialize(request.pointer("/body/event/type")?).ok()
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -97,7 +111,7 @@ enum AcceptStatus {
 pub(crate) fn classify(event: &Value) -> Result<Publication, Mismatch> {
     let Typed { r#type } = read(EVENT, event)?;
     match r#type {
-        EventType::ContentEvent => {
+        EventType::Content => {
             let content: ContentEvent = read(EVENT, event)?;
             let path = format!("{EVENT}.message");
             match content.content_type {
@@ -108,11 +122,11 @@ pub(crate) fn classify(event: &Value) -> Result<Publication, Mismatch> {
                 ContentType::File => Ok(Publication::File(read(&path, &content.message)?)),
             }
         }
-        EventType::ChatStateEvent => {
+        EventType::ChatState => {
             read::<ChatStateEvent>(EVENT, event)?;
             Ok(Publication::ChatState)
         }
-        EventType::AcceptStatusEvent => {
+        EventType::AcceptStatus => {
             let accept: AcceptStatusEvent = read(EVENT, event)?;
             if accept.sequence_list.is_empty() {
                 return Err(Mismatch(format!(

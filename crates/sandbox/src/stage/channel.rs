@@ -105,9 +105,32 @@ async fn switch(
     State(sandbox): State<Sandbox>,
     JsonBody(Failing { failing }): JsonBody<Failing>,
 ) -> Result<StatusCode, Refusal> {
-    demo(&sandbox)?;
-    sandbox.0.callback.failing.store(failing, Ordering::SeqCst);
+    let demo = demo(&sandbox)?;
+    let was_failing = sandbox.0.callback.failing.swap(failing, Ordering::SeqCst);
+    if was_failing && !failing {
+        resume_deliveries(&sandbox, demo).await;
+    }
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Has the bridge deliver all waiting events at once, as a channel's server does when its callback
+/// works again. If that fails, the bridge delivers them later by itself.
+async fn resume_deliveries(sandbox: &Sandbox, demo: &Demo) {
+    let Some(bridge) = &sandbox.0.options.stage.bridge else {
+        return;
+    };
+    let url = format!("{}/v1/deliveries/resume", bridge.base());
+    match sandbox.0.client.post_with_key(&url, &demo.api_key).await {
+        Ok(status) if status.is_success() => {}
+        Ok(status) => tracing::warn!(
+            status = status.as_u16(),
+            "the bridge did not resume the demo's callbacks"
+        ),
+        Err(error) => tracing::warn!(
+            error = &error as &dyn std::error::Error,
+            "the bridge could not be asked to resume the demo's callbacks"
+        ),
+    }
 }
 
 /// Accepts any event. It is shown on the wire; the page itself reads events from the API.

@@ -296,6 +296,56 @@ async fn a_fault_with_an_invalid_status_is_refused() {
 }
 
 #[tokio::test]
+async fn a_fault_for_an_event_type_affects_only_requests_that_publish_such_an_event() {
+    let cloud = Cloud::new();
+    let tokens = cloud.tokens("u-1").await;
+    let id = cloud.open(&tokens).await;
+    let fault =
+        json!({"operation": "any", "event": "ContentEvent", "answer": {"reply": {"status": 503}}});
+    let typing = publish(
+        &id,
+        &json!({"type": "ChatStateEvent", "chatState": "COMPOSING"}),
+    );
+    let receipt = json!({"type": "AcceptStatusEvent", "status": "READ", "sequenceList": [0]});
+
+    let injected = cloud
+        .call("POST", "/_sandbox/faults", &[JSON], fault.to_string())
+        .await;
+    let renewed = cloud.consumer_token(&tokens.app, "u-1").await;
+    let mut statuses = Vec::new();
+    for request in [
+        &typing,
+        &publish(&id, &receipt),
+        &text(&id, "a ChatStateEvent"),
+        &text(&id, "again"),
+    ] {
+        statuses.push(cloud.send(&tokens, request).await.status.as_u16());
+    }
+
+    assert_eq!(injected.status, StatusCode::NO_CONTENT);
+    assert_eq!(renewed.status, StatusCode::OK);
+    assert_eq!(statuses, [200, 200, 503, 200]);
+}
+
+#[tokio::test]
+async fn a_pending_fault_is_listed_as_it_was_injected() {
+    let cloud = Cloud::new();
+    let fault = json!({"operation": "send", "event": "AcceptStatusEvent", "skip": 1, "times": 2,
+        "after_applying": true, "answer": "cut"});
+
+    let body = fault.to_string();
+    cloud.call("POST", "/_sandbox/faults", &[JSON], body).await;
+    let listed = cloud.call("GET", "/_sandbox/faults", &[], "").await;
+    let unknown = json!({"operation": "send", "event": "TextEvent", "answer": "cut"}).to_string();
+    let refused = cloud
+        .call("POST", "/_sandbox/faults", &[JSON], unknown)
+        .await;
+
+    listed.assert(200, json!([fault]));
+    refused.assert_complaint(422, "expected one of `ContentEvent`, `ChatStateEvent`");
+}
+
+#[tokio::test]
 async fn a_full_sandbox_refuses_openings_until_it_is_reset() {
     let cloud = Cloud::new();
     let tokens = cloud.tokens("u-1").await;

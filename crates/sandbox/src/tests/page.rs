@@ -33,6 +33,7 @@ async fn the_page_settings_name_the_bridge_to_call() {
     let demo = Some(Demo {
         channel: "demo".to_owned(),
         token_key: "0123456789abcdef0123456789abcdef".to_owned().into(),
+        api_key: "demo-key".to_owned().into(),
     });
 
     let alone = settings(Stage::default()).await;

@@ -1,24 +1,33 @@
 //! The surroundings of the Cloud: the demo's channel, and a bridge's API whose requests are
 //! recorded.
 
+use std::future::ready;
+
 use axum::Router;
 use axum::response::Response;
 use axum::routing::{any, get, post};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
 
 use super::*;
-use crate::stage::{Demo, Stage, read_bridge};
+use crate::stage::{Bridge, Demo, Stage, read_bridge};
 
 const KEY: &str = "0123456789abcdef0123456789abcdef";
 
 fn demo() -> Cloud {
+    demo_with(None)
+}
+
+fn demo_with(bridge: Option<Bridge>) -> Cloud {
     let demo = Demo {
         channel: "demo".to_owned(),
         token_key: KEY.to_owned().into(),
+        api_key: "demo-key".to_owned().into(),
     };
     Cloud::with(Options {
         stage: Stage {
-            bridge: None,
+            bridge,
             demo: Some(demo),
         },
         ..Options::default()
@@ -104,6 +113,44 @@ async fn the_demo_callback_accepts_events_unless_set_to_fail() {
     assert_eq!(entries[0]["url"], "http://localhost:9400/_demo/callback");
     assert_eq!(entries[0]["request"]["body"], r#"{"type": "x"}"#);
     assert_eq!(entries[0]["request"]["headers"]["webhook-signature"], "•••");
+}
+
+/// Starts a bridge that passes on the API key of each request to resume deliveries.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "it ends with the test, which nothing waits for"
+)]
+async fn bridge_with_resumptions() -> (Bridge, mpsc::UnboundedReceiver<String>) {
+    let (resumptions, received) = mpsc::unbounded_channel();
+    let resume = move |headers: HeaderMap| {
+        let key = headers["authorization"].to_str().unwrap().to_owned();
+        resumptions.send(key).unwrap();
+        ready(())
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let router = Router::new().route("/v1/deliveries/resume", post(resume));
+    tokio::task::spawn(async move { axum::serve(listener, router).await.unwrap() });
+    let url = url.parse().unwrap();
+    (Bridge { url }, received)
+}
+
+#[tokio::test]
+async fn the_demo_channel_resumes_its_deliveries_when_its_callback_works_again() {
+    let (bridge, mut resumptions) = bridge_with_resumptions().await;
+    let cloud = demo_with(Some(bridge));
+
+    for failing in [false, true, true] {
+        let body = json!({"failing": failing}).to_string();
+        cloud.call("PUT", "/_demo/callback", &[JSON], body).await;
+        assert!(resumptions.is_empty());
+    }
+    let body = r#"{"failing": false}"#;
+    let answer = cloud.call("PUT", "/_demo/callback", &[JSON], body).await;
+
+    assert_eq!(answer.status, StatusCode::NO_CONTENT);
+    assert_eq!(resumptions.try_recv().unwrap(), "Bearer demo-key");
+    assert!(resumptions.is_empty());
 }
 
 #[tokio::test]

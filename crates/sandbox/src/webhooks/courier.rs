@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
+use reqwest::StatusCode;
 use reqwest::header::CONTENT_TYPE;
 use reqwest::redirect::Policy;
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -26,7 +27,7 @@ const LIMIT: Duration = Duration::from_secs(5);
 /// attempt that it made due.
 const TICK: Duration = Duration::from_millis(10);
 
-/// The HTTP client that all couriers share.
+/// The HTTP client of the sandbox, which all couriers share.
 #[derive(Debug, Clone)]
 pub(crate) struct Client(reqwest::Client);
 
@@ -42,6 +43,17 @@ impl Client {
             .timeout(LIMIT)
             .build()
             .map(Self)
+    }
+
+    /// POSTs a request without a body to the bridge's API, with an API key. Returns the status of
+    /// the answer.
+    pub(crate) async fn post_with_key(
+        &self,
+        url: &str,
+        key: &SecretString,
+    ) -> Result<StatusCode, reqwest::Error> {
+        let request = self.0.post(url).bearer_auth(key.expose_secret());
+        Ok(request.send().await?.status())
     }
 
     /// POSTs a notification and shows it on the wire. Returns the status of the answer.

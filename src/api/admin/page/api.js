@@ -41,6 +41,12 @@ export function get(path) {
   return request(path, { signal: AbortSignal.timeout(TIMEOUT_MS) });
 }
 
+/** Checks a key with the service; throws if the service refuses it or does not answer. */
+export function check(text) {
+  const headers = { Authorization: `Bearer ${text}` };
+  return request("operator", { signal: AbortSignal.timeout(TIMEOUT_MS), headers });
+}
+
 /** Performs an action, with the key. */
 export function post(path, body = {}) {
   return request(path, {

@@ -1,12 +1,10 @@
 // The audit log.
 
 import { get } from "./api.js";
-import { byId, el, show, table } from "./dom.js";
+import { byId, cell, el, show, table } from "./dom.js";
 import { ago, moment } from "./words.js";
 
 const PAGE_SIZE = 100;
-
-const cell = (head, ...shown) => el("td", { "data-head": head }, el("div", {}, ...shown));
 
 /** Formats the details of an entry in one line; null values are left out. */
 export function detailsOf(entry) {
@@ -30,6 +28,6 @@ function row(entry, now) {
 export async function showAudit({ now }) {
   const { entries } = await get(`audit?limit=${PAGE_SIZE}`);
   show(byId("audit"), entries.length > 0
-    ? table("Audit log", ["Time", "Action", "Operator", "Channel", "Details"], entries.map((entry) => row(entry, now)))
+    ? table("Entries of the audit log", ["Time", "Action", "Operator", "Channel", "Details"], entries.map((entry) => row(entry, now)))
     : el("p", { class: "empty" }, "No actions recorded."));
 }

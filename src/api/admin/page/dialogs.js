@@ -1,6 +1,6 @@
 // The dialogs: one for the key, and one that confirms an action.
 
-import { ApiError, key, storeKey } from "./api.js";
+import { ApiError, check, key, storeKey } from "./api.js";
 import { byId } from "./dom.js";
 
 /** Shows an error message, or hides it. */
@@ -18,15 +18,19 @@ function openDialog(dialog) {
   });
 }
 
+const KEY_REFUSED = "This key was refused. Keys are case-sensitive.";
+
+/** True for the error about a key that is not an operator's. */
+function isKeyRefused(error) {
+  return error instanceof ApiError && error.code === "operator-key-refused";
+}
+
 /** Asks for the operator's key; returns true if there is a key afterwards. */
 export async function askForKey(error) {
-  const [dialog, input] = [byId("key-dialog"), byId("key-input")];
+  const input = byId("key-input");
   input.value = "";
   showMessage(byId("key-error"), error);
-  const outcome = await openDialog(dialog);
-  if (outcome === "use") {
-    storeKey(input.value.trim());
-  }
+  await openDialog(byId("key-dialog"));
   input.value = "";
   showKey(true);
   return Boolean(key());
@@ -49,12 +53,11 @@ export async function withKey(action) {
     try {
       return await action();
     } catch (error) {
-      const isKeyRefused = error instanceof ApiError && error.code === "operator-key-refused";
-      if (!isKeyRefused) {
+      if (!isKeyRefused(error)) {
         throw error;
       }
       storeKey(null);
-      if (!(await askForKey("This key was refused. Keys are case-sensitive."))) {
+      if (!(await askForKey(KEY_REFUSED))) {
         return undefined;
       }
     }
@@ -91,7 +94,27 @@ byId("confirm-form").addEventListener("submit", async (event) => {
   }
 });
 
-byId("key-form").addEventListener("submit", (event) => {
+// A key is stored only after the service has accepted it.
+byId("key-form").addEventListener("submit", async (event) => {
   event.preventDefault();
-  byId("key-dialog").close("use");
+  const [dialog, button] = [byId("key-dialog"), byId("key-use")];
+  const entered = byId("key-input").value.trim();
+  button.disabled = true;
+  showMessage(byId("key-error"), null);
+  try {
+    // A header cannot hold other characters, and a key has only these.
+    if (!/^[\x21-\x7e]+$/.test(entered)) {
+      throw new ApiError(401, { code: "operator-key-refused" });
+    }
+    await check(entered);
+    // The operator may have cancelled meanwhile.
+    if (dialog.open) {
+      storeKey(entered);
+      dialog.close();
+    }
+  } catch (error) {
+    showMessage(byId("key-error"), isKeyRefused(error) ? KEY_REFUSED : error.text ?? String(error));
+  } finally {
+    button.disabled = false;
+  }
 });

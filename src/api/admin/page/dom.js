@@ -83,6 +83,11 @@ export function facts(pairs) {
   return el("dl", { class: "facts" }, items);
 }
 
+/** A cell of a table, with the head of its column for narrow screens. */
+export function cell(head, ...shown) {
+  return el("td", { "data-head": head }, el("div", {}, ...shown));
+}
+
 /** A table whose rows become cards on narrow screens. A cell is an element, or text. */
 export function table(caption, heads, rows) {
   const head = el("tr", {}, heads.map((text) => el("th", { scope: "col" }, text)));

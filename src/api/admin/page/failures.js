@@ -1,7 +1,8 @@
-// The failed deliveries of a channel, a page at a time.
+// The failed deliveries to a channel, a page at a time.
 
 import { get } from "./api.js";
-import { byId, el, show, table } from "./dom.js";
+import { canDeliverAgain } from "./channels.js";
+import { byId, cell, el, show, table } from "./dom.js";
 import { ago, answer, moment } from "./words.js";
 
 const PAGE_SIZE = 50;
@@ -10,9 +11,8 @@ const PAGE_SIZE = 50;
 let before = null;
 let next = null;
 
-const cell = (head, ...shown) => el("td", { "data-head": head }, el("div", {}, ...shown));
-
-function row(delivery, now, mayAct) {
+function row(delivery, channel, overview) {
+  const { now } = overview;
   const last = delivery.last_try;
   const id = delivery.event_id;
   return el("tr", { "data-row": id, "data-event": id },
@@ -23,11 +23,12 @@ function row(delivery, now, mayAct) {
     cell("Reason", delivery.failure ?? "unknown"),
     cell("Last answer", answer(last), last && el("span", { class: "quiet" }, ago(last.at, now))),
     el("td", { class: "number", "data-head": "Attempts" }, el("div", {}, delivery.attempts)),
-    el("td", { class: "acts" }, mayAct && el("button", { type: "button", class: "plain", "data-action": "retry", "data-event": id }, "Deliver again")));
+    el("td", { class: "acts" }, canDeliverAgain(overview, channel, delivery.type)
+      && el("button", { type: "button", class: "plain", "data-action": "retry", "data-event": id, "data-channel": channel }, "Deliver again")));
 }
 
 /** Shows the current page. */
-export async function showFailures({ now, may_act }) {
+export async function showFailures(overview) {
   const channel = byId("failures-channel").value;
   if (!channel) {
     show(byId("failures"), el("p", { class: "empty" }, "No channel has a callback URL, so no events are delivered."));
@@ -44,7 +45,7 @@ export async function showFailures({ now, may_act }) {
   next = page.next ?? null;
   byId("failures-older").hidden = !next;
   byId("failures-newest").hidden = !before;
-  const rows = page.deliveries.map((delivery) => row(delivery, now, may_act));
+  const rows = page.deliveries.map((delivery) => row(delivery, channel, overview));
   show(byId("failures"), rows.length > 0
     ? table("Failed deliveries", ["Event", "User", "Occurred", "Reason", "Last answer", "Attempts", ""], rows)
     : el("p", { class: "empty" }, "No failed deliveries."));

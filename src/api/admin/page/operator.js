@@ -3,26 +3,27 @@
 
 import { get, post, storeKey } from "./api.js";
 import { showAudit } from "./audit.js";
-import { offerChannels, showChannels } from "./channels.js";
-import { askForKey, confirm, showKey, showMessage } from "./dialogs.js";
+import { offerChannels, queuedText, showChannels, withCallback } from "./channels.js";
+import { askForKey, confirm, showKey, showMessage, withKey } from "./dialogs.js";
 import { byId } from "./dom.js";
 import { selectNewest, selectOlder, showFailures } from "./failures.js";
 import { showOverview } from "./overview.js";
 import { doReplay, openReplay } from "./replay.js";
+import { showSummary } from "./summary.js";
 import { readText, showTimeline } from "./timeline.js";
+import { findUser, foundUser } from "./user.js";
 
 /** 2 s: the interval between refreshes while the page is visible. */
 const REFRESH_INTERVAL_MS = 2000;
 
 const PARTS = ["overview", "failures", "timeline", "audit"];
 
-/** The last overview that the service sent. */
+/** The last overview that the service sent, and if it can carry out actions (`can_act`). */
 let overview = null;
 let shownRoute = null;
 let refreshing = null;
 let refreshAgain = false;
 
-/** The part of the page that the address names, and its subject, such as an event's id. */
 /** Decodes a part of the URL; text with a broken percent-encoding is returned as it is. */
 function decode(text) {
   try {
@@ -32,6 +33,7 @@ function decode(text) {
   }
 }
 
+/** The part of the page that the address names, and its subject, such as an event's id. */
 function currentRoute() {
   const [part, ...segments] = location.hash.replace(/^#\//, "").split("/");
   const subject = decode(segments.join("/"));
@@ -55,7 +57,7 @@ function showPart({ part, subject }) {
     selectNewest();
     showMessage(byId("notice"), null);
     if (part === "timeline") {
-      byId("search-id").value = subject;
+      byId("search-id").value = subject || (foundUser() ?? "");
     }
   }
 }
@@ -67,39 +69,54 @@ function selectOption(select, value) {
   }
 }
 
-function showLive(isLive) {
+const LIVE = { live: "Live", partial: "Live, without the database", stale: "Stale: no answer" };
+
+/** Shows how current the page is: one of the names above. */
+function showLive(state) {
   const live = byId("live");
-  const text = isLive ? "Live" : "Stale: no answer";
-  live.dataset.live = isLive ? "live" : "stale";
-  if (live.textContent !== text) {
-    live.textContent = text;
+  live.dataset.live = state;
+  if (live.textContent !== LIVE[state]) {
+    live.textContent = LIVE[state];
+  }
+}
+
+/** Shows the current part of the page. */
+async function refreshPart() {
+  const { part, subject } = currentRoute();
+  showPart({ part, subject });
+  if (part === "failures") {
+    selectOption(byId("failures-channel"), subject);
+    await showFailures(overview);
+  } else if (part === "timeline") {
+    await showTimeline(subject, overview);
+  } else if (part === "audit") {
+    await showAudit(overview);
   }
 }
 
 async function refreshOnce() {
+  let state = "stale";
   try {
-    overview = await get("overview");
+    const answer = await get("overview");
+    overview = { ...answer, can_act: answer.may_act && answer.database.writable };
+    showSummary(overview);
     showOverview(overview);
     showChannels(overview);
-    offerChannels(byId("failures-channel"), overview.channels);
+    offerChannels(byId("failures-channel"), withCallback(overview));
+    offerChannels(byId("search-channel"), overview.channels);
     showKey(overview.may_act);
-    document.querySelector("section [data-action=replay]").hidden = !overview.may_act;
-    const { part, subject } = currentRoute();
-    showPart({ part, subject });
-    if (part === "failures") {
-      selectOption(byId("failures-channel"), subject);
-      await showFailures(overview);
-    } else if (part === "timeline") {
-      await showTimeline(subject, overview);
-    } else if (part === "audit") {
-      await showAudit(overview);
-    }
-    showLive(true);
+    const canReplay = overview.can_act && withCallback(overview).length > 0;
+    document.querySelector("section [data-action=replay]").hidden = !canReplay;
+    state = overview.database.answers ? "live" : "partial";
+    await refreshPart();
   } catch (error) {
-    showLive(false);
+    // Without the database, a part of the page has no data.
+    state = state === "partial" && error.status === 503 ? state : "stale";
     if (error.status === undefined) {
       throw error;
     }
+  } finally {
+    showLive(state);
   }
 }
 
@@ -118,26 +135,44 @@ async function refresh() {
   return refreshing;
 }
 
-/** Shows a success message above the current part. */
-function showSuccess(text) {
+/** Shows a message above the current part: of success (good) or of a failure (bad). */
+function showNotice(text, tone) {
   const notice = byId("notice");
-  notice.dataset.tone = "good";
+  notice.dataset.tone = tone;
   showMessage(notice, text);
+}
+
+/** Looks a user up, and shows the result. */
+async function lookUp(channel, id) {
+  if (!overview?.can_act) {
+    showNotice(overview && !overview.may_act
+      ? "A user can be looked up only if operator_keys are configured. The ID of an event begins with evt_, the ID of a queued message with msg_."
+      : "The database is not available, so no user can be looked up.", "bad");
+    return;
+  }
+  try {
+    if (await withKey(() => findUser(channel, id, overview.now))) {
+      showNotice(null, "good");
+      location.hash = "#/timeline";
+    }
+  } catch (error) {
+    showNotice(error.text ?? String(error), "bad");
+  }
 }
 
 const CONFIRMATIONS = {
   pause: ({ channel }) => [{
     title: `Pause ${channel}?`, button: "Pause",
     text: "Nothing is sent to its callback URL until it is resumed. Events wait until then, or until they expire.",
-  }, () => post("pause", { channel }), `Callbacks to ${channel} paused.`],
+  }, () => post("pause", { channel }), () => `Callbacks to ${channel} paused.`],
   resume: ({ channel }) => [{
     title: `Resume ${channel}?`, button: "Resume",
     text: "All waiting events are sent to its callback URL at once.",
-  }, () => post("resume", { channel }), `Callbacks to ${channel} resumed.`],
-  retry: ({ event }) => [{
+  }, () => post("resume", { channel }), () => `Callbacks to ${channel} resumed.`],
+  retry: ({ event, channel }) => [{
     title: "Deliver again?", button: "Deliver again",
     text: `${event} is sent again, whatever its state, after the earlier events of the same user.`,
-  }, () => post(`events/${encodeURIComponent(event)}/retry`), `${event} will be delivered again.`],
+  }, () => post(`events/${encodeURIComponent(event)}/retry`), () => queuedText(event, channel, overview, { isOne: true })],
   read: ({ event }) => [{
     title: "Show the text?", button: "Show the text",
     text: "The text and the user are shown here. This is recorded in the audit log.",
@@ -148,8 +183,9 @@ const ACTIONS = {
   key: () => askForKey(),
   close: (data, button) => button.closest("dialog").close(""),
   "forget-key": (data, button) => { storeKey(null); button.closest("dialog").close(""); },
+  "find-user": ({ channel, user }) => lookUp(channel, user),
   replay: ({ channel }) => overview && openReplay(channel ?? byId("failures-channel").value, overview),
-  "replay-do": () => doReplay(),
+  "replay-do": () => doReplay(overview),
   "failures-older": selectOlder,
   "failures-newest": selectNewest,
 };
@@ -164,7 +200,7 @@ document.addEventListener("click", async (event) => {
   if (confirmation) {
     const [dialog, perform, success] = confirmation({ ...button.dataset });
     if (await confirm(dialog, perform) && success) {
-      showSuccess(success);
+      showNotice(success(), "good");
     }
   } else {
     await ACTIONS[action]?.({ ...button.dataset }, button);
@@ -172,9 +208,15 @@ document.addEventListener("click", async (event) => {
   refresh();
 });
 
-byId("search").addEventListener("submit", (event) => {
+byId("search").addEventListener("submit", async (event) => {
   event.preventDefault();
-  location.hash = `#/timeline/${encodeURIComponent(byId("search-id").value.trim())}`;
+  const text = byId("search-id").value.trim();
+  if (text === "" || /^(evt|msg)_/.test(text)) {
+    location.hash = `#/timeline/${encodeURIComponent(text)}`;
+  } else {
+    await lookUp(byId("search-channel").value, text);
+    refresh();
+  }
 });
 
 byId("failures-channel").addEventListener("change", (event) => {

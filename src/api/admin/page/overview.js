@@ -1,37 +1,47 @@
 // The replica, its database and the accounts.
 
 import { byId, el, facts, mark, show } from "./dom.js";
-import { ago, cloudError, duration, number, rejection } from "./words.js";
+import { hasRecentError, hasRecentRefusal, troubles } from "./summary.js";
+import { ago, cloudError, counted, duration, rejection } from "./words.js";
 
 function tile(name, shown, more) {
   return el("dl", { class: "tile" }, el("dt", {}, name), el("dd", {}, shown), more && el("dd", {}, more));
+}
+
+function service(overview) {
+  const found = troubles(overview).length;
+  if (!overview.ready) {
+    return tile("Service", mark("Not ready", "bad"), overview.reasons.join("; "));
+  }
+  return found > 0
+    ? tile("Service", mark("Ready", "warn"), `${counted(found, "problem")}, listed above`)
+    : tile("Service", mark("Ready", "good"));
+}
+
+function databaseState(database) {
+  if (!database.answers) {
+    return "does not answer";
+  }
+  return database.writable ? "answers" : "accepts no writes";
 }
 
 function replica(overview) {
   const { database } = overview;
   const pools = database.connections.map((pool) => `${pool.pool}: ${pool.in_use} in use, ${pool.idle} idle`);
   return [
-    tile("Service", mark(overview.ready ? "Ready" : "Not ready", overview.ready ? "good" : "bad"),
-      overview.reasons.join("; ")),
+    service(overview),
     tile("Version", overview.version, "of this replica"),
     tile("Uptime", duration((Date.parse(overview.now) - Date.parse(overview.started_at)) / 1000), "of this replica"),
-    tile("Database", database.engine, database.answers ? "answers" : "does not answer"),
+    tile("Database", database.engine, databaseState(database)),
     tile("Connections", String(database.connections.reduce((sum, pool) => sum + pool.in_use + pool.idle, 0)), pools.join("; ")),
   ];
 }
 
-/** 1 minute: an older error counts as over, since a later call would have failed as well. */
-const RECENT_ERROR_SECONDS = 60;
-
-/** 10 minutes: refusals count for longer, since the Cloud repeats them at growing intervals. */
-const RECENT_REFUSAL_SECONDS = 600;
-
 /** Rows for the notifications that were not used, by reason. */
 function rejections(list, now) {
   return list.map((it) => [
-    it.refused ? "Notifications refused" : "Notifications ignored",
-    `${number(it.count)}, last ${ago(it.last_at, now)}`,
-    el("span", { class: "quiet" }, rejection(it.reason)),
+    "From the Cloud",
+    `${counted(it.count, "notification")} ${it.refused ? "refused" : "ignored"}, the last ${ago(it.last_at, now)}: ${rejection(it.reason)}`,
   ]);
 }
 
@@ -39,22 +49,20 @@ function rejections(list, now) {
 function closes({ waiting, oldest_at: oldest }, now) {
   return waiting === 0 ? [] : [[
     "Erased users",
-    `${number(waiting)} ${waiting === 1 ? "conversation" : "conversations"} to be closed`,
+    `${counted(waiting, "conversation")} to be closed`,
     el("span", { class: "quiet" }, `oldest erased ${ago(oldest, now)}, retried for 24 hours`),
   ]];
 }
 
 function accountMark(it, now) {
   const away = it.hosts_away.length;
-  const last = it.last_trouble;
   if (away > 0) {
-    return mark(`${away} ${away === 1 ? "host" : "hosts"} unreachable`, "bad");
+    return mark(`${counted(away, "host")} unreachable`, "bad");
   }
-  if (last && (Date.parse(now) - Date.parse(last.at)) / 1000 < RECENT_ERROR_SECONDS) {
+  if (hasRecentError(it, now)) {
     return mark("Recent error", "warn");
   }
-  const isRecent = (one) => one.refused && (Date.parse(now) - Date.parse(one.last_at)) / 1000 < RECENT_REFUSAL_SECONDS;
-  if (it.rejected_notifications.some(isRecent)) {
+  if (hasRecentRefusal(it, now)) {
     return mark("Notifications refused", "bad");
   }
   return it.app_token ? mark("Reachable", "good") : mark("Not contacted yet");
@@ -78,7 +86,7 @@ function account(it, now) {
         ? [`expires ${ago(token.expires_at, now)}`, el("span", { class: "quiet" }, `obtained ${ago(token.obtained_at, now)}, renewal due ${ago(token.renew_at, now)}`)]
         : ["none yet"])],
       ["Last error", ...(last
-        ? [`${last.operation} ${cloudError(last.error)}`, el("span", { class: "quiet" }, ago(last.at, now))]
+        ? [`The Cloud ${cloudError(last.error)}`, el("span", { class: "quiet" }, `${last.operation}, ${ago(last.at, now)}`)]
         : ["none since the start"])],
       ...closes(it.erasure_closes, now),
       ...rejections(it.rejected_notifications, now),

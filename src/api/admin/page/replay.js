@@ -1,15 +1,15 @@
 // The replay of deliveries. Events are counted first, and replayed only after a confirmation.
 
 import { post } from "./api.js";
-import { offerChannels } from "./channels.js";
+import { offerChannels, queuedText, withCallback } from "./channels.js";
 import { showMessage, withKey } from "./dialogs.js";
 import { byId } from "./dom.js";
-import { number } from "./words.js";
+import { counted, number } from "./words.js";
 
 const DAY_MS = 24 * 60 * 60 * 1000;
 
 /** The request whose events were counted. It is sent when the operator confirms. */
-let counted = null;
+let prepared = null;
 
 /** Formats a time for an input field in local time. */
 function local(time) {
@@ -28,9 +28,9 @@ function request() {
   };
 }
 
-/** Forgets the counted request. */
+/** Forgets the request whose events were counted. */
 function reset() {
-  counted = null;
+  prepared = null;
   byId("replay-do").hidden = true;
   byId("replay-count").textContent = "";
   showMessage(byId("replay-error"), null);
@@ -39,7 +39,7 @@ function reset() {
 /** Opens the dialog, with a channel preselected if one is given. */
 export function openReplay(channel, overview) {
   const select = byId("replay-channel");
-  offerChannels(select, overview.channels);
+  offerChannels(select, withCallback(overview));
   if (channel) {
     select.value = channel;
   }
@@ -56,21 +56,22 @@ async function count() {
   if (answer === undefined) {
     return;
   }
-  const events = `${number(answer.count)} ${answer.count === 1 ? "event" : "events"}`;
+  const events = counted(answer.count, "event");
   byId("replay-count").textContent = answer.count === 0 ? "No events match." : `${events} would be delivered again.`;
   if (answer.count > 0) {
-    counted = selection;
+    prepared = selection;
     byId("replay-do").textContent = `Replay ${events}`;
     byId("replay-do").hidden = false;
   }
 }
 
-async function replay() {
-  const selection = counted;
+async function replay(overview) {
+  const selection = prepared;
   reset();
   const answer = await withKey(() => post("replay", selection));
   if (answer !== undefined) {
-    byId("replay-count").textContent = `Replayed: ${number(answer.count)}. They are queued for delivery.`;
+    const isOne = answer.count === 1;
+    byId("replay-count").textContent = queuedText(number(answer.count), selection.channel, overview, { isOne });
   }
 }
 
@@ -87,8 +88,8 @@ async function attempt(action) {
 }
 
 /** Replays the counted events. */
-export function doReplay() {
-  return counted ? attempt(replay) : undefined;
+export function doReplay(overview) {
+  return prepared ? attempt(() => replay(overview)) : undefined;
 }
 
 byId("replay-form").addEventListener("submit", (event) => {

@@ -2,45 +2,81 @@
 
 import { ApiError, get, post } from "./api.js";
 import { detailsOf } from "./audit.js";
+import { canDeliverAgain } from "./channels.js";
 import { byId, el, facts, mark, show } from "./dom.js";
-import { ago, answer, moment, toneOf } from "./words.js";
+import { showUser } from "./user.js";
+import { ago, answer, moment, period, toneOf } from "./words.js";
 
 /** The event whose text the operator asked for. It is shown until another id is opened. */
 let shownText = null;
 
-function step({ at, title, more, tone }, now) {
-  return el("li", { "data-tone": tone },
+/**
+ * Shows steps in a row that are alike as one. A step that may have others like it has a name that
+ * they share (`like`), and a function that makes the title and the details of all (`all`).
+ */
+function step(alike, now) {
+  const [first, last] = [alike[0], alike.at(-1)];
+  const { title, more } = alike.length > 1 ? first.all(alike) : first;
+  const time = alike.length > 1 ? period(first.at, last.at) : moment(first.at);
+  return el("li", { "data-tone": first.tone },
     el("p", {}, el("strong", {}, title), more ? `: ${more}` : ""),
-    el("p", { class: "quiet" }, el("time", { datetime: at }, moment(at)), ` · ${ago(at, now)}`));
+    el("p", { class: "quiet" }, el("time", { datetime: last.at }, time), ` · ${ago(last.at, now)}`));
 }
 
 function steps(items, now) {
   const ordered = items.sort((one, other) => Date.parse(one.at) - Date.parse(other.at));
-  return el("section", { class: "card", "aria-label": "Timeline" },
-    el("ol", { class: "steps" }, ordered.map((item) => step(item, now))));
+  const groups = [];
+  for (const item of ordered) {
+    const group = groups.at(-1);
+    if (item.like && group?.[0].like === item.like) {
+      group.push(item);
+    } else {
+      groups.push([item]);
+    }
+  }
+  return el("section", { class: "card", "aria-label": "Steps" },
+    el("ol", { class: "steps" }, groups.map((group) => step(group, now))));
+}
+
+function attemptStep(attempt) {
+  const outcome = answer(attempt);
+  return {
+    at: attempt.at,
+    title: `Attempt ${attempt.number} ${outcome}`,
+    more: `${attempt.duration_ms} ms`,
+    tone: attempt.status >= 200 && attempt.status < 300 ? "good" : "bad",
+    like: outcome,
+    attempt,
+    all: (alike) => {
+      const attempts = alike.map((it) => it.attempt);
+      const longest = Math.max(...attempts.map((it) => it.duration_ms));
+      return {
+        title: `Attempts ${attempts[0].number} to ${attempts.at(-1).number} ${outcome}`,
+        more: `at most ${longest} ms`,
+      };
+    },
+  };
 }
 
 function eventSteps({ event, delivery, actions }) {
-  const attempts = (delivery?.attempts ?? []).map((attempt) => ({
-    at: attempt.at,
-    title: `Attempt ${attempt.number} ${answer(attempt)}`,
-    more: `${attempt.duration_ms} ms`,
-    tone: attempt.status >= 200 && attempt.status < 300 ? "good" : "bad",
-  }));
+  const attempts = (delivery?.attempts ?? []).map(attemptStep);
   const taken = actions.map((entry) => ({ at: entry.at, title: `${entry.action} by ${entry.actor}`, more: detailsOf(entry) }));
   return [{ at: delivery?.created_at ?? event.occurred_at, title: "Occurred", more: event.type }, ...attempts, ...taken];
 }
 
-function eventView(shown, id, { now, may_act }) {
-  const { event, delivery } = shown;
-  const button = (action, text) => el("button", { type: "button", class: "plain", "data-action": action, "data-event": id }, text);
+function eventView(shown, id, overview) {
+  const { event, delivery, channel } = shown;
+  const { now, can_act } = overview;
+  const button = (action, text) =>
+    el("button", { type: "button", class: "plain", "data-action": action, "data-event": id, "data-channel": channel }, text);
   const text = shownText?.id === id ? shownText.event : null;
   return el("div", { class: "case", "data-row": id, "data-case": id },
     el("section", { class: "card", "aria-label": "Event" },
-      el("header", {}, el("h3", {}, event.type), delivery && mark(delivery.state, toneOf(delivery.state))),
+      el("header", {}, el("h2", {}, event.type), delivery && mark(delivery.state, toneOf(delivery.state))),
       facts([
+        ["Direction", "event to the channel"],
         ["ID", el("span", { class: "mono" }, id)],
-        ["Channel", shown.channel],
+        ["Channel", channel],
         ["User", text ? text.user_id : event.user_id],
         event.conversation_id && ["Conversation", el("span", { class: "mono" }, event.conversation_id)],
         !delivery && ["Delivery", "none: the channel had no callback URL"],
@@ -50,7 +86,9 @@ function eventView(shown, id, { now, may_act }) {
       ]),
       el("details", { open: true }, el("summary", {}, text ? "The event as the channel receives it" : "The event without its text"),
         el("pre", { tabindex: "0", "data-body": text ? "whole" : "masked" }, JSON.stringify(text ?? event, null, 2))),
-      may_act && el("footer", {}, delivery && button("retry", "Deliver again"), !text && button("read", "Show the text…"))),
+      can_act && el("footer", {},
+        delivery && canDeliverAgain(overview, channel, event.type) && button("retry", "Deliver again"),
+        !text && button("read", "Show the text…"))),
     steps(eventSteps(shown), now));
 }
 
@@ -62,13 +100,15 @@ const STEPS = {
 function messageView(message, { now }) {
   const items = message.timeline.map(({ at, what, why }) => {
     const [title, tone] = STEPS[what] ?? [what, undefined];
-    return { at, title, more: why, tone };
+    const all = (alike) => ({ title: `${title} ${alike.length} times`, more: why });
+    return { at, title, more: why, tone, like: `${what} ${why}`, all };
   });
   const { failure } = message;
   return el("div", { class: "case", "data-row": message.id, "data-case": message.id },
     el("section", { class: "card", "aria-label": "Message" },
-      el("header", {}, el("h3", {}, message.file_type ? `File (${message.file_type})` : "Queued request"), mark(message.state, toneOf(message.state))),
+      el("header", {}, el("h2", {}, message.file_type ? `File (${message.file_type})` : "Queued request"), mark(message.state, toneOf(message.state))),
       facts([
+        ["Direction", "request to the Cloud"],
         ["ID", el("span", { class: "mono" }, message.id)],
         ["Channel", message.channel],
         ["User", message.user_id],
@@ -81,14 +121,16 @@ function messageView(message, { now }) {
     steps(items, now));
 }
 
-/** Shows the event or message with this id. */
+/** Shows the event or message with this id; without an id, the user that was looked up last. */
 export async function showTimeline(id, overview) {
   if (shownText && shownText.id !== id) {
     shownText = null;
   }
   const container = byId("timeline");
   if (!id) {
-    show(container, el("p", { class: "empty" }, "The ID of an event begins with evt_, the ID of a queued message with msg_."));
+    if (!showUser(container, overview)) {
+      show(container, el("p", { class: "empty" }, "The ID of an event begins with evt_, the ID of a queued message with msg_."));
+    }
     return;
   }
   const path = encodeURIComponent(id);

@@ -21,11 +21,23 @@ export function ago(time, now) {
   return seconds >= 0 ? `${duration(seconds)} ago` : `in ${duration(-seconds)}`;
 }
 
+const TIME = new Intl.DateTimeFormat(undefined, {
+  year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
+});
+
 /** Formats a time in the browser's locale. */
 export function moment(time) {
-  return new Date(time).toLocaleString(undefined, {
-    year: "numeric", month: "short", day: "numeric", hour: "2-digit", minute: "2-digit", second: "2-digit",
-  });
+  return TIME.format(new Date(time));
+}
+
+/** Formats a period in the browser's locale. A day that both times share appears once. */
+export function period(from, to) {
+  return TIME.formatRange(new Date(from), new Date(to));
+}
+
+/** Formats a number with its noun. */
+export function counted(amount, noun) {
+  return `${number(amount)} ${noun}${amount === 1 ? "" : "s"}`;
 }
 
 /** Formats a number, with a plus sign if the count stopped at its limit. */
@@ -77,7 +89,7 @@ const REJECTIONS = {
   client_id: "x-liveperson-client-id is missing or wrong",
   signature_missing: "x-liveperson-signature is missing",
   signature_malformed: "x-liveperson-signature is malformed",
-  signature_wrong: "the signature is wrong: compare client_secret",
+  signature_wrong: "wrong signature: compare client_secret",
   too_large: "the body is too large",
   incomplete: "the body was not complete after 5 seconds",
   not_json: "the body is not JSON",

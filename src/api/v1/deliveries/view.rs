@@ -38,6 +38,18 @@ impl From<DeliveryState> for StateView {
 
 /// A page of deliveries.
 #[derive(Debug, Serialize, ToSchema)]
+#[schema(example = json!({
+    "deliveries": [{
+        "event_id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "type": "message.created",
+        "user_id": "alice",
+        "state": "delivered",
+        "attempts": 2,
+        "created_at": "2026-11-22T08:00:30.260Z",
+        "deliver_until": "2026-11-25T08:00:30.260Z",
+    }],
+    "next": "c1f5",
+}))]
 pub(in crate::api::v1) struct DeliveryList {
     /// The deliveries, in the order of their events.
     pub(super) deliveries: Vec<DeliveryItem>,

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
 use clap::Args;
 
+use crate::cli::BadUsage;
 use crate::config::{Account, Config};
 use crate::types::conversation::{RouteId, Routing};
 use crate::types::ids::{AccountId, Invalid};
@@ -67,15 +67,17 @@ impl Options {
     }
 
     /// Checks that the options match the configuration.
-    pub(in crate::cli::doctor) fn check(&self, config: &Config) -> anyhow::Result<()> {
+    pub(in crate::cli::doctor) fn check(&self, config: &Config) -> Result<(), BadUsage> {
         let accounts = &config.accounts;
         if let Some(id) = &self.account {
             let is_known = accounts.iter().any(|account| account.account_id == *id);
-            ensure!(is_known, "--account: the configuration has no account {id}");
+            if !is_known {
+                let problem = format!("--account: the configuration has no account {id}");
+                return Err(BadUsage(problem));
+            }
         } else if self.routing().is_some() && accounts.len() > 1 {
-            bail!(
-                "--account: required, since the configuration has several accounts; name the one with the campaign or skill"
-            );
+            let problem = "--account: required, since the configuration has several accounts; name the one with the campaign or skill";
+            return Err(BadUsage(problem.to_owned()));
         }
         Ok(())
     }
@@ -99,10 +101,10 @@ impl Options {
         }
     }
 
-    /// True if a conversation is opened in this account.
-    pub(super) fn concerns(&self, account: &Account) -> bool {
+    /// True if a conversation is to be opened in this account.
+    pub(in crate::cli::doctor) fn is_wanted_in(&self, account: &Account) -> bool {
         let only = self.account.as_ref();
-        only.is_none_or(|only| *only == account.account_id)
+        self.conversation && only.is_none_or(|only| *only == account.account_id)
     }
 }
 

@@ -6,7 +6,7 @@ use base64::prelude::BASE64_STANDARD;
 use serde_json::{Map, Value, json};
 
 use super::{Failure, HINT_SEE_ANSWER, Moment, Opened, Walk};
-use crate::cli::doctor::FILE_SHARING;
+use crate::cli::doctor::accounts::FILE_SHARING;
 use crate::cli::doctor::facts::Fact;
 use crate::cloud::{self, Content, File, Signal};
 use crate::types::conversation::Features;

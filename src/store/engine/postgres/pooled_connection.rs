@@ -93,7 +93,7 @@ impl PooledConnection {
         let health = &self.postgres.health;
         let settled = health.record(outcome);
         if let Err(Error::Unavailable(cause)) = &settled
-            && health.distrust(self.acquired_at, cause)
+            && health.distrust(self.acquired_at, cause.error())
         {
             self.state = State::Broken;
         }

@@ -9,11 +9,12 @@
 //! file would release the locks that SQLite holds on it.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write as _};
 use std::os::unix::fs::{
     DirBuilderExt as _, FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
 };
 use std::path::{Path, PathBuf};
+use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -97,10 +98,12 @@ impl Files {
             Err(TryLockError::WouldBlock) => {
                 return Err(Error::InUse {
                     data_dir: PathBuf::from(data_dir),
+                    owner: read_owner(&lock),
                 });
             }
             Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
+        record_owner(&lock);
         let database = data_dir.join(DATABASE);
         // SQLite gives its other files the permissions of this one.
         let handle = open(&database).map_err(unusable)?;
@@ -215,6 +218,24 @@ fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
     options.mode(PRIVATE).open(path)
+}
+
+/// Records the id of this process in the lock file, for the error that another process gets.
+fn record_owner(mut lock: &File) {
+    let id = process::id().to_string();
+    let recorded = lock.set_len(0).and_then(|()| lock.write_all(id.as_bytes()));
+    // The id only helps an operator, so a full disk does not prevent the start.
+    if let Err(error) = recorded {
+        tracing::debug!(
+            error = &error as &dyn std::error::Error,
+            "the id of this process could not be recorded in the lock file of the embedded database"
+        );
+    }
+}
+
+/// Returns the id of the process that recorded it in the lock file.
+fn read_owner(lock: &File) -> Option<u32> {
+    io::read_to_string(lock).ok()?.parse().ok()
 }
 
 /// Removes the access of everybody but the owner, if the file exists.

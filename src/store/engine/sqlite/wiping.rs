@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::checked_pool::CheckedPool;
 use super::files::Files;
-use crate::store::Error;
+use crate::store::{Cause, Error};
 
 /// 10 s: the minimum time between two truncations of the log.
 const TRUNCATE_INTERVAL: Duration = Duration::from_secs(10);
@@ -134,6 +134,7 @@ impl Wiping {
             state.rebuilt_at = Some(Instant::now());
             self.has_erased.store(false, Ordering::Relaxed);
             let outcome = sqlx::query("VACUUM").execute(&mut connection).await;
+            let outcome = outcome.map_err(Cause::new);
             if let Err(error) = &outcome {
                 self.has_erased.store(true, Ordering::Relaxed);
                 if !state.has_failed {
