@@ -196,6 +196,17 @@ impl WebDriverCompatibleCommand for ReadLog {
 
 /// Starts a driver on a port of its own.
 async fn start_driver() -> (Child, u16) {
+    // A driver chooses a port by itself, and ends if another process has taken it meanwhile.
+    for _ in 0..5 {
+        if let Some(driver) = try_start_driver().await {
+            return driver;
+        }
+    }
+    panic!("chromedriver ended before it listened")
+}
+
+/// Starts a driver; `None` if it ends before it listens.
+async fn try_start_driver() -> Option<(Child, u16)> {
     let mut driver = Command::new("chromedriver")
         .arg("--port=0")
         .stdin(Stdio::null())
@@ -210,8 +221,8 @@ async fn start_driver() -> (Child, u16) {
             let port = port.trim_end_matches('.').parse().unwrap();
             // Unread output would block the driver.
             tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return (driver, port);
+            return Some((driver, port));
         }
     }
-    panic!("chromedriver ended before it listened")
+    None
 }

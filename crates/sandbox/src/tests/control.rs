@@ -323,7 +323,7 @@ async fn a_fault_for_an_event_type_affects_only_requests_that_publish_such_an_ev
     }
 
     assert_eq!(injected.status, StatusCode::NO_CONTENT);
-    assert_eq!(renewed.status, StatusCode::OK);
+    assert_eq!(renewed.status, StatusCode::CREATED);
     assert_eq!(statuses, [200, 200, 503, 200]);
 }
 
