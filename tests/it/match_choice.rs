@@ -24,7 +24,7 @@ on_both_engines!(
     a_retry_sends_the_choice_of_a_killed_replica,
     a_queued_text_is_sent_as_the_choice_of_its_acceptance,
     a_choice_of_an_ended_conversation_is_sent_as_a_text,
-    match_choice_and_reply_to_exclude_each_other,
+    a_reply_to_takes_precedence_over_match_choice,
     a_channel_can_match_choices_by_default,
     an_erasure_deletes_offered_and_named_choices,
 );
@@ -405,20 +405,13 @@ async fn a_choice_of_an_ended_conversation_is_sent_as_a_text(engine: Engine) {
     assert_eq!(event.metadata, None);
 }
 
-async fn match_choice_and_reply_to_exclude_each_other(engine: Engine) {
+async fn a_reply_to_takes_precedence_over_match_choice(engine: Engine) {
     let (app, id) = in_conversation(engine).await;
     offer(&app, &id, &["Apple"]).await;
     let reply_to = json!({"sequence": 4, "metadata": metadata("Y1")});
     let body = |match_choice: Value| json!({"text": "1", "reply_to": reply_to, "match_choice": match_choice});
 
-    let refused = app.sms.post(MESSAGES, body(json!(true))).await;
-    let problem = refused.expect_problem(422, "invalid-request");
-    assert_eq!(problem["errors"][0]["pointer"], "/match_choice");
-    let detail = problem["errors"][0]["detail"].as_str().unwrap();
-    assert!(detail.contains("reply_to"), "{detail}");
-    assert_eq!(sent(&app), [] as [Value; 0]);
-
-    for match_choice in [json!(false), Value::Null] {
+    for match_choice in [json!(true), json!(false), Value::Null] {
         let reply = app.sms.post(MESSAGES, body(match_choice)).await.expect(201);
         assert_eq!(reply.get("choice"), None);
         let metadata = metadata("Y1");

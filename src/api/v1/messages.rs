@@ -42,8 +42,8 @@ pub(super) struct NewMessage {
     /// instead, as with `reply_to`, and `choice` in the answer says which it is. If the choice has
     /// no metadata, only that text is sent. A text that names no choice is sent as it is.
     ///
-    /// If left out, the channel's `match_choices` applies, unless there is a `reply_to`. `true` is
-    /// refused beside `reply_to`. A repeat under the same `Idempotency-Key` is the same choice.
+    /// If left out, the channel's `match_choices` applies. A `reply_to` already names the choice, so
+    /// it takes precedence. A repeat under the same `Idempotency-Key` is the same choice.
     #[schema(example = true)]
     match_choice: Option<bool>,
 }
@@ -217,12 +217,6 @@ pub(super) async fn send(
         match_choice,
     }): Json<NewMessage>,
 ) -> Result<Response, Problem> {
-    if reply_to.is_some() && match_choice == Some(true) {
-        return Err(Problem::violation(
-            "/match_choice".to_owned(),
-            "expected false beside reply_to, which already names the choice".to_owned(),
-        ));
-    }
     let split = split.unwrap_or_default();
     let match_choice = match_choice.unwrap_or(caller.channel.match_choices);
     let message = outbox::NewMessage {
