@@ -42,8 +42,8 @@ pub(super) struct NewMessage {
     /// instead, as with `reply_to`, and `choice` in the answer says which it is. If the choice has
     /// no metadata, only that text is sent. A text that names no choice is sent as it is.
     ///
-    /// If left out, the channel's `match_choices` applies. A `reply_to` already names the choice, so
-    /// it takes precedence. A repeat under the same `Idempotency-Key` is the same choice.
+    /// If left out, the channel's `match_choices` applies. A `reply_to` already names the choice,
+    /// so it takes precedence. A repeat under the same `Idempotency-Key` is the same choice.
     #[schema(example = true)]
     match_choice: Option<bool>,
 }
