@@ -70,7 +70,7 @@ impl Figures {
     }
 }
 
-/// Returns the time below which so many thousandths of the times are. They are in ascending order.
+/// Returns a percentile, in thousandths, of times in ascending order.
 pub(crate) fn percentile(times: &[Duration], thousandths: usize) -> Duration {
     let last = times.len().saturating_sub(1);
     let time = times

@@ -5,6 +5,7 @@ use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::{IntoResponses, ToSchema};
 
 use super::prefer::Prefer;
@@ -17,16 +18,21 @@ use crate::types::offer::NamedChoice;
 
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
+/// Returns a message as the examples show it.
+fn example(sequence: Option<u32>, status: &str) -> Value {
+    json!({
+        "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "sequence": sequence,
+        "status": status,
+        "created_at": "2026-11-22T08:00:00.123Z",
+    })
+}
+
 /// A message, or another request, to the Cloud.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-    "user_id": "alice",
-    "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-    "sequence": 0,
-    "status": "sent",
-    "created_at": "2026-11-22T08:00:00.123Z",
-}))]
+#[schema(example = json!(example(Some(0), "sent")))]
 pub(super) struct Message {
     /// The id that the bridge gave to the message.
     #[schema(example = "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f")]
@@ -89,14 +95,7 @@ pub(super) enum Status {
     status = 202,
     description = "The request is queued: the Cloud could not accept it in time, or earlier requests of the user are waiting. `Location` is the URL of its status",
     headers(("Location" = String, description = "`/v1/messages/` followed by the id")),
-    example = json!({
-        "id": "msg_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-        "user_id": "alice",
-        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-        "sequence": null,
-        "status": "queued",
-        "created_at": "2026-11-22T08:00:00.123Z",
-    }),
+    example = json!(example(None, "queued")),
 )]
 #[expect(dead_code, reason = "only its type is used, for the OpenAPI document")]
 pub(super) struct Accepted(Message);

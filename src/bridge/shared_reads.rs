@@ -39,12 +39,10 @@ struct Read {
     last: Mutex<Option<(u64, Outcome)>>,
 }
 
-/// A reader of a part. The last one removes the entry, even if it is cancelled.
-struct Reader<'a> {
+/// Removes the entry of a part after its last reader, even if that one is cancelled.
+struct Cleanup<'a> {
     reads: &'a SharedReads,
-    part: Part,
-    /// `None` only while this is dropped.
-    read: Option<Arc<Read>>,
+    part: &'a Part,
 }
 
 type Outcome = Result<Arc<Page>, Error>;
@@ -81,26 +79,22 @@ impl SharedReads {
         part: Part,
         read: impl AsyncFnOnce(&Part) -> Result<Page, Error>,
     ) -> Outcome {
-        let shared = Arc::clone(&self.0.entry(part.clone()).or_default());
-        let reader = Reader {
+        // Dropped after `shared`, so that the reader does not count itself.
+        let _cleanup = Cleanup {
             reads: self,
-            read: Some(shared),
-            part,
+            part: &part,
         };
-        match &reader.read {
-            Some(shared) => shared.join(async || read(&reader.part).await).await,
-            None => read(&reader.part).await.map(Arc::new),
-        }
+        let shared = Arc::clone(&self.0.entry(part.clone()).or_default());
+        shared.join(async || read(&part).await).await
     }
 }
 
-impl Drop for Reader<'_> {
+impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
-        self.read = None;
         // Only the map has the entry if this reader was the last one.
         self.reads
             .0
-            .remove_if(&self.part, |_, shared| Arc::strong_count(shared) == 1);
+            .remove_if(self.part, |_, shared| Arc::strong_count(shared) == 1);
     }
 }
 

@@ -6,19 +6,16 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use dashmap::DashMap;
 use tokio::sync::{Mutex, watch};
 
+use super::POLL_INTERVAL;
 use crate::bridge::Bridge;
 use crate::bridge::shared_reads::STREAM_PAGE;
 use crate::store::{self, PageSize, Wakeup};
 use crate::types::ids::{ChannelId, UserId};
 use crate::worker::{Claimed, Pace, Source};
-
-/// 1 s: the longest time between two looks at a log with readers, since wake-ups can be lost.
-const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The readers of users' events, by channel.
 #[derive(Debug, Default)]
@@ -36,10 +33,16 @@ struct Readers {
 /// The wake-up of a reader of one user's events.
 #[derive(Debug)]
 pub(super) struct UserWakeup {
+    // Dropped before the entry, so that the entry does not count it.
+    woken: watch::Receiver<()>,
+    entry: Entry,
+}
+
+/// The entry of a user with readers. It is removed after the last one.
+#[derive(Debug)]
+struct Entry {
     readers: Arc<Readers>,
     user_id: String,
-    /// `None` only while this is dropped.
-    woken: Option<watch::Receiver<()>>,
 }
 
 /// The background work that wakes the readers of a channel's users.
@@ -122,11 +125,11 @@ impl Bridge {
             .or_default()
             .subscribe();
         let wakeup = UserWakeup {
-            readers,
-            user_id,
-            woken: Some(woken),
+            woken,
+            entry: Entry { readers, user_id },
         };
-        let is_known = wakeup.readers.read_to.lock().await.is_some();
+        let read_to = &wakeup.entry.readers.read_to;
+        let is_known = read_to.lock().await.is_some();
         if !is_known {
             // Events after this one are looked at. The reader itself finds the earlier ones. The
             // lock is not held meanwhile, so that readers do not wait one after the other while the
@@ -135,7 +138,7 @@ impl Bridge {
                 .read_channel(channel_id, u64::MAX, PageSize::events(1))
                 .await?
                 .head;
-            wakeup.readers.read_to.lock().await.get_or_insert(head);
+            read_to.lock().await.get_or_insert(head);
         }
         Ok(wakeup)
     }
@@ -159,16 +162,13 @@ impl Readers {
 impl UserWakeup {
     /// Waits for the next wake-up.
     pub(super) async fn wait(&mut self) {
-        if let Some(woken) = &mut self.woken {
-            // The sender is kept while there is a receiver, so this does not fail.
-            let _changed = woken.changed().await;
-        }
+        // The sender is kept while there is a receiver, so this does not fail.
+        let _changed = self.woken.changed().await;
     }
 }
 
-impl Drop for UserWakeup {
+impl Drop for Entry {
     fn drop(&mut self) {
-        self.woken = None;
         self.readers
             .users
             .remove_if(&self.user_id, |_, woken| woken.receiver_count() == 0);

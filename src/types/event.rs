@@ -25,6 +25,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use serde::{Deserialize, Serialize, Serializer};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -193,22 +194,28 @@ impl UnaddressedEvent {
     }
 }
 
+/// Returns an event as the examples of the API show it.
+#[must_use]
+pub fn example() -> Value {
+    json!({
+        "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
+        "type": "message.created",
+        "channel": "sms",
+        "user_id": "alice",
+        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "occurred_at": "2026-11-22T08:00:30.250Z",
+        "data": {
+            "sequence": 3,
+            "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+            "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
+            "text": "Your parcel is on its way.",
+        },
+    })
+}
+
 /// An event of a channel: one thing that happened in a conversation, or to a queued request.
 #[derive(Clone, PartialEq, Serialize, ToSchema)]
-#[schema(example = json!({
-    "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-    "type": "message.created",
-    "channel": "sms",
-    "user_id": "alice",
-    "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-    "occurred_at": "2026-11-22T08:00:30.250Z",
-    "data": {
-        "sequence": 3,
-        "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-        "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
-        "text": "Your parcel is on its way.",
-    },
-}))]
+#[schema(example = json!(example()))]
 pub struct Event {
     /// The bridge's id of the event. A repeated delivery has the same id.
     #[serde(serialize_with = "as_text")]

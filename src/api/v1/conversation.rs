@@ -6,6 +6,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use crate::api::accepted::{Accepted, respond};
@@ -18,18 +19,23 @@ use crate::outbox::Outbox;
 use crate::types::conversation::{Conversation, Features, Opening, State as ConversationState};
 use crate::types::ids::{ConversationId, UserId};
 
+/// Returns a conversation as the examples show it.
+pub(super) fn example() -> Value {
+    json!({
+        "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
+        "user_id": "alice",
+        "state": "open",
+        "opened_at": "2026-11-22T08:00:00.123Z",
+        "closed_at": null,
+        "close_reason": null,
+        "features": ["AUTO_MESSAGES"],
+        "queued": 0,
+    })
+}
+
 /// A conversation with a user.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Conversation, example = json!({
-    "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-    "user_id": "alice",
-    "state": "open",
-    "opened_at": "2026-11-22T08:00:00.123Z",
-    "closed_at": null,
-    "close_reason": null,
-    "features": ["AUTO_MESSAGES"],
-    "queued": 0,
-}))]
+#[schema(as = Conversation, example = json!(example()))]
 pub(super) struct ConversationView {
     /// The conversation's id in the Cloud.
     id: ConversationId,

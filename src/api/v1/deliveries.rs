@@ -8,6 +8,7 @@ use axum::http::header::LOCATION;
 use axum::http::{HeaderName, StatusCode};
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 
 use super::events::{Limit, MaybeCursor};
@@ -18,7 +19,7 @@ use crate::bridge::Bridge;
 use crate::types::delivery::{
     CallbackSchedule, DeliveryState, PROBE_AFTER_FAILURES, ReplaySelection,
 };
-use crate::types::event::{Event, EventType};
+use crate::types::event::{self, Event, EventType};
 use crate::types::ids::{UserId, UserKey};
 use crate::types::links;
 use crate::types::time::Moment;
@@ -94,6 +95,24 @@ pub(super) async fn list(
     }))
 }
 
+/// Returns an event in this delivery state as the examples show it.
+fn example(state: &str) -> Value {
+    let mut event = event::example();
+    let delivery = json!({
+        "state": state,
+        "created_at": "2026-11-22T08:00:30.260Z",
+        "deliver_until": "2026-11-25T08:00:30.260Z",
+        "attempts": [
+            {"number": 1, "at": "2026-11-22T08:00:30.280Z", "duration_ms": 41, "status": 503},
+            {"number": 2, "at": "2026-11-22T08:00:31.320Z", "duration_ms": 38, "status": 204},
+        ],
+    });
+    if let Some(members) = event.as_object_mut() {
+        members.insert("delivery".to_owned(), delivery);
+    }
+    event
+}
+
 /// Shows an event with every attempt to deliver it.
 #[utoipa::path(
     get,
@@ -101,29 +120,7 @@ pub(super) async fn list(
     tag = "deliveries",
     operation_id = "getEvent",
     params(EventPath),
-    responses((status = 200, description = "The event", body = EventView, example = json!({
-        "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-        "type": "message.created",
-        "channel": "sms",
-        "user_id": "alice",
-        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-        "occurred_at": "2026-11-22T08:00:30.250Z",
-        "data": {
-            "sequence": 3,
-            "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-            "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
-            "text": "Your parcel is on its way.",
-        },
-        "delivery": {
-            "state": "delivered",
-            "created_at": "2026-11-22T08:00:30.260Z",
-            "deliver_until": "2026-11-25T08:00:30.260Z",
-            "attempts": [
-                {"number": 1, "at": "2026-11-22T08:00:30.280Z", "duration_ms": 41, "status": 503},
-                {"number": 2, "at": "2026-11-22T08:00:31.320Z", "duration_ms": 38, "status": 204},
-            ],
-        },
-    }))),
+    responses((status = 200, description = "The event", body = EventView, example = json!(example("delivered")))),
 )]
 pub(super) async fn show(
     AuthChannel(caller): AuthChannel,
@@ -145,29 +142,7 @@ pub(super) async fn show(
         status = 202,
         description = "The event is delivered after the earlier events of the same user",
         body = EventView,
-        example = json!({
-            "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-            "type": "message.created",
-            "channel": "sms",
-            "user_id": "alice",
-            "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-            "occurred_at": "2026-11-22T08:00:30.250Z",
-            "data": {
-                "sequence": 3,
-                "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-                "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
-                "text": "Your parcel is on its way.",
-            },
-            "delivery": {
-                "state": "pending",
-                "created_at": "2026-11-22T08:00:30.260Z",
-                "deliver_until": "2026-11-25T08:00:30.260Z",
-                "attempts": [
-                    {"number": 1, "at": "2026-11-22T08:00:30.280Z", "duration_ms": 41, "status": 503},
-                    {"number": 2, "at": "2026-11-22T08:00:31.320Z", "duration_ms": 38, "status": 204},
-                ],
-            },
-        }),
+        example = json!(example("pending")),
     )),
 )]
 pub(super) async fn retry(

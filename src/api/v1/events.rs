@@ -19,7 +19,7 @@ use crate::api::extract::Query;
 use crate::api::load::{Load, page_limit_problem};
 use crate::api::problem::{CURSOR_UNKNOWN, Code, Problem};
 use crate::bridge::{self, Bridge, EventPage};
-use crate::types::event::{Cursor, Event};
+use crate::types::event::{self, Cursor, Event};
 use crate::types::ids::Invalid;
 use crate::web::negotiation::{self, Format};
 
@@ -123,20 +123,7 @@ fn number(text: &str) -> Option<u32> {
 /// A page of a channel's events.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(example = json!({
-    "events": [{
-        "id": "evt_0193540a7c2b7c3e9d1f2a3b4c5d6e7f",
-        "type": "message.created",
-        "channel": "sms",
-        "user_id": "alice",
-        "conversation_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-        "occurred_at": "2026-11-22T08:00:30.250Z",
-        "data": {
-            "sequence": 3,
-            "dialog_id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-            "sender": {"id": "2b8f6c1d-3e4a-5b6c-8d7e-9f0a1b2c3d4e", "role": "agent"},
-            "text": "Your parcel is on its way.",
-        },
-    }],
+    "events": [event::example()],
     "next": "c1f5",
 }))]
 pub(super) struct EventList {

@@ -6,7 +6,7 @@ use axum::http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::conversation::ConversationView;
+use super::conversation::{self, ConversationView};
 use crate::api::auth::AuthChannel;
 use crate::api::extract::User;
 use crate::api::problem::Problem;
@@ -20,16 +20,7 @@ use crate::types::profile::Profile;
     "user_id": "alice",
     "profile": {"first_name": "Alice", "last_name": "Moreau", "customer": {"type": "vip"}},
     "consumer_id": "9f2c4b7a1d3e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8",
-    "conversation": {
-        "id": "5a4d9b1e-1c5e-4c0a-9f57-0d8a3c1e7b21",
-        "user_id": "alice",
-        "state": "open",
-        "opened_at": "2026-11-22T08:00:00.123Z",
-        "closed_at": null,
-        "close_reason": null,
-        "features": ["AUTO_MESSAGES"],
-        "queued": 0,
-    },
+    "conversation": conversation::example(),
 }))]
 pub(super) struct UserView {
     /// The channel's own id for the user.
