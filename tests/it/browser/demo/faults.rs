@@ -82,7 +82,8 @@ async fn the_page_shows_events_pending_for_a_failing_callback() {
     browser.shows("#tally-verdict", "in transit").await;
     browser.click("#fault-callback-stop").await;
 
-    // The demo's channel resumes its callbacks, so the events do not wait for the bridge's next attempt.
+    // The demo's channel resumes its callbacks, so the events do not wait for the bridge's next
+    // attempt.
     browser
         .find("#wire-rows [data-path='/v1/deliveries/resume'][data-status='200']")
         .await;
